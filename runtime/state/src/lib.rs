@@ -1,1 +1,46 @@
-//! To be written.
+//! Keyed state: what operators remember per key, snapshot without stopping the stream.
+//!
+//! State is cut by *key group* (the unit in which it moves between workers) and, within an
+//! operator, by *pane*: a number such as the start of a window or of a slice of time. A pane is
+//! dropped as a whole, and a checkpoint says so in one tombstone. Two structures serve all
+//! operators:
+//!
+//! - [`KeyedTable`]: per key a fixed number of 64-bit words and, if asked for, a variable payload;
+//! - [`FingerprintSet`]: 128-bit fingerprints that are only ever added, with an optional time each.
+//!
+//! # Snapshots
+//! [`Part::freeze`] marks what has changed since the last snapshot, in time proportional to the
+//! number of keys divided by 64; [`Part::drain_group`] writes it out later, group by group, while
+//! updates go on: an update of a slot that is frozen and not yet written copies the old content
+//! first. So a snapshot holds exactly what the state was at the freeze. [`Part::thaw`] gives the
+//! content of a failed checkpoint to the next one. [`Sections`] assembles the parts of an operator
+//! into the sections the engine carries.
+//!
+//! Nothing here depends on time, chance or the order of a hash map: what is read in order is
+//! sorted by hash and key.
+//!
+//! Deliberately absent: storage, compression and checksums (the checkpoint crate's), and any
+//! knowledge of what the words mean.
+
+mod arena;
+mod bitmap;
+mod error;
+mod fingerprint;
+mod key;
+mod pane;
+mod register;
+mod section;
+mod slot;
+mod table;
+mod value;
+mod wire;
+
+pub use error::StateError;
+pub use fingerprint::{FingerprintSet, SetPane, fingerprint};
+pub use key::{Key, KeyBytes};
+pub use register::Register;
+pub use section::{Part, Sections};
+pub use slot::Layout;
+pub use table::{Entry, KeyedTable, PaneMut, PaneRef, Slot};
+pub use value::{ColumnBuilder, encode_value};
+pub use wire::{Reader, put_bytes, put_i64, put_u32, put_u64};

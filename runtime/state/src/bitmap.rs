@@ -1,0 +1,149 @@
+//! Bitmaps over slots and over key groups.
+
+use thalweg_stream::KeyGroup;
+
+/// A growing set of slot numbers, one bit each.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bitmap {
+    words: Vec<u64>,
+}
+
+impl Bitmap {
+    /// Whether `at` is in the set.
+    pub(crate) fn contains(&self, at: u32) -> bool {
+        (self.words.get((at >> 6) as usize)).is_some_and(|w| w >> (at & 63) & 1 == 1)
+    }
+
+    /// Adds `at`, growing as needed.
+    pub(crate) fn insert(&mut self, at: u32) {
+        let word = (at >> 6) as usize;
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        self.words[word] |= 1 << (at & 63);
+    }
+
+    /// Takes `at` out; true if it was in.
+    pub(crate) fn remove(&mut self, at: u32) -> bool {
+        let Some(word) = self.words.get_mut((at >> 6) as usize) else {
+            return false;
+        };
+        let bit = 1 << (at & 63);
+        let was = *word & bit != 0;
+        *word &= !bit;
+        was
+    }
+
+    /// Makes this a copy of `other`, keeping the memory.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.words.clone_from(&other.words);
+    }
+
+    /// Adds everything in `other`.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        if self.words.len() < other.words.len() {
+            self.words.resize(other.words.len(), 0);
+        }
+        for (word, more) in self.words.iter_mut().zip(&other.words) {
+            *word |= more;
+        }
+    }
+
+    /// Puts exactly the numbers below `length` in.
+    pub(crate) fn fill(&mut self, length: u32) {
+        self.words.clear();
+        self.words.resize((length >> 6) as usize, u64::MAX);
+        if length & 63 != 0 {
+            self.words.push((1 << (length & 63)) - 1);
+        }
+    }
+
+    /// Empties the set, keeping the memory.
+    pub(crate) fn clear(&mut self) {
+        self.words.fill(0);
+    }
+
+    /// How many numbers are in.
+    pub(crate) fn count(&self) -> u32 {
+        self.words.iter().map(|w| w.count_ones()).sum()
+    }
+
+    /// The numbers in the set, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        (self.words.iter().enumerate()).flat_map(|(at, &word)| {
+            let mut rest = word;
+            std::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros())?;
+                rest &= rest - 1;
+                Some((at as u32) << 6 | bit)
+            })
+        })
+    }
+}
+
+/// A set of key groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GroupSet([u64; 4]);
+
+impl GroupSet {
+    pub(crate) fn contains(self, group: KeyGroup) -> bool {
+        self.0[usize::from(group >> 6)] >> (group & 63) & 1 == 1
+    }
+
+    pub(crate) fn insert(&mut self, group: KeyGroup) {
+        self.0[usize::from(group >> 6)] |= 1 << (group & 63);
+    }
+
+    pub(crate) fn remove(&mut self, group: KeyGroup) {
+        self.0[usize::from(group >> 6)] &= !(1 << (group & 63));
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        for (word, more) in self.0.iter_mut().zip(other.0) {
+            *word |= more;
+        }
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == [0; 4]
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = KeyGroup> {
+        (0..=KeyGroup::MAX).filter(move |&group| self.contains(group))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bitmap, GroupSet};
+
+    #[test]
+    fn bitmaps_hold_what_was_put_in() {
+        let mut set = Bitmap::default();
+        for at in [0, 63, 64, 200] {
+            set.insert(at);
+        }
+        assert!(set.remove(64) && !set.remove(64) && !set.remove(9999));
+        assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63, 200]);
+        let mut all = Bitmap::default();
+        for length in [0, 1, 63, 64, 65, 130] {
+            all.fill(length);
+            assert_eq!(all.count(), length);
+            assert!(!all.contains(length) && (length == 0 || all.contains(length - 1)));
+        }
+        all.fill(3);
+        all.merge(&set);
+        assert_eq!(all.iter().collect::<Vec<_>>(), [0, 1, 2, 63, 200]);
+    }
+
+    #[test]
+    fn group_sets_span_all_groups() {
+        let mut set = GroupSet::default();
+        for group in [0, 63, 64, 255] {
+            set.insert(group);
+        }
+        set.remove(63);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [0, 64, 255]);
+        assert!(!set.is_empty());
+    }
+}

@@ -1,0 +1,71 @@
+//! One number that is the same for every key, such as the watermark windows last fired at.
+
+use thalweg_stream::KeyGroup;
+
+use crate::error::StateError;
+use crate::section::Part;
+use crate::wire::{Reader, put_i64};
+
+/// A number that only grows, written to every key group so that each later owner knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Register {
+    value: i64,
+    frozen: i64,
+    /// The value that the sections written so far say, if every group has one.
+    saved: Option<i64>,
+    frozen_changed: bool,
+}
+
+impl Register {
+    /// A register that starts at `value`.
+    #[must_use]
+    pub fn new(value: i64) -> Self {
+        Self {
+            value,
+            frozen: value,
+            saved: None,
+            frozen_changed: false,
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(&self) -> i64 {
+        self.value
+    }
+
+    /// Raises it to `value`, or leaves it if that is less.
+    pub fn raise(&mut self, value: i64) {
+        self.value = self.value.max(value);
+    }
+}
+
+impl Part for Register {
+    fn freeze(&mut self, full: bool) {
+        self.frozen = self.value;
+        self.frozen_changed = full || self.saved != Some(self.value);
+        self.saved = Some(self.value);
+    }
+
+    fn drain_group(&mut self, _group: KeyGroup, out: &mut Vec<u8>) -> bool {
+        if self.frozen_changed {
+            put_i64(out, self.frozen);
+        }
+        self.frozen_changed
+    }
+
+    fn thaw(&mut self) {
+        self.saved = None;
+    }
+
+    fn restore_group(
+        &mut self,
+        _group: KeyGroup,
+        content: &mut Reader<'_>,
+    ) -> Result<(), StateError> {
+        self.raise(content.i64()?);
+        Ok(())
+    }
+
+    fn forget_group(&mut self, _group: KeyGroup) {}
+}

@@ -1,0 +1,144 @@
+//! How the parts of an operator's state become sections and come back.
+//!
+//! A section is `version u8`, then each part in the operator's order, framed by its length (u64).
+//! A section may be written for a group of which nothing is known yet: a [`Register`] is the same
+//! for all keys and must reach whoever owns the group later.
+//!
+//! [`Register`]: crate::Register
+
+use std::ops::Range;
+
+use thalweg_stream::{Fault, KeyGroup, Section};
+
+use crate::error::StateError;
+use crate::wire::{Reader, put_framed};
+
+/// Version of the framing of sections and of the parts of this crate.
+const FORMAT_VERSION: u8 = 1;
+
+/// A piece of an operator's state that can be frozen, written out by group, and taken back.
+pub trait Part {
+    /// Marks the changes since the last freeze (all of it, if `full`) as what is to be written.
+    fn freeze(&mut self, full: bool);
+
+    /// Appends what is frozen of `group` to `out`; false, with nothing appended, if there is
+    /// nothing to say.
+    fn drain_group(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool;
+
+    /// The last freeze came to nothing: its content belongs to the next one.
+    fn thaw(&mut self);
+
+    /// Applies what [`drain_group`](Self::drain_group) wrote, all of it.
+    ///
+    /// # Errors
+    /// If it is not ours.
+    fn restore_group(
+        &mut self,
+        group: KeyGroup,
+        content: &mut Reader<'_>,
+    ) -> Result<(), StateError>;
+
+    /// Forgets everything of `group`: a section that replaces all earlier ones follows.
+    fn forget_group(&mut self, group: KeyGroup);
+}
+
+/// Writes the frozen parts of an operator as sections, a few groups at a time.
+#[derive(Debug)]
+pub struct Sections {
+    groups: Range<usize>,
+    next: usize,
+    full: bool,
+}
+
+impl Sections {
+    /// For an operator that owns `groups`.
+    #[must_use]
+    pub fn new(groups: Range<usize>) -> Self {
+        Self {
+            next: groups.end,
+            groups,
+            full: false,
+        }
+    }
+
+    /// Freezes all `parts`.
+    pub fn freeze(&mut self, full: bool, parts: &mut [&mut dyn Part]) {
+        if self.next < self.groups.end {
+            // A snapshot that was not fetched to its end cannot have been committed.
+            self.thaw(parts);
+        }
+        self.next = self.groups.start;
+        self.full = full;
+        for part in parts {
+            part.freeze(full);
+        }
+    }
+
+    /// Appends about `budget_bytes` of sections; true when all is out.
+    pub fn drain(
+        &mut self,
+        budget_bytes: usize,
+        sections: &mut Vec<Section>,
+        parts: &mut [&mut dyn Part],
+    ) -> bool {
+        let mut written = 0;
+        while self.next < self.groups.end && written < budget_bytes.max(1) {
+            let group = self.next as KeyGroup;
+            self.next += 1;
+            let mut bytes = vec![FORMAT_VERSION];
+            let mut said = false;
+            for part in parts.iter_mut() {
+                put_framed(&mut bytes, |out| said |= part.drain_group(group, out));
+            }
+            // A full section is written even of nothing: it ends the chain of earlier ones.
+            if said || self.full {
+                written += bytes.len();
+                sections.push(Section {
+                    group,
+                    base: self.full,
+                    bytes: bytes.into(),
+                });
+            }
+        }
+        self.next >= self.groups.end
+    }
+
+    /// The checkpoint failed: gives the frozen content of `parts` to the next one.
+    pub fn thaw(&mut self, parts: &mut [&mut dyn Part]) {
+        self.next = self.groups.end;
+        for part in parts {
+            part.thaw();
+        }
+    }
+
+    /// Takes a section back.
+    ///
+    /// # Errors
+    /// Corrupt, if it is not ours.
+    pub fn restore(section: &Section, parts: &mut [&mut dyn Part]) -> Result<(), Fault> {
+        Self::read(section, parts)
+            .map_err(|error| Fault::from(error).within(format!("key group {}", section.group)))
+    }
+
+    fn read(section: &Section, parts: &mut [&mut dyn Part]) -> Result<(), StateError> {
+        let mut reader = Reader::new(&section.bytes);
+        let found = reader.u8()?;
+        if found != FORMAT_VERSION {
+            return Err(StateError::Version {
+                found,
+                known: FORMAT_VERSION,
+            });
+        }
+        for part in parts.iter_mut() {
+            if section.base {
+                part.forget_group(section.group);
+            }
+            let mut content = reader.framed()?;
+            if content.remaining() > 0 {
+                part.restore_group(section.group, &mut content)?;
+                content.end()?;
+            }
+        }
+        reader.end()
+    }
+}

@@ -1,0 +1,268 @@
+//! The table operators keep their keys in.
+
+use thalweg_stream::KeyGroup;
+
+use crate::error::StateError;
+use crate::key::{Key, KeyBytes};
+use crate::pane::{Pane, Panes, Spare};
+use crate::section::Part;
+use crate::slot::{Layout, SlotShard};
+use crate::wire::Reader;
+
+/// Keys with a fixed number of words and an optional payload each, by pane.
+///
+/// ```
+/// use thalweg_state::{Key, KeyedTable, Layout};
+/// let mut table = KeyedTable::new(Layout { words: 1, payload: false });
+/// let mut pane = table.pane_mut(0);
+/// for key in [b"a", b"b", b"a"] {
+///     let (slot, _new) = pane.touch(&Key::of(key));
+///     pane.words_mut(slot)[0] += 1;
+/// }
+/// let pane = table.pane(0).unwrap();
+/// let slot = pane.find(&Key::of(b"a")).unwrap();
+/// assert_eq!(pane.words(slot), [2]);
+/// ```
+#[derive(Debug)]
+pub struct KeyedTable {
+    panes: Panes<SlotShard>,
+}
+
+/// Where a key lies within its pane. Valid until the key is removed or the pane dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    /// The key group.
+    pub group: KeyGroup,
+    /// The slot's number in the group.
+    pub at: u32,
+}
+
+/// One key and what is kept for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// Where it lies.
+    pub slot: Slot,
+    /// The key's hash.
+    pub hash: u64,
+    /// The encoded key.
+    pub key: KeyBytes<'a>,
+    /// Its words.
+    pub words: &'a [u64],
+    /// Its payload.
+    pub payload: &'a [u8],
+}
+
+impl KeyedTable {
+    /// An empty table.
+    #[must_use]
+    pub fn new(layout: Layout) -> Self {
+        Self {
+            panes: Panes::new(layout),
+        }
+    }
+
+    /// The pane `id`, if anything is or was in it.
+    #[must_use]
+    pub fn pane(&self, id: i64) -> Option<PaneRef<'_>> {
+        self.panes.get(id).map(|pane| PaneRef { pane })
+    }
+
+    /// The pane `id`, made if need be.
+    pub fn pane_mut(&mut self, id: i64) -> PaneMut<'_> {
+        let at = self.panes.open(id);
+        PaneMut {
+            layout: self.panes.shape,
+            pane: &mut self.panes.panes[at],
+            spare: &mut self.panes.spare,
+        }
+    }
+
+    /// The numbers of all panes, ascending.
+    pub fn pane_ids(&self) -> impl DoubleEndedIterator<Item = i64> + '_ {
+        self.panes.panes.iter().map(|pane| pane.id)
+    }
+
+    /// All panes, ascending.
+    pub fn panes(&self) -> impl Iterator<Item = (i64, PaneRef<'_>)> {
+        (self.panes.panes.iter()).map(|pane| (pane.id, PaneRef { pane }))
+    }
+
+    /// Drops a pane with all its keys.
+    pub fn drop_pane(&mut self, id: i64) {
+        self.panes.drop_pane(id);
+    }
+
+    /// How many keys there are in all panes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.panes().map(|(_, pane)| pane.len()).sum()
+    }
+
+    /// Whether there is no key at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.panes().all(|(_, pane)| pane.is_empty())
+    }
+
+    /// Bytes of memory in use.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.panes.memory_bytes()
+    }
+}
+
+/// A pane to read.
+#[derive(Clone, Copy, Debug)]
+pub struct PaneRef<'a> {
+    pane: &'a Pane<SlotShard>,
+}
+
+impl<'a> PaneRef<'a> {
+    /// Where `key` lies.
+    #[inline]
+    #[must_use]
+    pub fn find(&self, key: &Key<'_>) -> Option<Slot> {
+        let group = key.group();
+        let at = self.pane.shard(group)?.find(key)?;
+        Some(Slot { group, at })
+    }
+
+    /// The words of a key.
+    #[inline]
+    #[must_use]
+    pub fn words(&self, slot: Slot) -> &'a [u64] {
+        (self.pane.shard(slot.group)).map_or(&[], |shard| shard.words(slot.at))
+    }
+
+    /// The payload of a key.
+    #[inline]
+    #[must_use]
+    pub fn payload(&self, slot: Slot) -> &'a [u8] {
+        (self.pane.shard(slot.group)).map_or(&[], |shard| shard.payload(slot.at))
+    }
+
+    /// All there is at `slot`.
+    #[must_use]
+    pub fn entry(&self, slot: Slot) -> Option<Entry<'a>> {
+        let shard = self.pane.shard(slot.group)?;
+        Some(Entry {
+            slot,
+            hash: shard.hash(slot.at),
+            key: shard.key(slot.at),
+            words: shard.words(slot.at),
+            payload: shard.payload(slot.at),
+        })
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pane.shards().map(|(_, shard)| shard.len()).sum()
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The words of every key, in no particular order: for sums only.
+    pub fn all_words(&self) -> impl Iterator<Item = &'a [u64]> {
+        let pane = self.pane;
+        (pane.shards()).flat_map(|(_, shard)| shard.slots().map(|at| shard.words(at)))
+    }
+
+    /// Where all keys lie, ordered by hash and key.
+    #[must_use]
+    pub fn sorted(&self) -> Vec<Slot> {
+        let mut slots = Vec::with_capacity(self.len());
+        let mut ats = Vec::new();
+        for (group, shard) in self.pane.shards() {
+            shard.sorted(&mut ats);
+            slots.extend(ats.iter().map(|&at| Slot { group, at }));
+        }
+        slots
+    }
+}
+
+/// A pane to change.
+#[derive(Debug)]
+pub struct PaneMut<'a> {
+    layout: Layout,
+    pane: &'a mut Pane<SlotShard>,
+    spare: &'a mut Spare<SlotShard>,
+}
+
+impl PaneMut<'_> {
+    /// The slot of `key`, ready to be changed; made with zero words and no payload if the key is
+    /// new (then true).
+    #[inline]
+    pub fn touch(&mut self, key: &Key<'_>) -> (Slot, bool) {
+        let group = key.group();
+        let shard = self.pane.shard_mut(group, self.layout, self.spare);
+        let (at, new) = shard.touch(key);
+        (Slot { group, at }, new)
+    }
+
+    /// The words of a slot, to be changed.
+    pub fn words_mut(&mut self, slot: Slot) -> &mut [u64] {
+        let shard = (self.pane).shard_mut(slot.group, self.layout, self.spare);
+        shard.mark(slot.at);
+        shard.touched_mut(slot.at)
+    }
+
+    /// The words of a slot that [`touch`](Self::touch) gave since the last freeze: spares the
+    /// hot path the bookkeeping.
+    #[inline]
+    pub fn touched_mut(&mut self, slot: Slot) -> &mut [u64] {
+        (self.pane)
+            .shard_mut(slot.group, self.layout, self.spare)
+            .touched_mut(slot.at)
+    }
+
+    /// Replaces the payload of a slot.
+    pub fn set_payload(&mut self, slot: Slot, payload: &[u8]) {
+        let shard = (self.pane).shard_mut(slot.group, self.layout, self.spare);
+        shard.mark(slot.at);
+        shard.set_payload(slot.at, payload);
+    }
+
+    /// Removes `key`; true if it was there.
+    pub fn remove(&mut self, key: &Key<'_>) -> bool {
+        (self.pane)
+            .shard_mut(key.group(), self.layout, self.spare)
+            .remove(key)
+    }
+
+    /// The pane as it is now.
+    #[must_use]
+    pub fn as_ref(&self) -> PaneRef<'_> {
+        PaneRef { pane: self.pane }
+    }
+}
+
+impl Part for KeyedTable {
+    fn freeze(&mut self, full: bool) {
+        self.panes.freeze(full);
+    }
+
+    fn drain_group(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool {
+        self.panes.drain_group(group, out)
+    }
+
+    fn thaw(&mut self) {
+        self.panes.thaw();
+    }
+
+    fn restore_group(
+        &mut self,
+        group: KeyGroup,
+        content: &mut Reader<'_>,
+    ) -> Result<(), StateError> {
+        self.panes.restore_group(group, content)
+    }
+
+    fn forget_group(&mut self, group: KeyGroup) {
+        self.panes.forget_group(group);
+    }
+}
