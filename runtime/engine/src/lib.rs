@@ -1,1 +1,23 @@
-//! To be written.
+//! The engine: runs a [`Graph`] as one timely dataflow, with epochs, watermarks, flow control,
+//! checkpoints and publishing.
+//!
+//! The only crate that names timely. Operators, sources and sinks know nothing of it: they
+//! implement the traits of `thalweg-stream`.
+
+mod clock;
+mod container;
+mod decode;
+mod failpoint;
+mod graph;
+mod letters;
+mod parcel;
+mod read;
+mod report;
+mod shared;
+mod sink;
+mod step;
+mod tracker;
+mod worker;
+
+pub use graph::{Delivery, Edge, Graph, Node, OnError, SinkNode, SourceNode, StepNode};
+pub use shared::Limits;

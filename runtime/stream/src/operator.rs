@@ -28,8 +28,6 @@ pub enum Route {
     Local,
     /// Each goes to the worker that owns the key group of these columns (positions).
     Key(Vec<usize>),
-    /// Each goes to every worker.
-    Broadcast,
     /// All go to one worker.
     Single,
 }

@@ -1,0 +1,137 @@
+//! Batches and messages as timely containers, and how they are spread over workers.
+
+use std::io::Write;
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use thalweg_stream::key::owner;
+use thalweg_stream::{Fault, KeyEncoder, Route, key};
+use timely::Accountable;
+use timely::communication::Push;
+use timely::dataflow::channels::pushers::exchange::Distributor;
+use timely::dataflow::channels::{ContainerBytes, Message};
+use timely::progress::Stamp;
+
+use crate::shared::Shared;
+
+/// A batch travelling on an edge. `None` never travels.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) rows: Option<RecordBatch>,
+    /// The encoding for another process: timely asks for the length before the bytes.
+    encoded: OnceLock<Arc<[u8]>>,
+}
+
+impl Batch {
+    pub(crate) fn new(rows: RecordBatch) -> Self {
+        Self { rows: Some(rows), encoded: OnceLock::new() }
+    }
+
+    fn encoded(&self) -> &[u8] {
+        self.encoded.get_or_init(|| {
+            let encode = |rows: &RecordBatch| -> Result<Vec<u8>, arrow::error::ArrowError> {
+                let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema())?;
+                writer.write(rows)?;
+                writer.into_inner()
+            };
+            // An empty encoding ends the receiver's attempt: `from_bytes` finds no batch in it.
+            let bytes = self.rows.as_ref().and_then(|rows| encode(rows).ok());
+            bytes.unwrap_or_default().into()
+        })
+    }
+}
+
+impl Accountable for Batch {
+    fn record_count(&self) -> i64 {
+        self.rows.as_ref().map_or(0, |rows| rows.num_rows() as i64)
+    }
+}
+
+impl ContainerBytes for Batch {
+    #[allow(clippy::panic, reason = "timely offers no other way; the panic ends the attempt")]
+    fn from_bytes(bytes: timely::bytes::arc::Bytes) -> Self {
+        let rows = StreamReader::try_new(&bytes[..], None).and_then(|mut reader| reader.next().transpose());
+        match rows {
+            Ok(Some(rows)) => Self::new(rows),
+            Ok(None) => panic!("a batch from another process is empty"),
+            Err(error) => panic!("a batch from another process cannot be read: {error}"),
+        }
+    }
+
+    fn length_in_bytes(&self) -> usize {
+        self.encoded().len().next_multiple_of(8)
+    }
+
+    fn into_bytes<W: Write>(&self, writer: &mut W) {
+        let bytes = self.encoded();
+        let padding = bytes.len().next_multiple_of(8) - bytes.len();
+        // Timely's writers are memory of the length asked for above; they cannot fail.
+        let written = writer.write_all(bytes).and_then(|()| writer.write_all(&[0; 8][..padding]));
+        debug_assert!(written.is_ok());
+    }
+}
+
+/// Spreads batches by key group, or sends them all to the first worker.
+///
+/// Timely bypasses distributors where there is one worker, so nothing may rely on their effects.
+pub(crate) struct KeyDistributor {
+    by: Option<KeyEncoder>,
+    targets: Vec<Vec<u32>>,
+    shared: Arc<Shared>,
+}
+
+impl KeyDistributor {
+    pub(crate) fn new(route: &Route, peers: usize, shared: Arc<Shared>) -> Self {
+        let by = match route {
+            Route::Key(columns) => Some(KeyEncoder::new(columns.clone())),
+            Route::Local | Route::Single => None,
+        };
+        Self { by, targets: vec![Vec::new(); peers], shared }
+    }
+
+    fn scatter(&mut self, rows: &RecordBatch) -> Result<Vec<(usize, RecordBatch)>, Fault> {
+        let Some(by) = &mut self.by else {
+            return Ok(vec![(0, rows.clone())]);
+        };
+        let workers = self.targets.len();
+        for (row, &hash) in by.hash_only(rows)?.iter().enumerate() {
+            // Batches have at most 8192 rows.
+            self.targets[owner(key::key_group(hash), workers)].push(row as u32);
+        }
+        let mut parts = Vec::with_capacity(workers);
+        for (worker, indices) in self.targets.iter_mut().enumerate() {
+            if indices.len() == rows.num_rows() {
+                parts.push((worker, rows.clone()));
+                indices.clear();
+            } else if !indices.is_empty() {
+                let indices = UInt32Array::from(std::mem::take(indices));
+                parts.push((worker, take_record_batch(rows, &indices)?));
+            }
+        }
+        Ok(parts)
+    }
+}
+
+impl Distributor<Batch> for KeyDistributor {
+    fn partition<T: Clone, P: Push<Message<T, Batch>>>(
+        &mut self,
+        container: &mut Batch,
+        stamp: &Stamp<T>,
+        pushers: &mut [P],
+    ) {
+        let Some(rows) = container.rows.take() else { return };
+        match self.scatter(&rows) {
+            Ok(parts) => {
+                for (worker, part) in parts {
+                    pushers[worker].send(Message::new(stamp.clone(), Batch::new(part)));
+                }
+            }
+            Err(fault) => self.shared.fail(fault),
+        }
+    }
+
+    fn flush<T: Clone, P: Push<Message<T, Batch>>>(&mut self, _: &Stamp<T>, _: &mut [P]) {}
+}

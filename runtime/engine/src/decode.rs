@@ -1,0 +1,93 @@
+//! The decoding stage: any worker turns chunks into batches and reports what they held.
+
+use std::sync::Arc;
+
+use thalweg_stream::{Decoded, Decoder, Ledger};
+use timely::container::{CapacityContainerBuilder, NoopBuilder};
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, Stream};
+
+use crate::container::Batch;
+use crate::letters::Letters;
+use crate::parcel::{Cargo, Notice, Parcel};
+use crate::read::Parcels;
+use crate::report::TimeReport;
+use crate::shared::Shared;
+
+/// A stream of batches.
+pub(crate) type Batches<'scope> = Stream<'scope, u64, Batch>;
+
+/// Builds the operator; returns rows, dead letters and time reports.
+pub(crate) fn decode<'scope>(
+    scope: &Scope<'scope, u64>,
+    node: usize,
+    mut decoder: Box<dyn Decoder>,
+    chunks: Parcels<'scope, Cargo>,
+    letters: Letters,
+    shared: Arc<Shared>,
+) -> (Batches<'scope>, Batches<'scope>, Parcels<'scope, TimeReport>) {
+    let mut builder = OperatorBuilder::new(format!("decode {}", letters.step()), scope.clone());
+    let mut input = builder.new_input(chunks, Exchange::new(|parcel: &Parcel<Cargo>| parcel.to));
+    let (rows, row_stream) = builder.new_output();
+    let (dead, dead_stream) = builder.new_output();
+    let (notices, notice_stream) = builder.new_output();
+    let mut rows = OutputBuilder::<_, NoopBuilder<Batch>>::from(rows);
+    let mut dead = OutputBuilder::<_, NoopBuilder<Batch>>::from(dead);
+    let mut notices = OutputBuilder::<_, CapacityContainerBuilder<Vec<Notice>>>::from(notices);
+    let peers = scope.peers() as u64;
+    builder.build(move |_| {
+        move |_| {
+            let (mut rows, mut dead) = (rows.activate(), dead.activate());
+            let mut notices = notices.activate();
+            input.for_each(|capability, parcels| {
+                for parcel in parcels.drain(..) {
+                    let mut decoded = Decoded::default();
+                    let chunk = parcel.body.0;
+                    if shared.failed() {
+                        return;
+                    }
+                    if let Err(fault) = decoder.decode(&chunk, &mut decoded) {
+                        return shared.fail(fault.within(format_args!("source \"{}\"", letters.step())));
+                    }
+                    let ledger = account(&decoded);
+                    let report = TimeReport::Decoded {
+                        source: node,
+                        split: chunk.split.0,
+                        newest: decoded.newest_event_time,
+                        ledger,
+                    };
+                    for batch in decoded.batches {
+                        if batch.num_rows() > 0 {
+                            rows.session_with_builder(&capability)
+                                .give_container(&mut Batch::new(batch));
+                        }
+                    }
+                    match letters.batch(&decoded.dead) {
+                        Ok(None) => {}
+                        Ok(Some(batch)) => dead
+                            .session_with_builder(&capability)
+                            .give_container(&mut Batch::new(batch)),
+                        Err(fault) => return shared.fail(fault),
+                    }
+                    let mut session = notices.session(&capability);
+                    for to in 0..peers {
+                        session.give(Parcel { to, body: report.clone() });
+                    }
+                }
+            });
+        }
+    });
+    (row_stream, dead_stream, notice_stream)
+}
+
+/// `read = decoded + dead`: the records the decoder saw, against what it made of them.
+fn account(decoded: &Decoded) -> Ledger {
+    Ledger {
+        input: decoded.records,
+        passed: decoded.batches.iter().map(|batch| batch.num_rows() as u64).sum(),
+        dead: decoded.dead.len() as u64,
+        ..Ledger::default()
+    }
+}

@@ -1,0 +1,177 @@
+//! The reading stage: a source instance on one worker, which stamps chunks with epochs.
+//!
+//! Every instance follows the epoch clock, also when it has no splits, is idle or has finished: it
+//! reports every epoch exactly once, so that trackers know when an epoch's reports are complete.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thalweg_stream::source::SplitState;
+use thalweg_stream::{Chunk, Epoch, EpochKind, SplitId, SplitReader};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, Stream};
+
+use crate::parcel::{Cargo, Notice, Parcel};
+use crate::report::{SplitReport, TimeReport};
+use crate::shared::Shared;
+
+/// A source instance on one worker.
+pub(crate) struct Reading {
+    pub(crate) name: Arc<str>,
+    pub(crate) node: usize,
+    pub(crate) reader: Box<dyn SplitReader>,
+    /// The splits it reads, with the offsets they start from.
+    pub(crate) splits: Vec<(SplitId, Option<u64>)>,
+    pub(crate) idle_after: Option<Duration>,
+    /// Sources that must be loaded first.
+    pub(crate) after: Vec<usize>,
+    /// Nodes whose held rows count against this source.
+    pub(crate) charged: Vec<usize>,
+}
+
+struct SplitAt {
+    offset: Option<u64>,
+    loaded: bool,
+    /// Since when it has been empty at its end, on the monotonic clock.
+    empty_since: Option<Duration>,
+}
+
+/// Streams of parcels.
+pub(crate) type Parcels<'scope, T> = Stream<'scope, u64, Vec<Parcel<T>>>;
+
+/// Builds the operator; returns the chunks and the time reports, each addressed to a worker.
+pub(crate) fn read<'scope>(
+    scope: &Scope<'scope, u64>,
+    reading: Reading,
+    shared: Arc<Shared>,
+    first: Epoch,
+) -> (Parcels<'scope, Cargo>, Parcels<'scope, TimeReport>) {
+    let mut builder = OperatorBuilder::new(format!("read {}", reading.name), scope.clone());
+    let (chunks, chunk_stream) = builder.new_output();
+    let (notices, notice_stream) = builder.new_output();
+    let mut chunks = OutputBuilder::<_, CapacityContainerBuilder<Vec<Parcel<Cargo>>>>::from(chunks);
+    let mut notices = OutputBuilder::<_, CapacityContainerBuilder<Vec<Notice>>>::from(notices);
+    let address = builder.operator_info().address;
+    let activator = scope.activator_for(Rc::clone(&address));
+    shared.register(scope.worker().sync_activator_for(address.to_vec()));
+    let (worker, peers) = (scope.index(), scope.peers() as u64);
+    builder.build(move |capabilities| {
+        let mut at = SourceInstance::new(reading, shared, first, worker as u64, peers);
+        let mut capabilities: Option<Vec<Capability<u64>>> = Some(capabilities);
+        move |_| {
+            let Some(held) = &mut capabilities else { return };
+            for capability in held.iter_mut() {
+                capability.downgrade(&at.epoch.0.max(*capability.time()));
+            }
+            let (mut chunks, mut notices) = (chunks.activate(), notices.activate());
+            while let Some((kind, report)) = at.close_epoch() {
+                let mut session = notices.session(&held[1]);
+                for to in 0..peers {
+                    session.give(Parcel { to, body: report.clone() });
+                }
+                drop(session);
+                if kind == EpochKind::Final {
+                    capabilities = None;
+                    return;
+                }
+                held.iter_mut().for_each(|capability| capability.downgrade(&at.epoch.0));
+            }
+            // A chunk for every worker, then the decoders have their turn.
+            for _ in 0..peers {
+                let Some(parcel) = at.poll() else { return };
+                chunks.session(&held[0]).give(parcel);
+            }
+            activator.activate();
+        }
+    });
+    (chunk_stream, notice_stream)
+}
+
+struct SourceInstance {
+    reading: Reading,
+    shared: Arc<Shared>,
+    epoch: Epoch,
+    splits: BTreeMap<SplitId, SplitAt>,
+    next: u64,
+    peers: u64,
+    /// Monotonic time of the last poll that was allowed, for idleness.
+    polled: bool,
+}
+
+impl SourceInstance {
+    fn new(reading: Reading, shared: Arc<Shared>, first: Epoch, worker: u64, peers: u64) -> Self {
+        let splits = (reading.splits.iter())
+            .map(|&(id, offset)| (id, SplitAt { offset, loaded: false, empty_since: None }))
+            .collect();
+        Self { reading, shared, epoch: first, splits, next: worker, peers, polled: false }
+    }
+
+    /// If the open epoch has been closed: its report, addressed to nobody yet.
+    fn close_epoch(&mut self) -> Option<(EpochKind, TimeReport)> {
+        if self.epoch > self.shared.closed() || self.shared.failed() {
+            return None;
+        }
+        let kind = self.shared.kind(self.epoch);
+        let now = self.shared.clock.elapsed();
+        let (reading, polled) = (&self.reading, self.polled);
+        let splits = (self.splits.iter_mut())
+            .map(|(&id, at)| {
+                let status = reading.reader.status(id);
+                let at_end = polled && status.state == SplitState::AtEnd;
+                at.loaded |= at_end;
+                // Idle only if it was polled, empty and at its end all the time; never while it is
+                // paused.
+                let since = if at_end { Some(*at.empty_since.get_or_insert(now)) } else { None };
+                at.empty_since = since;
+                let idle = match (since, reading.idle_after) {
+                    (Some(since), Some(after)) => now.saturating_sub(since) >= after,
+                    _ => false,
+                };
+                SplitReport {
+                    split: id.0,
+                    offset: at.offset,
+                    idle,
+                    loaded: at.loaded,
+                    finished: status.state == SplitState::Finished,
+                    behind: status.behind,
+                }
+            })
+            .collect();
+        self.epoch = self.epoch.next();
+        Some((kind, TimeReport::Closed { kind, splits }))
+    }
+
+    fn poll(&mut self) -> Option<Parcel<Cargo>> {
+        let gated = self.reading.after.iter().any(|&source| !self.shared.is_loaded(source));
+        self.polled = !gated
+            && !self.shared.failed()
+            && self.shared.may_read(self.epoch, &self.reading.charged);
+        if !self.polled {
+            return None;
+        }
+        match self.reading.reader.poll(self.shared.limits.chunk_bytes) {
+            Ok(Some(chunk)) => Some(self.address(chunk)),
+            Ok(None) => None,
+            Err(fault) => {
+                self.shared.fail(fault.within(format_args!("source \"{}\"", self.reading.name)));
+                None
+            }
+        }
+    }
+
+    fn address(&mut self, chunk: Chunk) -> Parcel<Cargo> {
+        self.shared.count_read(chunk.bytes.len());
+        if let Some(at) = self.splits.get_mut(&chunk.split) {
+            at.offset = Some(chunk.end);
+            at.empty_since = None;
+        }
+        let to = self.next % self.peers;
+        self.next = self.next.wrapping_add(1);
+        Parcel { to, body: Cargo(chunk) }
+    }
+}

@@ -1,0 +1,233 @@
+//! What the threads of one process share: the epoch clock's announcements, flow control, failure.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use thalweg_stream::{Clock, DeadLetter, Epoch, EpochKind, Fault};
+use timely::scheduling::SyncActivator;
+use tokio::sync::{Notify, mpsc};
+
+use crate::report::Report;
+
+/// Limits of a job, each beside its reason.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Longest time an epoch stays open (milliseconds): what a result waits for at least.
+    pub epoch_ms: u64,
+    /// Bytes read in one epoch before it is closed: bounds what is in flight.
+    pub epoch_bytes: u64,
+    /// Epochs that may be unfinished before sources stop: timely's queues have no bound.
+    pub epochs_in_flight: u64,
+    /// Bytes held, buffered or waiting for an upload before sources stop.
+    pub bytes_max: usize,
+    /// Bytes of one chunk.
+    pub chunk_bytes: usize,
+    /// Checkpoints whose output may be unpublished before no further one is begun.
+    pub unpublished_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            epoch_ms: 100,
+            epoch_bytes: 16 << 20,
+            epochs_in_flight: 3,
+            bytes_max: 256 << 20,
+            chunk_bytes: 512 << 10,
+            unpublished_max: 8,
+        }
+    }
+}
+
+/// One job's state that its worker threads and its coordinator share.
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Highest epoch that is closed.
+    closed: AtomicU64,
+    /// Highest epoch that all operators of all workers have finished.
+    completed: AtomicU64,
+    /// Epochs that are not ordinary and not yet completed.
+    kinds: Mutex<BTreeMap<u64, EpochKind>>,
+    /// Bytes read in the open epoch.
+    open_bytes: AtomicU64,
+    /// Wakes the coordinator: bytes are read, an epoch is completed, something failed.
+    pub(crate) wake_coordinator: Notify,
+    /// Bytes each (worker, node) holds back.
+    held: Vec<AtomicUsize>,
+    workers: usize,
+    /// Bytes staged or sealed and not yet uploaded.
+    pub(crate) queued_bytes: AtomicUsize,
+    /// Whether sources have stopped for good (the job is being stopped).
+    draining: AtomicBool,
+    /// Sources whose first load is done, by node.
+    loaded: Vec<AtomicBool>,
+    activators: Mutex<Vec<SyncActivator>>,
+    failure: Mutex<Option<Fault>>,
+    failed: AtomicBool,
+    /// Dead letters from publishing that wait to enter the dataflow.
+    pub(crate) rejected: Mutex<Vec<(String, String, DeadLetter)>>,
+    pub(crate) reports: mpsc::UnboundedSender<Report>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("closed", &self.closed).finish_non_exhaustive()
+    }
+}
+
+/// Locks even if a thread that held the lock has panicked: the attempt is ending then.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// `first` is the first epoch of this attempt. The channel of reports has no bound of its own:
+    /// what goes through it is counted in `queued_bytes`, which stops the sources.
+    pub(crate) fn new(
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+        workers: usize,
+        nodes: usize,
+        first: Epoch,
+        reports: mpsc::UnboundedSender<Report>,
+    ) -> Self {
+        let before = first.0.saturating_sub(1);
+        Self {
+            limits,
+            clock,
+            closed: AtomicU64::new(before),
+            completed: AtomicU64::new(before),
+            kinds: Mutex::default(),
+            open_bytes: AtomicU64::new(0),
+            wake_coordinator: Notify::new(),
+            held: (0..workers * nodes).map(|_| AtomicUsize::new(0)).collect(),
+            workers,
+            queued_bytes: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            loaded: (0..nodes).map(|_| AtomicBool::new(false)).collect(),
+            activators: Mutex::default(),
+            failure: Mutex::default(),
+            failed: AtomicBool::new(false),
+            rejected: Mutex::default(),
+            reports,
+        }
+    }
+
+    pub(crate) fn closed(&self) -> Epoch {
+        Epoch(self.closed.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn completed(&self) -> Epoch {
+        Epoch(self.completed.load(Ordering::Acquire))
+    }
+
+    /// Closes the open epoch and announces what it is.
+    pub(crate) fn close(&self, kind: EpochKind) -> Epoch {
+        let epoch = self.closed().next();
+        if kind != EpochKind::Ordinary {
+            lock(&self.kinds).insert(epoch.0, kind);
+        }
+        self.open_bytes.store(0, Ordering::Relaxed);
+        self.closed.store(epoch.0, Ordering::Release);
+        self.wake_workers();
+        epoch
+    }
+
+    /// What a closed epoch is.
+    pub(crate) fn kind(&self, epoch: Epoch) -> EpochKind {
+        lock(&self.kinds).get(&epoch.0).copied().unwrap_or(EpochKind::Ordinary)
+    }
+
+    /// All operators everywhere have finished every epoch up to `epoch`.
+    pub(crate) fn complete(&self, epoch: Epoch) {
+        if self.completed.fetch_max(epoch.0, Ordering::AcqRel) < epoch.0 {
+            lock(&self.kinds).retain(|&e, _| e > epoch.0);
+            self.wake_coordinator.notify_one();
+            self.wake_workers();
+        }
+    }
+
+    /// Counts bytes read in the open epoch; wakes the coordinator when it is full.
+    pub(crate) fn count_read(&self, bytes: usize) {
+        let before = self.open_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if before < self.limits.epoch_bytes && before + bytes as u64 >= self.limits.epoch_bytes {
+            self.wake_coordinator.notify_one();
+        }
+    }
+
+    pub(crate) fn epoch_full(&self) -> bool {
+        self.open_bytes.load(Ordering::Relaxed) >= self.limits.epoch_bytes
+    }
+
+    /// Whether the source at work in `epoch` may read on; `charged` are the nodes whose held rows
+    /// count against it.
+    pub(crate) fn may_read(&self, epoch: Epoch, charged: &[usize]) -> bool {
+        if self.draining.load(Ordering::Relaxed) || self.epoch_full() {
+            return false;
+        }
+        if epoch.0 > self.completed().0 + self.limits.epochs_in_flight {
+            return false;
+        }
+        let held: usize = (charged.iter())
+            .flat_map(|node| &self.held[node * self.workers..(node + 1) * self.workers])
+            .map(|bytes| bytes.load(Ordering::Relaxed))
+            .sum();
+        held + self.queued_bytes.load(Ordering::Relaxed) < self.limits.bytes_max
+    }
+
+    pub(crate) fn set_held(&self, node: usize, worker: usize, bytes: usize) {
+        self.held[node * self.workers + worker].store(bytes, Ordering::Relaxed);
+    }
+
+    /// Sources stop reading for good.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.wake_workers();
+    }
+
+    pub(crate) fn set_loaded(&self, node: usize) {
+        if !self.loaded[node].swap(true, Ordering::AcqRel) {
+            self.wake_workers();
+        }
+    }
+
+    pub(crate) fn is_loaded(&self, node: usize) -> bool {
+        self.loaded[node].load(Ordering::Acquire)
+    }
+
+    pub(crate) fn register(&self, activator: SyncActivator) {
+        lock(&self.activators).push(activator);
+    }
+
+    /// Wakes every source operator of every worker.
+    pub(crate) fn wake_workers(&self) {
+        for activator in lock(&self.activators).iter() {
+            // A worker that is gone has either finished or failed; both are known elsewhere.
+            drop(activator.activate());
+        }
+    }
+
+    /// Ends the attempt; the first fault is the one that is told.
+    pub(crate) fn fail(&self, fault: Fault) {
+        lock(&self.failure).get_or_insert(fault);
+        self.failed.store(true, Ordering::Release);
+        self.wake_coordinator.notify_one();
+        self.wake_workers();
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn failure(&self) -> Option<Fault> {
+        lock(&self.failure).clone()
+    }
+
+    /// Sends a report to the coordinator.
+    pub(crate) fn report(&self, report: Report) {
+        // The receiver is gone only when the attempt has ended.
+        drop(self.reports.send(report));
+    }
+}

@@ -1,0 +1,269 @@
+//! The epoch discipline: the one place where operators meet epochs.
+//!
+//! Batches of the lowest open epoch are applied at once, those of later epochs wait. When every
+//! input has passed an epoch: tell the operator, freeze it if the epoch is a checkpoint, release
+//! the capabilities. So output is a function of what the epochs contain.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use thalweg_stream::schema::batch_bytes;
+use thalweg_stream::{
+    EpochClose, EpochKind, Fault, Ledger, Operator, Output, Progress, RecordBatch, Route,
+};
+use timely::container::NoopBuilder;
+use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::{InputHandleCore, OutputBuilder};
+use timely::dataflow::{Scope, Stream};
+
+use crate::container::{Batch, KeyDistributor};
+use crate::decode::Batches;
+use crate::failpoint;
+use crate::graph::{Edge, union};
+use crate::letters::Letters;
+use crate::report::{EpochInfo, Report};
+use crate::shared::Shared;
+
+/// The watermark edge: one message for every epoch, to every operator.
+pub(crate) type Clocks<'scope> = Stream<'scope, u64, Vec<Arc<EpochInfo>>>;
+
+/// Bytes of frozen state handed out between two batches.
+const DRAIN_BYTES: usize = 1 << 20;
+
+/// An operator and what the discipline must know of it.
+pub(crate) struct Stage {
+    pub(crate) node: usize,
+    pub(crate) operator: Box<dyn Operator>,
+    /// The outputs united in each input, for its progress.
+    pub(crate) edges: Vec<Vec<Edge>>,
+    pub(crate) ports: usize,
+    pub(crate) letters: Letters,
+}
+
+/// An input of a step: the rows, united, and how they reach the workers.
+pub(crate) type Input<'scope> = (Batches<'scope>, Route);
+
+/// Builds the operator; returns its ports, then its dead letters.
+pub(crate) fn step<'scope>(
+    scope: &Scope<'scope, u64>,
+    stage: Stage,
+    inputs: Vec<Input<'scope>>,
+    clock: Clocks<'scope>,
+    shared: Arc<Shared>,
+) -> Vec<Batches<'scope>> {
+    let mut builder = OperatorBuilder::new(stage.letters.step().to_owned(), scope.clone());
+    let mut clock_input = builder.new_input(clock, Pipeline);
+    let mut pullers: Vec<Box<dyn FnMut(&mut Intake)>> = Vec::new();
+    for (at, (rows, route)) in inputs.into_iter().enumerate() {
+        if route == Route::Local {
+            pullers.push(puller(at, builder.new_input(rows, Pipeline)));
+        } else {
+            let shared = Arc::clone(&shared);
+            let pact = DistributorPact(Box::new(move |peers| {
+                KeyDistributor::new(&route, peers, Arc::clone(&shared))
+            }));
+            pullers.push(puller(at, builder.new_input(rows, pact)));
+        }
+    }
+    let (mut outputs, mut streams) = (Vec::new(), Vec::new());
+    for _ in 0..=stage.ports {
+        let (output, stream) = builder.new_output();
+        outputs.push(OutputBuilder::<_, NoopBuilder<Batch>>::from(output));
+        streams.push(stream);
+    }
+    let activator = scope.activator_for(Rc::clone(&builder.operator_info().address));
+    let worker = scope.index();
+    builder.build_reschedule(move |capabilities| {
+        drop(capabilities);
+        let mut intake = Intake { ports: outputs.len(), ..Intake::default() };
+        let mut stage = Discipline::new(stage, worker, shared);
+        move |frontiers| {
+            clock_input.for_each(|capability, infos| {
+                for info in infos.drain(..) {
+                    intake.retain(info.epoch.0, &capability);
+                    intake.infos.insert(info.epoch.0, info);
+                }
+            });
+            pullers.iter_mut().for_each(|pull| pull(&mut intake));
+            let open = (frontiers.iter())
+                .filter_map(|frontier| frontier.frontier().first().copied())
+                .min()
+                .unwrap_or(u64::MAX);
+            if let Err(fault) = stage.advance(open, &mut intake, &mut outputs) {
+                stage.shared.fail(fault.within(format_args!("step \"{}\"", stage.letters.step())));
+            }
+            if stage.draining.is_some() {
+                activator.activate();
+            }
+            stage.draining.is_some() && !stage.shared.failed()
+        }
+    });
+    streams
+}
+
+/// What has come in and waits for its epoch.
+#[derive(Default)]
+struct Intake {
+    ports: usize,
+    infos: BTreeMap<u64, Arc<EpochInfo>>,
+    batches: BTreeMap<u64, Vec<(usize, RecordBatch)>>,
+    capabilities: BTreeMap<u64, Vec<Capability<u64>>>,
+}
+
+impl Intake {
+    fn retain(
+        &mut self,
+        epoch: u64,
+        capability: &timely::dataflow::operators::InputCapability<u64>,
+    ) {
+        let ports = self.ports;
+        self.capabilities
+            .entry(epoch)
+            .or_insert_with(|| (0..ports).map(|port| capability.delayed(&epoch, port)).collect());
+    }
+}
+
+fn puller<P>(at: usize, mut input: InputHandleCore<u64, Batch, P>) -> Box<dyn FnMut(&mut Intake)>
+where
+    P: timely::communication::Pull<timely::dataflow::channels::Message<u64, Batch>> + 'static,
+{
+    Box::new(move |intake| {
+        input.for_each(|capability, batch| {
+            if let (Some(&epoch), Some(rows)) = (capability.least(), batch.rows.take()) {
+                intake.retain(epoch, &capability);
+                intake.batches.entry(epoch).or_default().push((at, rows));
+            }
+        });
+    })
+}
+
+/// An operator under the discipline.
+struct Discipline {
+    stage: Stage,
+    letters: Letters,
+    worker: usize,
+    shared: Arc<Shared>,
+    out: Output,
+    /// What became of input rows since the attempt began.
+    ledger: Ledger,
+    /// The checkpoint whose content is being handed out, with the ledger at its epoch's end.
+    draining: Option<(Arc<EpochInfo>, Ledger)>,
+}
+
+impl Discipline {
+    fn new(stage: Stage, worker: usize, shared: Arc<Shared>) -> Self {
+        let letters = stage.letters.clone();
+        let (out, ledger) = (Output::default(), Ledger::default());
+        Self { stage, letters, worker, shared, out, ledger, draining: None }
+    }
+
+    /// Applies what may be applied when every epoch below `open` is complete.
+    fn advance(
+        &mut self,
+        open: u64,
+        intake: &mut Intake,
+        outputs: &mut [OutputBuilder<u64, NoopBuilder<Batch>>],
+    ) -> Result<(), Fault> {
+        if self.shared.failed() {
+            intake.batches.clear();
+            intake.capabilities.clear();
+            return Ok(());
+        }
+        while let Some(entry) = intake.infos.first_entry() {
+            if *entry.key() >= open {
+                break;
+            }
+            let (epoch, info) = entry.remove_entry();
+            // The content of one checkpoint must be out before the next freeze.
+            while info.kind.seals() && self.draining.is_some() {
+                self.drain()?;
+            }
+            self.apply(epoch, intake, outputs)?;
+            self.close(&info)?;
+            self.flush(epoch, intake, outputs)?;
+            intake.capabilities.remove(&epoch);
+            if info.kind.seals() {
+                self.seal(info);
+            }
+        }
+        self.apply(open, intake, outputs)?;
+        if self.draining.is_some() {
+            self.drain()?;
+        }
+        let waiting: usize = intake.batches.values().flatten().map(|(_, b)| batch_bytes(b)).sum();
+        let held = self.stage.operator.held().bytes + waiting;
+        self.shared.set_held(self.stage.node, self.worker, held);
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        epoch: u64,
+        intake: &mut Intake,
+        outputs: &mut [OutputBuilder<u64, NoopBuilder<Batch>>],
+    ) -> Result<(), Fault> {
+        for (input, rows) in intake.batches.remove(&epoch).unwrap_or_default() {
+            self.ledger.input += rows.num_rows() as u64;
+            self.stage.operator.on_batch(input, &rows, &mut self.out)?;
+            self.flush(epoch, intake, outputs)?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, info: &EpochInfo) -> Result<(), Fault> {
+        let inputs: Vec<Progress> =
+            self.stage.edges.iter().map(|edges| union(&info.nodes, edges)).collect();
+        let close = EpochClose { epoch: info.epoch, kind: info.kind, inputs: &inputs };
+        self.stage.operator.on_epoch(&close, &mut self.out)
+    }
+
+    /// Sends what the operator has put out.
+    fn flush(
+        &mut self,
+        epoch: u64,
+        intake: &Intake,
+        outputs: &mut [OutputBuilder<u64, NoopBuilder<Batch>>],
+    ) -> Result<(), Fault> {
+        self.ledger += std::mem::take(&mut self.out.ledger);
+        let dead = self.letters.batch(&self.out.dead)?;
+        self.out.dead.clear();
+        let ports = self.stage.ports;
+        let batches = self.out.batches.drain(..).chain(dead.map(|batch| (ports, batch)));
+        for (port, rows) in batches {
+            let capability = intake.capabilities.get(&epoch).and_then(|held| held.get(port));
+            let (Some(capability), Some(output)) = (capability, outputs.get_mut(port)) else {
+                return Err(Fault::bug(format!("output at port {port} of epoch {epoch}")));
+            };
+            let mut output = output.activate();
+            output.session_with_builder(capability).give_container(&mut Batch::new(rows));
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, info: Arc<EpochInfo>) {
+        failpoint::hit("freeze.before");
+        self.stage.operator.freeze(info.kind == EpochKind::Savepoint);
+        failpoint::hit("freeze.after");
+        let ledger = Ledger { held: self.stage.operator.held().rows, ..self.ledger };
+        self.draining = Some((info, ledger));
+    }
+
+    fn drain(&mut self) -> Result<(), Fault> {
+        let Some((info, ledger)) = &self.draining else { return Ok(()) };
+        let (worker, node) = (self.worker, self.stage.node);
+        let mut sections = Vec::new();
+        let done = self.stage.operator.drain(DRAIN_BYTES, &mut sections)?;
+        if !sections.is_empty() {
+            self.shared.report(Report::Sections { worker, node, sections });
+        }
+        if done {
+            let (epoch, ledger) = (info.epoch, *ledger);
+            self.shared.report(Report::Sealed { epoch, worker, node, ledger });
+            self.draining = None;
+        }
+        Ok(())
+    }
+}
