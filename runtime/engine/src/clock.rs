@@ -41,7 +41,8 @@ pub(crate) fn track<'scope>(
         let mut open: BTreeMap<u64, (Capability<u64>, Vec<TimeReport>)> = BTreeMap::new();
         move |frontiers| {
             input.for_each(|capability, notices| {
-                if let (Some(&epoch), Some(held)) = (capability.least(), capability.retain_least(0)) {
+                if let (Some(&epoch), Some(held)) = (capability.least(), capability.retain_least(0))
+                {
                     let (_, reports) = open.entry(epoch).or_insert_with(|| (held, Vec::new()));
                     reports.extend(notices.drain(..).map(|notice| notice.body));
                 }
@@ -79,10 +80,18 @@ pub(crate) fn rejected<'scope>(
     let (output, stream) = builder.new_output();
     let mut output = OutputBuilder::<_, NoopBuilder<Batch>>::from(output);
     let address = builder.operator_info().address;
-    shared.register(scope.worker().sync_activator_for(Rc::clone(&address).to_vec()));
+    shared.register(
+        scope
+            .worker()
+            .sync_activator_for(Rc::clone(&address).to_vec()),
+    );
     let first_worker = scope.index() == 0;
     builder.build(move |mut capabilities| {
-        let mut held = if first_worker { capabilities.pop() } else { None };
+        let mut held = if first_worker {
+            capabilities.pop()
+        } else {
+            None
+        };
         drop(capabilities);
         let mut epoch = first;
         move |_| {
@@ -100,7 +109,10 @@ pub(crate) fn rejected<'scope>(
                         Err(fault) => return shared.fail(fault),
                     }
                 }
-                shared.report(Report::Rejected { epoch, letters: count });
+                shared.report(Report::Rejected {
+                    epoch,
+                    letters: count,
+                });
             }
             while epoch <= shared.closed() && !shared.failed() {
                 if shared.kind(epoch) == EpochKind::Final {

@@ -27,7 +27,10 @@ pub(crate) struct Batch {
 
 impl Batch {
     pub(crate) fn new(rows: RecordBatch) -> Self {
-        Self { rows: Some(rows), encoded: OnceLock::new() }
+        Self {
+            rows: Some(rows),
+            encoded: OnceLock::new(),
+        }
     }
 
     fn encoded(&self) -> &[u8] {
@@ -51,9 +54,13 @@ impl Accountable for Batch {
 }
 
 impl ContainerBytes for Batch {
-    #[allow(clippy::panic, reason = "timely offers no other way; the panic ends the attempt")]
+    #[allow(
+        clippy::panic,
+        reason = "timely offers no other way; the panic ends the attempt"
+    )]
     fn from_bytes(bytes: timely::bytes::arc::Bytes) -> Self {
-        let rows = StreamReader::try_new(&bytes[..], None).and_then(|mut reader| reader.next().transpose());
+        let rows = StreamReader::try_new(&bytes[..], None)
+            .and_then(|mut reader| reader.next().transpose());
         match rows {
             Ok(Some(rows)) => Self::new(rows),
             Ok(None) => panic!("a batch from another process is empty"),
@@ -69,7 +76,9 @@ impl ContainerBytes for Batch {
         let bytes = self.encoded();
         let padding = bytes.len().next_multiple_of(8) - bytes.len();
         // Timely's writers are memory of the length asked for above; they cannot fail.
-        let written = writer.write_all(bytes).and_then(|()| writer.write_all(&[0; 8][..padding]));
+        let written = writer
+            .write_all(bytes)
+            .and_then(|()| writer.write_all(&[0; 8][..padding]));
         debug_assert!(written.is_ok());
     }
 }
@@ -89,7 +98,11 @@ impl KeyDistributor {
             Route::Key(columns) => Some(KeyEncoder::new(columns.clone())),
             Route::Local | Route::Single => None,
         };
-        Self { by, targets: vec![Vec::new(); peers], shared }
+        Self {
+            by,
+            targets: vec![Vec::new(); peers],
+            shared,
+        }
     }
 
     fn scatter(&mut self, rows: &RecordBatch) -> Result<Vec<(usize, RecordBatch)>, Fault> {
@@ -122,7 +135,9 @@ impl Distributor<Batch> for KeyDistributor {
         stamp: &Stamp<T>,
         pushers: &mut [P],
     ) {
-        let Some(rows) = container.rows.take() else { return };
+        let Some(rows) = container.rows.take() else {
+            return;
+        };
         match self.scatter(&rows) {
             Ok(parts) => {
                 for (worker, part) in parts {

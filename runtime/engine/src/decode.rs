@@ -27,7 +27,11 @@ pub(crate) fn decode<'scope>(
     chunks: Parcels<'scope, Cargo>,
     letters: Letters,
     shared: Arc<Shared>,
-) -> (Batches<'scope>, Batches<'scope>, Parcels<'scope, TimeReport>) {
+) -> (
+    Batches<'scope>,
+    Batches<'scope>,
+    Parcels<'scope, TimeReport>,
+) {
     let mut builder = OperatorBuilder::new(format!("decode {}", letters.step()), scope.clone());
     let mut input = builder.new_input(chunks, Exchange::new(|parcel: &Parcel<Cargo>| parcel.to));
     let (rows, row_stream) = builder.new_output();
@@ -49,7 +53,8 @@ pub(crate) fn decode<'scope>(
                         return;
                     }
                     if let Err(fault) = decoder.decode(&chunk, &mut decoded) {
-                        return shared.fail(fault.within(format_args!("source \"{}\"", letters.step())));
+                        return shared
+                            .fail(fault.within(format_args!("source \"{}\"", letters.step())));
                     }
                     let ledger = account(&decoded);
                     let report = TimeReport::Decoded {
@@ -73,7 +78,10 @@ pub(crate) fn decode<'scope>(
                     }
                     let mut session = notices.session(&capability);
                     for to in 0..peers {
-                        session.give(Parcel { to, body: report.clone() });
+                        session.give(Parcel {
+                            to,
+                            body: report.clone(),
+                        });
                     }
                 }
             });
@@ -86,7 +94,11 @@ pub(crate) fn decode<'scope>(
 fn account(decoded: &Decoded) -> Ledger {
     Ledger {
         input: decoded.records,
-        passed: decoded.batches.iter().map(|batch| batch.num_rows() as u64).sum(),
+        passed: decoded
+            .batches
+            .iter()
+            .map(|batch| batch.num_rows() as u64)
+            .sum(),
         dead: decoded.dead.len() as u64,
         ..Ledger::default()
     }

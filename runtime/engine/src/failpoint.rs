@@ -18,7 +18,10 @@ pub fn hit(name: &str) {
     let armed = ARMED.get_or_init(|| {
         let setting = std::env::var("THALWEG_FAILPOINT").ok()?;
         let (name, count) = setting.rsplit_once(':')?;
-        Some(Armed { name: name.to_owned(), left: AtomicU64::new(count.parse().ok()?) })
+        Some(Armed {
+            name: name.to_owned(),
+            left: AtomicU64::new(count.parse().ok()?),
+        })
     });
     if let Some(armed) = armed
         && armed.name == name
@@ -28,7 +31,10 @@ pub fn hit(name: &str) {
     }
 }
 
-#[allow(unsafe_code, reason = "a process can be killed without unwinding only by a signal")]
+#[allow(
+    unsafe_code,
+    reason = "a process can be killed without unwinding only by a signal"
+)]
 fn kill() {
     // SAFETY: raise takes no pointers; SIGKILL cannot be caught.
     unsafe { libc::raise(libc::SIGKILL) };

@@ -118,9 +118,12 @@ impl Graph {
     pub fn schema(&self, edge: Edge) -> Option<StreamSchema> {
         match self.nodes.get(edge.node)? {
             Node::Source(node) => (edge.port == 0).then(|| node.decoder.schema()),
-            Node::Step(node) => {
-                node.factory.outputs().into_iter().nth(edge.port).map(|(_, schema)| schema)
-            }
+            Node::Step(node) => node
+                .factory
+                .outputs()
+                .into_iter()
+                .nth(edge.port)
+                .map(|(_, schema)| schema),
             Node::Sink(_) => None,
         }
     }
@@ -136,8 +139,11 @@ impl Graph {
             let progress = match node {
                 Node::Source(_) => sources.next().copied().unwrap_or(Progress::START),
                 Node::Step(step) => {
-                    let inputs: Vec<Progress> =
-                        step.inputs.iter().map(|edges| union(&nodes, edges)).collect();
+                    let inputs: Vec<Progress> = step
+                        .inputs
+                        .iter()
+                        .map(|edges| union(&nodes, edges))
+                        .collect();
                     step.factory.output_progress(&inputs)
                 }
                 Node::Sink(sink) => union(&nodes, &sink.input),
@@ -165,38 +171,51 @@ impl Graph {
 
     /// The sources, with their positions.
     pub fn sources(&self) -> impl Iterator<Item = (usize, &SourceNode)> {
-        self.nodes.iter().enumerate().filter_map(|(at, node)| match node {
-            Node::Source(source) => Some((at, source)),
-            Node::Step(_) | Node::Sink(_) => None,
-        })
+        self.nodes
+            .iter()
+            .enumerate()
+            .filter_map(|(at, node)| match node {
+                Node::Source(source) => Some((at, source)),
+                Node::Step(_) | Node::Sink(_) => None,
+            })
     }
 
     /// The steps, with their positions.
     pub fn steps(&self) -> impl Iterator<Item = (usize, &StepNode)> {
-        self.nodes.iter().enumerate().filter_map(|(at, node)| match node {
-            Node::Step(step) => Some((at, step)),
-            Node::Source(_) | Node::Sink(_) => None,
-        })
+        self.nodes
+            .iter()
+            .enumerate()
+            .filter_map(|(at, node)| match node {
+                Node::Step(step) => Some((at, step)),
+                Node::Source(_) | Node::Sink(_) => None,
+            })
     }
 
     /// The sinks, with their positions.
     pub fn sinks(&self) -> impl Iterator<Item = (usize, &SinkNode)> {
-        self.nodes.iter().enumerate().filter_map(|(at, node)| match node {
-            Node::Sink(sink) => Some((at, sink)),
-            Node::Source(_) | Node::Step(_) => None,
-        })
+        self.nodes
+            .iter()
+            .enumerate()
+            .filter_map(|(at, node)| match node {
+                Node::Sink(sink) => Some((at, sink)),
+                Node::Source(_) | Node::Step(_) => None,
+            })
     }
 }
 
 /// The progress of several outputs united.
 pub(crate) fn union(nodes: &[Progress], edges: &[Edge]) -> Progress {
-    let inputs: Vec<Progress> =
-        edges.iter().map(|e| nodes.get(e.node).copied().unwrap_or(Progress::START)).collect();
+    let inputs: Vec<Progress> = edges
+        .iter()
+        .map(|e| nodes.get(e.node).copied().unwrap_or(Progress::START))
+        .collect();
     Progress::union(&inputs)
 }
 
 impl std::fmt::Debug for Graph {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.nodes.iter().map(Node::name)).finish()
+        f.debug_list()
+            .entries(self.nodes.iter().map(Node::name))
+            .finish()
     }
 }

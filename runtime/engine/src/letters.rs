@@ -36,12 +36,21 @@ impl Letters {
         splits: Arc<SplitNames>,
         renderer: Arc<dyn RowRenderer>,
     ) -> Self {
-        Self { step, job, on_error, splits, renderer }
+        Self {
+            step,
+            job,
+            on_error,
+            splits,
+            renderer,
+        }
     }
 
     /// The same for another step.
     pub(crate) fn named(&self, step: &str) -> Self {
-        Self { step: step.into(), ..self.clone() }
+        Self {
+            step: step.into(),
+            ..self.clone()
+        }
     }
 
     pub(crate) fn step(&self) -> &str {
@@ -70,13 +79,19 @@ impl Letters {
     }
 
     /// Letters whose ids are given: those from publishing.
-    pub(crate) fn rows(&self, letters: &[DeadLetter], ids: Vec<String>) -> Result<RecordBatch, Fault> {
+    pub(crate) fn rows(
+        &self,
+        letters: &[DeadLetter],
+        ids: Vec<String>,
+    ) -> Result<RecordBatch, Fault> {
         let mut at = TimestampMillisecondBuilder::new().with_timezone("UTC");
         let mut offset = Int64Builder::new();
         let mut origin = UInt64Builder::new();
         let text = |value: &dyn Fn(&DeadLetter) -> Option<String>| -> ArrayRef {
             let mut column = StringViewBuilder::new();
-            letters.iter().for_each(|letter| column.append_option(value(letter)));
+            letters
+                .iter()
+                .for_each(|letter| column.append_option(value(letter)));
             Arc::new(column.finish())
         };
         for letter in letters {
@@ -104,13 +119,19 @@ impl Letters {
             text(&|_| Some(self.job.to_string())),
             Arc::new(origin.finish()),
         ];
-        Ok(RecordBatch::try_new(dead_letter::schema().arrow(), columns)?)
+        Ok(RecordBatch::try_new(
+            dead_letter::schema().arrow(),
+            columns,
+        )?)
     }
 
     /// Unique and the same in every replay: where the record is from and who gave up on it.
     fn id(&self, letter: &DeadLetter) -> String {
         let hash = thalweg_stream::key::hash(letter.message.as_bytes());
-        format!("{}-{:016x}-{}-{:08x}", self.step, letter.origin.0, letter.code, hash as u32)
+        format!(
+            "{}-{:016x}-{}-{:08x}",
+            self.step, letter.origin.0, letter.code, hash as u32
+        )
     }
 
     fn split(&self, origin: Origin) -> Option<&(Arc<str>, Arc<str>)> {
@@ -120,7 +141,10 @@ impl Letters {
     fn place(&self, origin: Origin) -> String {
         match self.split(origin) {
             Some((source, split)) => {
-                format!("source \"{source}\", split \"{split}\", offset {}", origin.offset())
+                format!(
+                    "source \"{source}\", split \"{split}\", offset {}",
+                    origin.offset()
+                )
             }
             None => "a derived row".to_owned(),
         }

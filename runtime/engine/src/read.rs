@@ -64,7 +64,9 @@ pub(crate) fn read<'scope>(
         let mut at = SourceInstance::new(reading, shared, first, worker as u64, peers);
         let mut capabilities: Option<Vec<Capability<u64>>> = Some(capabilities);
         move |_| {
-            let Some(held) = &mut capabilities else { return };
+            let Some(held) = &mut capabilities else {
+                return;
+            };
             for capability in held.iter_mut() {
                 capability.downgrade(&at.epoch.0.max(*capability.time()));
             }
@@ -72,14 +74,18 @@ pub(crate) fn read<'scope>(
             while let Some((kind, report)) = at.close_epoch() {
                 let mut session = notices.session(&held[1]);
                 for to in 0..peers {
-                    session.give(Parcel { to, body: report.clone() });
+                    session.give(Parcel {
+                        to,
+                        body: report.clone(),
+                    });
                 }
                 drop(session);
                 if kind == EpochKind::Final {
                     capabilities = None;
                     return;
                 }
-                held.iter_mut().for_each(|capability| capability.downgrade(&at.epoch.0));
+                held.iter_mut()
+                    .for_each(|capability| capability.downgrade(&at.epoch.0));
             }
             // A chunk for every worker, then the decoders have their turn.
             for _ in 0..peers {
@@ -106,9 +112,26 @@ struct SourceInstance {
 impl SourceInstance {
     fn new(reading: Reading, shared: Arc<Shared>, first: Epoch, worker: u64, peers: u64) -> Self {
         let splits = (reading.splits.iter())
-            .map(|&(id, offset)| (id, SplitAt { offset, loaded: false, empty_since: None }))
+            .map(|&(id, offset)| {
+                (
+                    id,
+                    SplitAt {
+                        offset,
+                        loaded: false,
+                        empty_since: None,
+                    },
+                )
+            })
             .collect();
-        Self { reading, shared, epoch: first, splits, next: worker, peers, polled: false }
+        Self {
+            reading,
+            shared,
+            epoch: first,
+            splits,
+            next: worker,
+            peers,
+            polled: false,
+        }
     }
 
     /// If the open epoch has been closed: its report, addressed to nobody yet.
@@ -126,7 +149,11 @@ impl SourceInstance {
                 at.loaded |= at_end;
                 // Idle only if it was polled, empty and at its end all the time; never while it is
                 // paused.
-                let since = if at_end { Some(*at.empty_since.get_or_insert(now)) } else { None };
+                let since = if at_end {
+                    Some(*at.empty_since.get_or_insert(now))
+                } else {
+                    None
+                };
                 at.empty_since = since;
                 let idle = match (since, reading.idle_after) {
                     (Some(since), Some(after)) => now.saturating_sub(since) >= after,
@@ -147,7 +174,11 @@ impl SourceInstance {
     }
 
     fn poll(&mut self) -> Option<Parcel<Cargo>> {
-        let gated = self.reading.after.iter().any(|&source| !self.shared.is_loaded(source));
+        let gated = self
+            .reading
+            .after
+            .iter()
+            .any(|&source| !self.shared.is_loaded(source));
         self.polled = !gated
             && !self.shared.failed()
             && self.shared.may_read(self.epoch, &self.reading.charged);
@@ -158,7 +189,8 @@ impl SourceInstance {
             Ok(Some(chunk)) => Some(self.address(chunk)),
             Ok(None) => None,
             Err(fault) => {
-                self.shared.fail(fault.within(format_args!("source \"{}\"", self.reading.name)));
+                self.shared
+                    .fail(fault.within(format_args!("source \"{}\"", self.reading.name)));
                 None
             }
         }
@@ -172,6 +204,9 @@ impl SourceInstance {
         }
         let to = self.next % self.peers;
         self.next = self.next.wrapping_add(1);
-        Parcel { to, body: Cargo(chunk) }
+        Parcel {
+            to,
+            body: Cargo(chunk),
+        }
     }
 }

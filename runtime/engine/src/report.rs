@@ -10,9 +10,17 @@ use thalweg_stream::{Epoch, EpochKind, Ledger, Progress, Section};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum TimeReport {
     /// A source instance has closed an epoch. Every instance sends one for every epoch.
-    Closed { kind: EpochKind, splits: Vec<SplitReport> },
+    Closed {
+        kind: EpochKind,
+        splits: Vec<SplitReport>,
+    },
     /// A decoder has decoded a chunk.
-    Decoded { source: usize, split: u32, newest: Option<i64>, ledger: Ledger },
+    Decoded {
+        source: usize,
+        split: u32,
+        newest: Option<i64>,
+        ledger: Ledger,
+    },
 }
 
 /// Where a split stands at the end of an epoch, as its reader knows it.
@@ -71,11 +79,25 @@ pub(crate) enum Report {
     /// An epoch's information, from the first worker's tracker; for every epoch.
     Epoch(Arc<EpochInfo>),
     /// A piece of a node's sealed state.
-    Sections { worker: usize, node: usize, sections: Vec<Section> },
+    Sections {
+        worker: usize,
+        node: usize,
+        sections: Vec<Section>,
+    },
     /// A node has handed out all that it seals at `epoch`, with its ledger since the attempt began.
-    Sealed { epoch: Epoch, worker: usize, node: usize, ledger: Ledger },
+    Sealed {
+        epoch: Epoch,
+        worker: usize,
+        node: usize,
+        ledger: Ledger,
+    },
     /// A sink has handed out an object to be staged: output since it sealed the epoch `after`.
-    Staged { worker: usize, node: usize, after: Epoch, object: EncodedObject },
+    Staged {
+        worker: usize,
+        node: usize,
+        after: Epoch,
+        object: EncodedObject,
+    },
     /// So many dead letters from publishing have entered the dataflow in `epoch`.
     Rejected { epoch: Epoch, letters: usize },
     /// A worker has left its dataflow.

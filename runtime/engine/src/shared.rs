@@ -73,7 +73,9 @@ pub(crate) struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("closed", &self.closed).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -137,7 +139,10 @@ impl Shared {
 
     /// What a closed epoch is.
     pub(crate) fn kind(&self, epoch: Epoch) -> EpochKind {
-        lock(&self.kinds).get(&epoch.0).copied().unwrap_or(EpochKind::Ordinary)
+        lock(&self.kinds)
+            .get(&epoch.0)
+            .copied()
+            .unwrap_or(EpochKind::Ordinary)
     }
 
     /// All operators everywhere have finished every epoch up to `epoch`.

@@ -35,16 +35,32 @@ impl SinkStage {
     ) -> Self {
         let sealed = shared.closed();
         let encoded = Encoded::default();
-        Self { node, worker, writer, delivery, shared, encoded, sealed, taken: 0 }
+        Self {
+            node,
+            worker,
+            writer,
+            delivery,
+            shared,
+            encoded,
+            sealed,
+            taken: 0,
+        }
     }
 
     /// Hands objects to the coordinator, which uploads them at once, so that memory stays bounded
     /// between checkpoints too.
     fn hand_out(&mut self, out: &mut Output) {
         for object in self.encoded.objects.drain(..) {
-            self.shared.queued_bytes.fetch_add(object.bytes.len(), Ordering::Relaxed);
+            self.shared
+                .queued_bytes
+                .fetch_add(object.bytes.len(), Ordering::Relaxed);
             let (worker, node, after) = (self.worker, self.node, self.sealed);
-            self.shared.report(Report::Staged { worker, node, after, object });
+            self.shared.report(Report::Staged {
+                worker,
+                node,
+                after,
+                object,
+            });
         }
         let dead = self.encoded.dead.len() as u64;
         out.ledger.dead += dead;
@@ -72,6 +88,9 @@ impl Operator for SinkStage {
     }
 
     fn held(&self) -> Held {
-        Held { rows: self.taken, bytes: self.writer.buffered_bytes() }
+        Held {
+            rows: self.taken,
+            bytes: self.writer.buffered_bytes(),
+        }
     }
 }

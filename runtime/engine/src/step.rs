@@ -78,7 +78,10 @@ pub(crate) fn step<'scope>(
     let worker = scope.index();
     builder.build_reschedule(move |capabilities| {
         drop(capabilities);
-        let mut intake = Intake { ports: outputs.len(), ..Intake::default() };
+        let mut intake = Intake {
+            ports: outputs.len(),
+            ..Intake::default()
+        };
         let mut stage = Discipline::new(stage, worker, shared);
         move |frontiers| {
             clock_input.for_each(|capability, infos| {
@@ -93,7 +96,9 @@ pub(crate) fn step<'scope>(
                 .min()
                 .unwrap_or(u64::MAX);
             if let Err(fault) = stage.advance(open, &mut intake, &mut outputs) {
-                stage.shared.fail(fault.within(format_args!("step \"{}\"", stage.letters.step())));
+                stage
+                    .shared
+                    .fail(fault.within(format_args!("step \"{}\"", stage.letters.step())));
             }
             if stage.draining.is_some() {
                 activator.activate();
@@ -120,9 +125,11 @@ impl Intake {
         capability: &timely::dataflow::operators::InputCapability<u64>,
     ) {
         let ports = self.ports;
-        self.capabilities
-            .entry(epoch)
-            .or_insert_with(|| (0..ports).map(|port| capability.delayed(&epoch, port)).collect());
+        self.capabilities.entry(epoch).or_insert_with(|| {
+            (0..ports)
+                .map(|port| capability.delayed(&epoch, port))
+                .collect()
+        });
     }
 }
 
@@ -157,7 +164,15 @@ impl Discipline {
     fn new(stage: Stage, worker: usize, shared: Arc<Shared>) -> Self {
         let letters = stage.letters.clone();
         let (out, ledger) = (Output::default(), Ledger::default());
-        Self { stage, letters, worker, shared, out, ledger, draining: None }
+        Self {
+            stage,
+            letters,
+            worker,
+            shared,
+            out,
+            ledger,
+            draining: None,
+        }
     }
 
     /// Applies what may be applied when every epoch below `open` is complete.
@@ -193,7 +208,12 @@ impl Discipline {
         if self.draining.is_some() {
             self.drain()?;
         }
-        let waiting: usize = intake.batches.values().flatten().map(|(_, b)| batch_bytes(b)).sum();
+        let waiting: usize = intake
+            .batches
+            .values()
+            .flatten()
+            .map(|(_, b)| batch_bytes(b))
+            .sum();
         let held = self.stage.operator.held().bytes + waiting;
         self.shared.set_held(self.stage.node, self.worker, held);
         Ok(())
@@ -214,9 +234,17 @@ impl Discipline {
     }
 
     fn close(&mut self, info: &EpochInfo) -> Result<(), Fault> {
-        let inputs: Vec<Progress> =
-            self.stage.edges.iter().map(|edges| union(&info.nodes, edges)).collect();
-        let close = EpochClose { epoch: info.epoch, kind: info.kind, inputs: &inputs };
+        let inputs: Vec<Progress> = self
+            .stage
+            .edges
+            .iter()
+            .map(|edges| union(&info.nodes, edges))
+            .collect();
+        let close = EpochClose {
+            epoch: info.epoch,
+            kind: info.kind,
+            inputs: &inputs,
+        };
         self.stage.operator.on_epoch(&close, &mut self.out)
     }
 
@@ -231,37 +259,64 @@ impl Discipline {
         let dead = self.letters.batch(&self.out.dead)?;
         self.out.dead.clear();
         let ports = self.stage.ports;
-        let batches = self.out.batches.drain(..).chain(dead.map(|batch| (ports, batch)));
+        let batches = self
+            .out
+            .batches
+            .drain(..)
+            .chain(dead.map(|batch| (ports, batch)));
         for (port, rows) in batches {
-            let capability = intake.capabilities.get(&epoch).and_then(|held| held.get(port));
+            let capability = intake
+                .capabilities
+                .get(&epoch)
+                .and_then(|held| held.get(port));
             let (Some(capability), Some(output)) = (capability, outputs.get_mut(port)) else {
-                return Err(Fault::bug(format!("output at port {port} of epoch {epoch}")));
+                return Err(Fault::bug(format!(
+                    "output at port {port} of epoch {epoch}"
+                )));
             };
             let mut output = output.activate();
-            output.session_with_builder(capability).give_container(&mut Batch::new(rows));
+            output
+                .session_with_builder(capability)
+                .give_container(&mut Batch::new(rows));
         }
         Ok(())
     }
 
     fn seal(&mut self, info: Arc<EpochInfo>) {
         failpoint::hit("freeze.before");
-        self.stage.operator.freeze(info.kind == EpochKind::Savepoint);
+        self.stage
+            .operator
+            .freeze(info.kind == EpochKind::Savepoint);
         failpoint::hit("freeze.after");
-        let ledger = Ledger { held: self.stage.operator.held().rows, ..self.ledger };
+        let ledger = Ledger {
+            held: self.stage.operator.held().rows,
+            ..self.ledger
+        };
         self.draining = Some((info, ledger));
     }
 
     fn drain(&mut self) -> Result<(), Fault> {
-        let Some((info, ledger)) = &self.draining else { return Ok(()) };
+        let Some((info, ledger)) = &self.draining else {
+            return Ok(());
+        };
         let (worker, node) = (self.worker, self.stage.node);
         let mut sections = Vec::new();
         let done = self.stage.operator.drain(DRAIN_BYTES, &mut sections)?;
         if !sections.is_empty() {
-            self.shared.report(Report::Sections { worker, node, sections });
+            self.shared.report(Report::Sections {
+                worker,
+                node,
+                sections,
+            });
         }
         if done {
             let (epoch, ledger) = (info.epoch, *ledger);
-            self.shared.report(Report::Sealed { epoch, worker, node, ledger });
+            self.shared.report(Report::Sealed {
+                epoch,
+                worker,
+                node,
+                ledger,
+            });
             self.draining = None;
         }
         Ok(())

@@ -54,11 +54,23 @@ impl Tracker {
         let sources = (graph.sources())
             .map(|(at, _)| {
                 let watermark = watermarks.get(&at).copied().unwrap_or(START_OF_TIME);
-                (at, Progress { watermark, ..Progress::START })
+                (
+                    at,
+                    Progress {
+                        watermark,
+                        ..Progress::START
+                    },
+                )
             })
             .collect();
         let nodes = vec![Progress::START; graph.nodes.len()];
-        Self { graph, splits, sources, nodes, decoded: BTreeMap::new() }
+        Self {
+            graph,
+            splits,
+            sources,
+            nodes,
+            decoded: BTreeMap::new(),
+        }
     }
 
     /// All reports of `epoch` are in: what operators are to be told.
@@ -66,11 +78,19 @@ impl Tracker {
         let mut kind = EpochKind::Ordinary;
         for report in reports {
             match report {
-                TimeReport::Closed { kind: announced, splits } => {
+                TimeReport::Closed {
+                    kind: announced,
+                    splits,
+                } => {
                     kind = announced;
                     splits.into_iter().for_each(|split| self.closed(split));
                 }
-                TimeReport::Decoded { source, split, newest, ledger } => {
+                TimeReport::Decoded {
+                    source,
+                    split,
+                    newest,
+                    ledger,
+                } => {
                     *self.decoded.entry(source).or_default() += ledger;
                     if let Some((_, known)) = self.splits.get_mut(&split) {
                         known.newest = known.newest.max(newest);
@@ -79,8 +99,11 @@ impl Tracker {
             }
         }
         for (&at, progress) in &mut self.sources {
-            let out_of_order_ms =
-                self.graph.sources().find(|&(n, _)| n == at).map_or(0, |(_, s)| s.out_of_order_ms);
+            let out_of_order_ms = self
+                .graph
+                .sources()
+                .find(|&(n, _)| n == at)
+                .map_or(0, |(_, s)| s.out_of_order_ms);
             let splits: Vec<Progress> = (self.splits.values())
                 .filter(|(source, _)| *source == at)
                 .map(|(_, split)| split_progress(split, out_of_order_ms))
@@ -96,7 +119,11 @@ impl Tracker {
             kind,
             nodes: self.nodes.clone(),
             splits: self.splits.values().map(|(_, split)| *split).collect(),
-            decoded: self.decoded.iter().map(|(&at, &ledger)| (at, ledger)).collect(),
+            decoded: self
+                .decoded
+                .iter()
+                .map(|(&at, &ledger)| (at, ledger))
+                .collect(),
         }
     }
 
@@ -121,6 +148,12 @@ fn split_progress(split: &SplitProgress, out_of_order_ms: i64) -> Progress {
     if split.finished {
         return Progress::END;
     }
-    let watermark = split.newest.map_or(START_OF_TIME, |t| t.saturating_sub(out_of_order_ms));
-    Progress { watermark, idle: split.idle, finished: false }
+    let watermark = split
+        .newest
+        .map_or(START_OF_TIME, |t| t.saturating_sub(out_of_order_ms));
+    Progress {
+        watermark,
+        idle: split.idle,
+        finished: false,
+    }
 }

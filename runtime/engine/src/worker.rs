@@ -97,7 +97,12 @@ struct Building<'a, 'scope> {
 
 impl<'a, 'scope> Building<'a, 'scope> {
     fn new(scope: &'a Scope<'scope, u64>, plan: &'a Plan) -> Self {
-        Self { scope, plan, worker: scope.index(), workers: scope.peers() }
+        Self {
+            scope,
+            plan,
+            worker: scope.index(),
+            workers: scope.peers(),
+        }
     }
 
     fn build(self) -> Result<probe::Handle<u64>, Fault> {
@@ -117,11 +122,19 @@ impl<'a, 'scope> Building<'a, 'scope> {
             notices.extend([closed, decoded]);
         }
         let tracker = Tracker::new(Arc::clone(graph), &plan.tracked, &plan.watermarks);
-        let gates = graph.sources().flat_map(|(_, source)| source.after.clone()).collect();
+        let gates = graph
+            .sources()
+            .flat_map(|(_, source)| source.after.clone())
+            .collect();
         let notices = scope.concatenate(notices);
         let clock = track(scope, notices, tracker, gates, Arc::clone(&plan.shared));
         let rejects = self.letters(graph.nodes[graph.dead_letters].name(), OnError::DeadLetter);
-        dead.push(rejected(scope, rejects, Arc::clone(&plan.shared), plan.first));
+        dead.push(rejected(
+            scope,
+            rejects,
+            Arc::clone(&plan.shared),
+            plan.first,
+        ));
 
         let probe = probe::Handle::new();
         for (at, node) in graph.nodes.iter().enumerate() {
@@ -135,7 +148,13 @@ impl<'a, 'scope> Building<'a, 'scope> {
             let inputs = (stage.edges.iter().zip(inputs))
                 .map(|(edges, route)| Ok((self.united(edges, &outputs)?, route)))
                 .collect::<Result<Vec<_>, Fault>>()?;
-            let mut streams = step(scope, stage, inputs, clock.clone(), Arc::clone(&plan.shared));
+            let mut streams = step(
+                scope,
+                stage,
+                inputs,
+                clock.clone(),
+                Arc::clone(&plan.shared),
+            );
             dead.extend(streams.pop());
             for (port, stream) in streams.into_iter().enumerate() {
                 outputs.insert(Edge { node: at, port }, stream);
@@ -143,7 +162,10 @@ impl<'a, 'scope> Building<'a, 'scope> {
             debug_assert!(ports == 0 || outputs.contains_key(&Edge { node: at, port: 0 }));
         }
         let (stage, mut routes) = self.sink(graph.dead_letters)?;
-        let input = (scope.concatenate(dead), routes.pop().unwrap_or(Route::Local));
+        let input = (
+            scope.concatenate(dead),
+            routes.pop().unwrap_or(Route::Local),
+        );
         for stream in step(scope, stage, vec![input], clock, Arc::clone(&plan.shared)) {
             stream.probe_with(&probe);
         }
@@ -156,7 +178,13 @@ impl<'a, 'scope> Building<'a, 'scope> {
     fn letters(&self, step: &Arc<str>, on_error: OnError) -> Letters {
         let plan = self.plan;
         let (job, names) = (Arc::clone(&plan.job), Arc::clone(&plan.names));
-        Letters::new(Arc::clone(step), job, on_error, names, Arc::clone(&plan.graph.renderer))
+        Letters::new(
+            Arc::clone(step),
+            job,
+            on_error,
+            names,
+            Arc::clone(&plan.graph.renderer),
+        )
     }
 
     fn united(
@@ -176,7 +204,10 @@ impl<'a, 'scope> Building<'a, 'scope> {
         node: usize,
         source: &SourceNode,
     ) -> Result<
-        (crate::read::Parcels<'scope, crate::parcel::Cargo>, crate::read::Parcels<'scope, crate::report::TimeReport>),
+        (
+            crate::read::Parcels<'scope, crate::parcel::Cargo>,
+            crate::read::Parcels<'scope, crate::report::TimeReport>,
+        ),
         Fault,
     > {
         let plan = self.plan;
@@ -202,7 +233,12 @@ impl<'a, 'scope> Building<'a, 'scope> {
             after: source.after.clone(),
             charged: self.charged(node),
         };
-        Ok(read(self.scope, reading, Arc::clone(&plan.shared), plan.first))
+        Ok(read(
+            self.scope,
+            reading,
+            Arc::clone(&plan.shared),
+            plan.first,
+        ))
     }
 
     /// Nodes whose held rows count against a source: those it feeds, but for a table's source not
@@ -237,7 +273,9 @@ impl<'a, 'scope> Building<'a, 'scope> {
             .unwrap_or_default();
         for section in &restored {
             let step = format_args!("step \"{}\"", node.name).to_string();
-            operator.restore(section).map_err(|fault| fault.within(step))?;
+            operator
+                .restore(section)
+                .map_err(|fault| fault.within(step))?;
         }
         let stage = Stage {
             node: at,
@@ -253,12 +291,19 @@ impl<'a, 'scope> Building<'a, 'scope> {
         let Some(Node::Sink(node)) = self.plan.graph.nodes.get(at) else {
             return Err(Fault::bug("no sink there"));
         };
-        let context = (self.plan.sinks.get(&at)).ok_or_else(|| Fault::bug("sink has no context"))?;
+        let context =
+            (self.plan.sinks.get(&at)).ok_or_else(|| Fault::bug("sink has no context"))?;
         let writer = node.sink.writer(self.worker, context)?;
         let shared = Arc::clone(&self.plan.shared);
         let stage = Stage {
             node: at,
-            operator: Box::new(SinkStage::new(at, self.worker, writer, node.delivery, shared)),
+            operator: Box::new(SinkStage::new(
+                at,
+                self.worker,
+                writer,
+                node.delivery,
+                shared,
+            )),
             edges: vec![node.input.clone()],
             ports: 0,
             letters: self.letters(&node.name, OnError::DeadLetter),

@@ -1,0 +1,201 @@
+//! The list itself.
+
+/// What kind of metric it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations in buckets (upper bounds, seconds).
+    Histogram(&'static [f64]),
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name without the prefix `thalweg_`.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// Labels besides `job`.
+    more: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+}
+
+impl Metric {
+    /// All its labels, `job` first.
+    #[must_use]
+    pub fn labels(&self) -> Vec<&'static str> {
+        let mut labels = vec!["job"];
+        labels.extend_from_slice(self.more);
+        labels
+    }
+}
+
+const SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+const fn counter(name: &'static str, more: &'static [&'static str], help: &'static str) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Counter,
+        more,
+        help,
+    }
+}
+const fn gauge(name: &'static str, more: &'static [&'static str], help: &'static str) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Gauge,
+        more,
+        help,
+    }
+}
+const fn seconds(name: &'static str, more: &'static [&'static str], help: &'static str) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Histogram(SECONDS),
+        more,
+        help,
+    }
+}
+
+const STEP: &[&str] = &["step"];
+
+/// Every metric there is.
+pub const ALL: &[Metric] = &[
+    counter(
+        "records_in_total",
+        STEP,
+        "Rows that came into a source's decoder, a step or a sink",
+    ),
+    counter(
+        "records_out_total",
+        STEP,
+        "Input rows of a source, step or sink that went on",
+    ),
+    counter("bytes_in_total", STEP, "Bytes read by a source"),
+    counter(
+        "late_records_total",
+        &["step", "fate"],
+        "Rows whose window had fired",
+    ),
+    gauge(
+        "watermark_seconds",
+        STEP,
+        "Event time up to which a step's output is complete, Unix seconds",
+    ),
+    gauge(
+        "watermark_lag_seconds",
+        STEP,
+        "Wall-clock time minus watermark",
+    ),
+    gauge("idle_splits", STEP, "Splits of a source that are idle"),
+    gauge(
+        "epochs_in_flight",
+        &[],
+        "Epochs closed and not yet finished by every operator",
+    ),
+    gauge(
+        "queue_bytes",
+        &[],
+        "Bytes staged or sealed and not yet uploaded",
+    ),
+    gauge(
+        "source_lag_records",
+        STEP,
+        "Records (bytes, for a file) known to be unread",
+    ),
+    gauge(
+        "source_connected",
+        STEP,
+        "Whether a source is in touch with where it reads from",
+    ),
+    counter(
+        "decode_errors_total",
+        &["step", "reason"],
+        "Records that could not be decoded, by class",
+    ),
+    counter("sink_published_total", STEP, "Rows made visible by a sink"),
+    counter(
+        "sink_retries_total",
+        STEP,
+        "Attempts to publish that failed and were repeated",
+    ),
+    counter(
+        "sink_rejected_total",
+        STEP,
+        "Rows that a sink's service refused for good",
+    ),
+    counter(
+        "sink_throttled_total",
+        STEP,
+        "Requests that a sink's service answered with 429",
+    ),
+    seconds(
+        "sink_latency_seconds",
+        STEP,
+        "Time from a commit to its output being visible",
+    ),
+    gauge(
+        "sink_unpublished_epochs",
+        STEP,
+        "Checkpoints whose output is not yet visible",
+    ),
+    counter(
+        "cosmos_request_units_total",
+        STEP,
+        "Request units that Cosmos DB charged",
+    ),
+    counter(
+        "adx_ingestions_total",
+        &["step", "status"],
+        "Blobs ingested by Azure Data Explorer",
+    ),
+    gauge("state_bytes", STEP, "Bytes of rows that a step holds back"),
+    gauge("state_rows", STEP, "Input rows that a step holds in state"),
+    counter("dedup_hits_total", STEP, "Rows dropped as duplicates"),
+    seconds(
+        "checkpoint_duration_seconds",
+        &[],
+        "Time from the end of an epoch to its commit",
+    ),
+    counter(
+        "checkpoint_bytes",
+        &[],
+        "Bytes of state written by checkpoints",
+    ),
+    gauge("checkpoint_age_seconds", &[], "Time since the last commit"),
+    counter("checkpoints_total", &["result"], "Checkpoints, by result"),
+    counter(
+        "restarts_total",
+        &["cause"],
+        "Starts after the first, by cause",
+    ),
+    gauge("restore_seconds", &[], "Time the last restore took"),
+    counter("plugin_calls_total", STEP, "Calls into a plugin"),
+    counter(
+        "plugin_traps_total",
+        &["step", "kind"],
+        "Calls into a plugin that ended in a trap",
+    ),
+    counter("plugin_seconds", STEP, "CPU seconds spent in a plugin"),
+    gauge(
+        "plugin_memory_bytes",
+        STEP,
+        "Memory of a plugin's instances",
+    ),
+    gauge(
+        "plugin_info",
+        &["step", "sha256"],
+        "Always 1; tells which plugin is loaded",
+    ),
+    counter(
+        "dead_letters_total",
+        &["class"],
+        "Records that could not be processed",
+    ),
+];
