@@ -4,19 +4,23 @@
 //! The only crate that names timely. Operators, sources and sinks know nothing of it: they
 //! implement the traits of `thalweg-stream`.
 
+mod assembly;
 mod clock;
+mod conductor;
 mod container;
 mod decode;
 mod failpoint;
 mod graph;
 mod letters;
 mod parcel;
+mod publishing;
 mod read;
 mod report;
 mod shared;
 mod sink;
 mod step;
 mod tracker;
+mod unpublished;
 mod worker;
 
 pub use graph::{Delivery, Edge, Graph, Node, OnError, SinkNode, SourceNode, StepNode};

@@ -1,0 +1,543 @@
+//! The coordinator of a job: the epoch clock, checkpoints, commits and publishing. It acts on what
+//! [`conductor`](crate::conductor), [`assembly`](crate::assembly) and
+//! [`unpublished`](crate::unpublished) decide.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use thalweg_metrics::Metrics;
+use thalweg_stream::sink::{EncodedObject, PublishUnit, Released, StageStore, StagedObject};
+use thalweg_stream::{Epoch, EpochKind, Fault, Ledger};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::assembly::{Assembly, Whole};
+use crate::conductor::{self, Ending, Facts, Rhythm};
+use crate::failpoint;
+use crate::graph::{Delivery, Graph};
+use crate::journal::{Committed, Draft, Journal, Parts, SinkDraft};
+use crate::publishing::News;
+use crate::report::{EpochInfo, Report};
+use crate::shared::{Shared, lock};
+use crate::stage::{MemoryStage, stage};
+use crate::status::{CheckpointStatus, Phase, StatusBoard};
+use crate::unpublished::Unpublished;
+
+/// What somebody asks of a running job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Checkpoint, publish, stop.
+    Stop,
+    /// Take a savepoint.
+    Savepoint,
+}
+
+/// One sink as the coordinator sees it.
+pub(crate) struct Lane {
+    pub(crate) name: Arc<str>,
+    pub(crate) delivery: Delivery,
+    pub(crate) unpublished: Unpublished,
+    pub(crate) units: mpsc::UnboundedSender<Released<PublishUnit>>,
+    pub(crate) outbox: Arc<dyn StageStore>,
+    /// Where an at-least-once sink stages: memory.
+    pub(crate) memory: Arc<MemoryStage>,
+    /// Units of an at-least-once sink that are not yet visible: number, the epoch they come after,
+    /// rows.
+    pub(crate) flushing: BTreeMap<u64, (Epoch, u64)>,
+    pub(crate) published_rows: u64,
+    pub(crate) sequence: BTreeMap<(usize, Epoch), u32>,
+}
+
+type Upload = (usize, Epoch, JoinHandle<Result<StagedObject, Fault>>);
+/// What the first half of a checkpoint gives: everything is durable but the manifest.
+type Durable = (Whole, Vec<(usize, StagedObject)>, Parts);
+
+enum Preparing {
+    No,
+    /// Announced; waiting for the workers.
+    Sealing,
+    /// Waiting for uploads.
+    Uploading(BoxFuture<'static, Result<Durable, Fault>>),
+    /// Waiting for an at-least-once sink to flush.
+    Flushing(Box<Durable>),
+    /// Writing the manifest and the log.
+    Committing(BoxFuture<'static, Result<Committed, Fault>>, Box<Whole>),
+}
+
+/// The coordinator's state.
+pub(crate) struct Coordinator {
+    pub(crate) graph: Arc<Graph>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) journal: Journal,
+    pub(crate) rhythm: Rhythm,
+    pub(crate) workers: usize,
+    pub(crate) lanes: BTreeMap<usize, Lane>,
+    pub(crate) board: StatusBoard,
+    pub(crate) metrics: Arc<Metrics>,
+    assembly: Assembly,
+    preparing: Preparing,
+    uploads: Vec<Upload>,
+    /// Ledgers of the checkpoint this attempt began from, by node name.
+    base: BTreeMap<String, Ledger>,
+    latest: Option<Arc<EpochInfo>>,
+    ending: Ending,
+    /// A checkpoint of this epoch or a later one holds all input that was read.
+    covered_by: Epoch,
+    committed: Epoch,
+    savepoint: bool,
+    last_closed: Duration,
+    last_checkpoint: Duration,
+    ended: bool,
+    sealed_at: Duration,
+    running: usize,
+}
+
+/// How a run has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The input has ended and all output is visible.
+    Finished,
+    /// The job had finished in an earlier run.
+    AlreadyFinished,
+    /// Stopped on request.
+    Stopped,
+}
+
+impl Coordinator {
+    #[allow(clippy::too_many_arguments, reason = "each is a different thing, named at the one call")]
+    pub(crate) fn new(
+        graph: Arc<Graph>,
+        shared: Arc<Shared>,
+        journal: Journal,
+        rhythm: Rhythm,
+        workers: usize,
+        lanes: BTreeMap<usize, Lane>,
+        board: StatusBoard,
+        metrics: Arc<Metrics>,
+        base: BTreeMap<String, Ledger>,
+    ) -> Self {
+        let sealing: Vec<usize> =
+            graph.steps().map(|(at, _)| at).chain(graph.sinks().map(|(at, _)| at)).collect();
+        let now = shared.clock.elapsed();
+        let committed = shared.closed();
+        Self {
+            graph,
+            shared,
+            journal,
+            rhythm,
+            workers,
+            lanes,
+            board,
+            metrics,
+            assembly: Assembly::new(workers, &sealing),
+            preparing: Preparing::No,
+            uploads: Vec::new(),
+            base,
+            latest: None,
+            ending: Ending::No,
+            covered_by: Epoch(u64::MAX),
+            committed,
+            savepoint: false,
+            last_closed: now,
+            last_checkpoint: now,
+            ended: false,
+            sealed_at: now,
+            running: workers,
+        }
+    }
+
+    /// Runs until the job ends, or a fault ends the attempt.
+    pub(crate) async fn run(
+        mut self,
+        mut reports: mpsc::UnboundedReceiver<Report>,
+        mut news: mpsc::UnboundedReceiver<News>,
+        mut commands: mpsc::Receiver<Command>,
+    ) -> Result<Outcome, Fault> {
+        let shared = Arc::clone(&self.shared);
+        // Units of the checkpoint this attempt began from: its commit has released them.
+        let number = self.journal.base_number();
+        for lane in self.lanes.values_mut() {
+            for unit in lane.unpublished.release() {
+                drop(lane.units.send(Released::by_commit(unit, number)));
+            }
+        }
+        let mut commands_open = true;
+        loop {
+            if let Some(fault) = shared.failure() {
+                return Err(fault);
+            }
+            self.advance()?;
+            if self.ended && matches!(self.preparing, Preparing::No) && self.running == 0 {
+                return self.end().await;
+            }
+            self.tick();
+            tokio::select! {
+                biased;
+                Some(report) = reports.recv() => {
+                    self.on_report(report)?;
+                    while let Ok(report) = reports.try_recv() {
+                        self.on_report(report)?;
+                    }
+                }
+                Some(item) = news.recv() => self.on_news(item)?,
+                step = Self::prepared(&mut self.preparing) => self.on_prepared(step?)?,
+                command = commands.recv(), if commands_open => match command {
+                    Some(command) => self.on_command(command),
+                    None => commands_open = false,
+                },
+                fault = self.journal.lost() => return Err(fault),
+                () = shared.wake_coordinator.notified() => {}
+                () = tokio::time::sleep(self.until_tick()) => {}
+            }
+        }
+    }
+
+    async fn end(mut self) -> Result<Outcome, Fault> {
+        let outcome = match self.ending {
+            Ending::Finished => {
+                self.journal.finish().await?;
+                Outcome::Finished
+            }
+            Ending::Stop | Ending::No => {
+                self.journal.stop().await?;
+                Outcome::Stopped
+            }
+        };
+        let phase = if outcome == Outcome::Finished { Phase::Finished } else { Phase::Stopped };
+        self.board.update(|status| status.phase = phase);
+        Ok(outcome)
+    }
+
+    fn until_tick(&self) -> Duration {
+        let open = self.shared.clock.elapsed().saturating_sub(self.last_closed);
+        Duration::from_millis(self.rhythm.epoch_ms).saturating_sub(open).max(Duration::from_millis(1))
+    }
+
+    /// Closes the open epoch if it is time.
+    fn tick(&mut self) {
+        let now = self.shared.clock.elapsed();
+        let ms = |since: Duration| {
+            u64::try_from(now.saturating_sub(since).as_millis()).unwrap_or(u64::MAX)
+        };
+        let facts = Facts {
+            open_ms: ms(self.last_closed),
+            full: self.shared.epoch_full(),
+            in_flight: self.shared.closed().0.saturating_sub(self.shared.completed().0),
+            since_checkpoint_ms: ms(self.last_checkpoint),
+            preparing: !matches!(self.preparing, Preparing::No),
+            savepoint: self.savepoint,
+            backlog: self.lanes.values().map(|l| l.unpublished.backlog()).max().unwrap_or(0),
+            ending: self.ending,
+            settled: self.is_settled(),
+            ended: self.ended,
+        };
+        let Some(kind) = conductor::close(&facts, &self.rhythm) else { return };
+        if kind.seals() {
+            self.preparing = Preparing::Sealing;
+            self.last_checkpoint = now;
+            self.sealed_at = now;
+            self.savepoint &= kind != EpochKind::Savepoint;
+            self.ended |= kind == EpochKind::Final;
+        }
+        self.last_closed = now;
+        self.shared.close(kind);
+    }
+
+    fn is_settled(&self) -> bool {
+        self.committed >= self.covered_by
+            && lock(&self.shared.rejected).is_empty()
+            && self.lanes.values().all(|lane| {
+                lane.unpublished.is_settled(self.committed) && lane.flushing.is_empty()
+            })
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Savepoint => self.savepoint = true,
+            Command::Stop if self.ending == Ending::No => {
+                self.shared.drain();
+                self.ending = Ending::Stop;
+                // The open epoch may hold input read before the sources stopped.
+                self.covered_by = self.shared.closed().next().next();
+                self.board.update(|status| status.phase = Phase::Stopping);
+            }
+            Command::Stop => {}
+        }
+    }
+
+    fn on_report(&mut self, report: Report) -> Result<(), Fault> {
+        match report {
+            Report::Epoch(info) => {
+                self.assembly.epoch(&info);
+                let done = (self.graph.sources())
+                    .all(|(at, _)| info.nodes.get(at).is_some_and(|progress| progress.finished));
+                if done && self.ending == Ending::No {
+                    self.ending = Ending::Finished;
+                    self.covered_by = info.epoch;
+                }
+                self.latest = Some(info);
+            }
+            Report::Sections { worker, node, sections } => {
+                self.assembly.sections(worker, node, sections);
+            }
+            Report::Sealed { epoch, worker, node, ledger } => {
+                self.assembly.sealed(epoch, worker, node, ledger);
+            }
+            Report::Staged { worker, node, after, object } => {
+                self.on_staged(worker, node, after, object)?;
+            }
+            Report::Rejected { epoch, .. } => {
+                for lane in self.lanes.values_mut() {
+                    lane.unpublished.rejected_entered(epoch);
+                }
+            }
+            Report::Ended => self.running = self.running.saturating_sub(1),
+        }
+        Ok(())
+    }
+
+    fn on_staged(
+        &mut self,
+        worker: usize,
+        node: usize,
+        after: Epoch,
+        object: EncodedObject,
+    ) -> Result<(), Fault> {
+        let generation = self.journal.generation();
+        let lane = self.lanes.get_mut(&node).ok_or_else(|| Fault::bug("output of no sink"))?;
+        let sequence = lane.sequence.entry((worker, after)).or_default();
+        let name = format!("{}/{:010}-{worker}-{sequence}-g{generation}", lane.name, after.0);
+        let staged = StagedObject {
+            name,
+            epoch: after.next(),
+            worker: u32::try_from(worker).unwrap_or(u32::MAX),
+            sequence: *sequence,
+            bytes: object.bytes.len() as u64,
+            crc32: crc32fast::hash(&object.bytes),
+            rows: object.rows,
+            note: object.note,
+        };
+        *sequence += 1;
+        if lane.delivery == Delivery::AtLeastOnce {
+            self.shared.queued_bytes.fetch_sub(object.bytes.len(), Ordering::Relaxed);
+            let number = lane.memory.keep(&staged.name, object.bytes);
+            lane.flushing.insert(number, (after, staged.rows));
+            let unit = PublishUnit { epoch: Epoch(number), objects: vec![staged] };
+            drop(lane.units.send(Released::at_least_once(unit)));
+            return Ok(());
+        }
+        let (outbox, shared) = (Arc::clone(&lane.outbox), Arc::clone(&self.shared));
+        let upload = tokio::spawn(async move {
+            failpoint::hit("upload.before");
+            let bytes = object.bytes.len();
+            let result = stage(&*outbox, staged, object.bytes).await;
+            shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            failpoint::hit("upload.after");
+            result
+        });
+        self.uploads.push((node, after, upload));
+        Ok(())
+    }
+
+    /// Moves the checkpoint in preparation on, if what it waited for is there.
+    fn advance(&mut self) -> Result<(), Fault> {
+        if matches!(self.preparing, Preparing::Sealing)
+            && let Some(whole) = self.assembly.take()?
+        {
+            self.check_ledgers(&whole)?;
+            let epoch = whole.info.epoch;
+            let (now, later) = self.uploads.drain(..).partition(|(_, after, _)| *after < epoch);
+            self.uploads = later;
+            let parts = self.journal.write_parts(epoch, self.step_sections(&whole));
+            self.preparing = Preparing::Uploading(upload(whole, now, parts).boxed());
+        }
+        if let Preparing::Flushing(durable) = &self.preparing {
+            let epoch = durable.0.info.epoch;
+            let flushed = |lane: &Lane| lane.flushing.values().all(|(after, _)| *after >= epoch);
+            if self.lanes.values().all(flushed)
+                && let Preparing::Flushing(durable) =
+                    std::mem::replace(&mut self.preparing, Preparing::Sealing)
+            {
+                self.commit(*durable);
+            }
+        }
+        Ok(())
+    }
+
+    async fn prepared(preparing: &mut Preparing) -> Result<Prepared, Fault> {
+        match preparing {
+            Preparing::No | Preparing::Sealing | Preparing::Flushing(_) => {
+                std::future::pending().await
+            }
+            Preparing::Uploading(uploading) => uploading.await.map(|d| Prepared::Durable(Box::new(d))),
+            Preparing::Committing(committing, _) => committing.await.map(Prepared::Committed),
+        }
+    }
+
+    fn on_prepared(&mut self, step: Prepared) -> Result<(), Fault> {
+        match step {
+            Prepared::Durable(durable) => self.preparing = Preparing::Flushing(durable),
+            Prepared::Committed(committed) => self.on_committed(committed)?,
+        }
+        Ok(())
+    }
+
+    /// Everything is durable but the manifest: write it, and the log.
+    fn commit(&mut self, (whole, staged, parts): Durable) {
+        let (epoch, kind) = (whole.info.epoch, whole.info.kind);
+        let now_ms = self.shared.clock.now_ms();
+        let last = kind == EpochKind::Final || self.ending != Ending::No;
+        let mut by_sink: BTreeMap<usize, Vec<StagedObject>> = BTreeMap::new();
+        for (node, mut object) in staged {
+            object.epoch = epoch;
+            by_sink.entry(node).or_default().push(object);
+        }
+        let mut sinks = Vec::new();
+        for (node, lane) in &mut self.lanes {
+            let objects = by_sink.remove(node).unwrap_or_default();
+            lane.unpublished.stage(epoch, now_ms, objects, last);
+            let listing = lane.unpublished.listing(epoch);
+            sinks.push(SinkDraft { name: Arc::clone(&lane.name), listing });
+        }
+        let ledgers = self.ledgers(&whole);
+        let draft = Draft { info: Arc::clone(&whole.info), cuts: whole.cuts.clone(), parts, sinks, ledgers };
+        let committing = self.journal.commit(draft);
+        self.preparing = Preparing::Committing(committing, Box::new(whole));
+    }
+
+    fn on_committed(&mut self, committed: Committed) -> Result<(), Fault> {
+        failpoint::hit("commit.after");
+        let Preparing::Committing(_, whole) = std::mem::replace(&mut self.preparing, Preparing::No)
+        else {
+            return Err(Fault::bug("a commit that nobody asked for"));
+        };
+        let epoch = whole.info.epoch;
+        self.committed = epoch;
+        for lane in self.lanes.values_mut() {
+            lane.sequence.retain(|(_, after), _| *after >= epoch);
+            let (units, done) = lane.unpublished.committed(epoch);
+            for unit in units {
+                drop(lane.units.send(Released::by_commit(unit, committed.number)));
+            }
+            let outbox = Arc::clone(&lane.outbox);
+            tokio::spawn(async move {
+                for name in done {
+                    if let Err(fault) = outbox.delete(&name).await {
+                        tracing::warn!(object = name, error = %fault, "staged object stays");
+                    }
+                }
+            });
+        }
+        self.journal.committed(&committed, &self.shared);
+        failpoint::hit("confirm.after");
+        self.tell(&whole, &committed);
+        Ok(())
+    }
+
+    fn on_news(&mut self, item: News) -> Result<(), Fault> {
+        match item {
+            News::Retry { sink, fault } => {
+                if let Some(lane) = self.lanes.get(&sink) {
+                    self.metrics.count("sink_retries_total", &[&lane.name], 1);
+                }
+                self.board.update(|status| status.last_error = Some(fault.to_string()));
+            }
+            News::Failed { fault, .. } => return Err(fault),
+            News::Published { sink, epoch, published } => {
+                let Some(lane) = self.lanes.get_mut(&sink) else {
+                    return Err(Fault::bug("news of no sink"));
+                };
+                let rejected = published.rejected.len() as u64;
+                let rows = match lane.flushing.remove(&epoch.0) {
+                    Some((_, rows)) if lane.delivery == Delivery::AtLeastOnce => rows,
+                    _ => lane.unpublished.rows(epoch),
+                };
+                lane.published_rows += rows.saturating_sub(rejected);
+                self.metrics.count("sink_published_total", &[&lane.name], rows.saturating_sub(rejected));
+                self.metrics.count("sink_rejected_total", &[&lane.name], rejected);
+                lane.unpublished.published(epoch, published.state, rejected > 0);
+                let mut waiting = lock(&self.shared.rejected);
+                for row in published.rejected {
+                    waiting.push((lane.name.to_string(), row.id, row.letter));
+                }
+                drop(waiting);
+                if rejected > 0 {
+                    self.shared.wake_workers();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The conservation ledger: checked at every checkpoint.
+    fn check_ledgers(&self, whole: &Whole) -> Result<(), Fault> {
+        self.ledgers(whole).iter().try_for_each(|(name, ledger)| ledger.check(name))
+    }
+
+    /// Ledgers since the lineage began, by node name.
+    fn ledgers(&self, whole: &Whole) -> BTreeMap<String, Ledger> {
+        let mut all = self.base.clone();
+        for (&node, &ledger) in &whole.ledgers {
+            if let Some(node) = self.graph.nodes.get(node) {
+                let total = all.entry(node.name().to_string()).or_default();
+                total.held = 0;
+                *total += ledger;
+            }
+        }
+        all
+    }
+
+    fn step_sections(&self, whole: &Whole) -> Parts {
+        let ids: BTreeMap<usize, Arc<str>> =
+            self.graph.steps().map(|(at, step)| (at, Arc::clone(&step.id))).collect();
+        Parts::of(whole, &ids)
+    }
+
+    fn tell(&self, whole: &Whole, committed: &Committed) {
+        let now = self.shared.clock.elapsed();
+        let duration = now.saturating_sub(self.sealed_at);
+        self.metrics.observe("checkpoint_duration_seconds", &[], duration.as_secs_f64());
+        self.metrics.count("checkpoints_total", &["committed"], 1);
+        self.metrics.count("checkpoint_bytes", &[], committed.bytes);
+        let ledgers = self.ledgers(whole);
+        let checkpoint = CheckpointStatus {
+            epoch: whole.info.epoch.0,
+            at_ms: self.shared.clock.now_ms(),
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            bytes: committed.bytes,
+        };
+        self.board.update(|status| {
+            status.checkpoint = Some(checkpoint);
+            status.checkpoints += 1;
+            for node in &mut status.nodes {
+                if let Some(ledger) = ledgers.get(&node.name) {
+                    node.ledger = *ledger;
+                }
+            }
+        });
+    }
+}
+
+enum Prepared {
+    Durable(Box<Durable>),
+    Committed(Committed),
+}
+
+/// Waits until everything of a checkpoint is durable.
+async fn upload(
+    whole: Whole,
+    uploads: Vec<Upload>,
+    parts: BoxFuture<'static, Result<Parts, Fault>>,
+) -> Result<Durable, Fault> {
+    let mut staged = Vec::with_capacity(uploads.len());
+    for (node, _, upload) in uploads {
+        let object = upload.await.map_err(|error| Fault::bug(format!("an upload ended: {error}")))?;
+        staged.push((node, object?));
+    }
+    let parts = parts.await?;
+    Ok((whole, staged, parts))
+}

@@ -1,0 +1,367 @@
+//! One attempt to run a job: claim, connect, restore, run, end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use thalweg_checkpoint::Store;
+use thalweg_metrics::Metrics;
+use thalweg_stream::sink::{SinkContext, StageStore};
+use thalweg_stream::source::{SplitSpec, SplitStart};
+use thalweg_stream::{Clock, Epoch, Fault, SplitId};
+use timely::{CommunicationConfig, WorkerConfig};
+use tokio::sync::mpsc;
+
+use crate::conductor::Rhythm;
+use crate::coordinator::{Command, Coordinator, Lane, Outcome};
+use crate::graph::{Graph, Node, SinkNode};
+use crate::journal::{Journal, Open, Restored};
+use crate::letters::SplitNames;
+use crate::publishing::Outlet;
+use crate::report::Report;
+use crate::shared::{Limits, Shared};
+use crate::stage::MemoryStage;
+use crate::status::{NodeStatus, Phase, RestoreStatus, StatusBoard};
+use crate::tracker::TrackedSplit;
+use crate::unpublished::Unpublished;
+use crate::worker::{self, Plan, groups};
+
+/// Which checkpoint to start from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum From {
+    /// The newest.
+    #[default]
+    Latest,
+    /// That of an epoch.
+    Epoch(Epoch),
+    /// None: from the beginning.
+    Nothing,
+}
+
+/// A job to run.
+pub struct Job {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its dataflow.
+    pub graph: Graph,
+    /// Worker threads, 1 to 256.
+    pub workers: usize,
+    /// How often it takes a checkpoint.
+    pub checkpoint_every: Duration,
+    /// How many checkpoints are kept.
+    pub keep: u32,
+    /// Its limits.
+    pub limits: Limits,
+    /// A fingerprint of the definition.
+    pub version: String,
+    /// Which checkpoint to start from.
+    pub from: From,
+    /// Whether to fence a process that still runs the job.
+    pub take_over: bool,
+}
+
+/// What a job is run with.
+pub struct Surroundings {
+    /// Where its checkpoints are.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What people ask of it.
+    pub commands: mpsc::Receiver<Command>,
+    /// Where it tells how it is.
+    pub board: StatusBoard,
+    /// Its metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Runs a job to its end, or until somebody stops it.
+///
+/// # Errors
+/// What ended the attempt. Nothing is lost: the next attempt starts from the last checkpoint.
+///
+/// # Crash safety
+/// May end at any point; the job log decides what has happened.
+pub async fn run(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault> {
+    let board = surroundings.board.clone();
+    let result = attempt(job, surroundings).await;
+    if let Err(fault) = &result {
+        board.update(|status| {
+            status.phase = Phase::Failed;
+            status.last_error = Some(fault.to_string());
+        });
+    }
+    result
+}
+
+async fn attempt(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault> {
+    let Surroundings { store, clock, commands, board, metrics } = surroundings;
+    let Job { name, graph, workers, limits, .. } = job;
+    let graph = Arc::new(graph);
+    let started = clock.elapsed();
+    board.update(|status| {
+        status.job = name.to_string();
+        status.workers = workers;
+        status.nodes = graph.nodes.iter().map(node_status).collect();
+    });
+    let open = Open {
+        job: Arc::clone(&name),
+        version: job.version,
+        from: job.from,
+        take_over: job.take_over,
+        keep: job.keep,
+        shapes: shapes(&graph),
+    };
+    let Some(journal) = Journal::open(store, open, Arc::clone(&clock)).await? else {
+        board.update(|status| status.phase = Phase::Finished);
+        return Ok(Outcome::AlreadyFinished);
+    };
+    let restored = journal.restored().cloned();
+    let splits = Splits::discover(&graph, restored.as_ref()).await?;
+    let sections = restore(&journal, &graph, workers).await?;
+    let first = restored.as_ref().map_or(Epoch(1), |restored| restored.epoch.next());
+    let (report_sender, reports) = mpsc::unbounded_channel::<Report>();
+    let shared = Arc::new(Shared::new(
+        limits,
+        Arc::clone(&clock),
+        workers,
+        graph.nodes.len(),
+        first,
+        report_sender,
+    ));
+    let (news_sender, news) = mpsc::unbounded_channel();
+    let mut lanes = BTreeMap::new();
+    let mut contexts = BTreeMap::new();
+    let mut outlets = tokio::task::JoinSet::new();
+    for (at, sink) in graph.sinks() {
+        let (lane, context, outlet, units) =
+            open_sink(at, sink, &name, &journal, restored.as_ref(), &clock).await?;
+        outlets.spawn(outlet.run(units, news_sender.clone()));
+        contexts.insert(at, context);
+        lanes.insert(at, lane);
+    }
+    board.update(|status| {
+        status.phase = Phase::Running;
+        status.lineage = journal.lineage().to_string();
+        status.generation = journal.generation().0;
+        status.restored = restored.as_ref().map(|restored| RestoreStatus {
+            epoch: restored.epoch.0,
+            duration_ms: u64::try_from(clock.elapsed().saturating_sub(started).as_millis())
+                .unwrap_or(u64::MAX),
+        });
+    });
+    let plan = Arc::new(Plan {
+        job: Arc::clone(&name),
+        graph: Arc::clone(&graph),
+        shared: Arc::clone(&shared),
+        first,
+        starts: splits.starts,
+        tracked: splits.tracked,
+        watermarks: restored.as_ref().map(|r| r.watermarks(&graph)).unwrap_or_default(),
+        names: Arc::new(splits.names),
+        sinks: contexts,
+        restored: sections,
+    });
+    let threads = std::thread::Builder::new()
+        .name("timely".to_owned())
+        .spawn(move || execute(&plan, workers))
+        .map_err(|error| Fault::bug(format!("no thread for the workers: {error}")))?;
+    let rhythm = Rhythm {
+        epoch_ms: limits.epoch_ms,
+        checkpoint_ms: u64::try_from(job.checkpoint_every.as_millis()).unwrap_or(u64::MAX),
+        in_flight_max: limits.epochs_in_flight,
+        backlog_max: limits.unpublished_max,
+    };
+    let base = restored.map(|restored| restored.ledgers).unwrap_or_default();
+    let coordinator = Coordinator::new(
+        graph, Arc::clone(&shared), journal, rhythm, workers, lanes, board, metrics, base,
+    );
+    let result = coordinator.run(reports, news, commands).await;
+    if let Err(fault) = &result {
+        shared.fail(fault.clone());
+    }
+    outlets.shutdown().await;
+    let joined = tokio::task::spawn_blocking(move || threads.join()).await;
+    match (result, joined) {
+        (Ok(_), Err(_) | Ok(Err(_))) => Err(Fault::bug("the workers' thread has panicked")),
+        (result, _) => result,
+    }
+}
+
+/// Runs the worker threads; returns when all have ended. A panic ends the attempt, not the process.
+fn execute(plan: &Arc<Plan>, workers: usize) {
+    let config = CommunicationConfig::Process(workers);
+    let (builders, others) = match config.try_build() {
+        Ok(built) => built,
+        Err(error) => return plan.shared.fail(Fault::bug(format!("no workers: {error}"))),
+    };
+    let shared = Arc::clone(&plan.shared);
+    let plan = Arc::clone(plan);
+    let run = move |worker: &mut timely::worker::Worker| {
+        let index = worker.index();
+        let ended = catch_unwind(AssertUnwindSafe(|| worker::run(worker, &plan)));
+        if ended.is_err() {
+            plan.shared.fail(Fault::bug(format!("worker {index} has panicked")));
+            plan.shared.report(Report::Ended);
+        }
+    };
+    match timely::execute::execute_from(builders, others, WorkerConfig::default(), run) {
+        Ok(guards) => drop(guards.join()),
+        Err(error) => shared.fail(Fault::bug(format!("no workers: {error}"))),
+    }
+}
+
+/// The shapes of the steps' states, by step id.
+fn shapes(graph: &Graph) -> BTreeMap<Arc<str>, String> {
+    (graph.steps())
+        .filter_map(|(_, step)| Some((Arc::clone(&step.id), step.factory.state_shape()?)))
+        .collect()
+}
+
+/// The state of every worker, read by the key groups it owns.
+async fn restore(
+    journal: &Journal,
+    graph: &Graph,
+    workers: usize,
+) -> Result<Vec<Mutex<BTreeMap<Arc<str>, Vec<thalweg_stream::Section>>>>, Fault> {
+    let ids: BTreeSet<Arc<str>> = graph.steps().map(|(_, step)| Arc::clone(&step.id)).collect();
+    let mut all = Vec::with_capacity(workers);
+    for worker in 0..workers {
+        let mut mine = BTreeMap::new();
+        for id in &ids {
+            mine.insert(Arc::clone(id), journal.read_state(id, groups(worker, workers)).await?);
+        }
+        all.push(Mutex::new(mine));
+    }
+    Ok(all)
+}
+
+type Opened = (
+    Lane,
+    SinkContext,
+    Outlet,
+    mpsc::UnboundedReceiver<thalweg_stream::sink::Released<thalweg_stream::sink::PublishUnit>>,
+);
+
+async fn open_sink(
+    at: usize,
+    node: &SinkNode,
+    job: &Arc<str>,
+    journal: &Journal,
+    restored: Option<&Restored>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Opened, Fault> {
+    let capabilities = node.sink.capabilities();
+    let unpublished = match restored.and_then(|restored| restored.sinks.get(&*node.name)) {
+        Some(listing) => Unpublished::restored(capabilities.grouping, listing.clone()),
+        None => Unpublished::new(capabilities.grouping),
+    };
+    let context = SinkContext {
+        job: Arc::clone(job),
+        sink: Arc::clone(&node.name),
+        lineage: journal.lineage().clone(),
+        generation: journal.generation(),
+        clock: Arc::clone(clock),
+        state: unpublished.state().clone(),
+    };
+    let publisher = node.sink.publisher(context.clone()).await;
+    let publisher =
+        publisher.map_err(|fault| fault.within(format_args!("sink \"{}\"", node.name)))?;
+    let outbox: Arc<dyn StageStore> = node.sink.stage_store().unwrap_or_else(|| journal.outbox());
+    let memory = Arc::new(MemoryStage::default());
+    let stage: Arc<dyn StageStore> = match node.delivery {
+        crate::graph::Delivery::ExactlyOnce => Arc::clone(&outbox),
+        crate::graph::Delivery::AtLeastOnce => Arc::clone(&memory) as Arc<dyn StageStore>,
+    };
+    let outlet = Outlet {
+        sink: at,
+        name: Arc::clone(&node.name),
+        ordered: capabilities.ordered,
+        publisher: Arc::from(publisher),
+        stage,
+    };
+    let (sender, units) = mpsc::unbounded_channel();
+    let lane = Lane {
+        name: Arc::clone(&node.name),
+        delivery: node.delivery,
+        unpublished,
+        units: sender,
+        outbox,
+        memory,
+        flushing: BTreeMap::new(),
+        published_rows: 0,
+        sequence: BTreeMap::new(),
+    };
+    Ok((lane, context, outlet, units))
+}
+
+/// The splits of a job: those of the checkpoint with their numbers, then new ones.
+#[derive(Default)]
+struct Splits {
+    starts: BTreeMap<usize, Vec<SplitStart>>,
+    tracked: Vec<TrackedSplit>,
+    names: SplitNames,
+}
+
+impl Splits {
+    async fn discover(graph: &Graph, restored: Option<&Restored>) -> Result<Self, Fault> {
+        let mut splits = Self::default();
+        let none = Vec::new();
+        let known_max = restored.and_then(|r| r.splits.values().flatten().map(|s| s.id.0).max());
+        let mut next = known_max.map_or(0, |id| id + 1);
+        for (at, source) in graph.sources() {
+            let known = restored.and_then(|r| r.splits.get(&*source.name)).unwrap_or(&none);
+            let specs: Vec<SplitSpec> = known.iter().map(|split| split.spec.clone()).collect();
+            let found = source.source.discover(&specs).await;
+            let found =
+                found.map_err(|fault| fault.within(format_args!("source \"{}\"", source.name)))?;
+            for (position, spec) in found.into_iter().enumerate() {
+                let (id, offset, newest) = match known.get(position) {
+                    Some(split) => (split.id, split.offset, split.newest),
+                    None => {
+                        let id = SplitId(next);
+                        next += 1;
+                        (id, None, None)
+                    }
+                };
+                splits.name(id, Arc::clone(&source.name), Arc::clone(&spec.name));
+                splits.tracked.push(TrackedSplit { id, source: at, newest });
+                splits.starts.entry(at).or_default().push(SplitStart { id, spec, offset });
+            }
+        }
+        if next > thalweg_stream::Origin::SPLITS_MAX {
+            return Err(Fault::user(format!(
+                "the job has {next} splits, more than {}",
+                thalweg_stream::Origin::SPLITS_MAX
+            )));
+        }
+        Ok(splits)
+    }
+
+    fn name(&mut self, id: SplitId, source: Arc<str>, split: Arc<str>) {
+        let at = id.0 as usize;
+        if self.names.names.len() <= at {
+            self.names.names.resize(at + 1, (Arc::from(""), Arc::from("")));
+        }
+        self.names.names[at] = (source, split);
+    }
+}
+
+fn node_status(node: &Node) -> NodeStatus {
+    let (kind, sink) = match node {
+        Node::Source(_) => ("source", false),
+        Node::Step(_) => ("step", false),
+        Node::Sink(_) => ("sink", true),
+    };
+    NodeStatus {
+        name: node.name().to_string(),
+        kind,
+        watermark_ms: None,
+        idle: false,
+        finished: false,
+        ledger: thalweg_stream::Ledger::default(),
+        splits: Vec::new(),
+        unpublished: sink.then_some(0),
+        published_rows: sink.then_some(0),
+    }
+}
