@@ -167,7 +167,7 @@ impl<'a> PaneRef<'a> {
     }
 
     /// The words of every key, in no particular order: for sums only.
-    pub fn all_words(&self) -> impl Iterator<Item = &'a [u64]> {
+    pub fn all_words(&self) -> impl Iterator<Item = &'a [u64]> + use<'a> {
         let pane = self.pane;
         (pane.shards()).flat_map(|(_, shard)| shard.slots().map(|at| shard.words(at)))
     }
