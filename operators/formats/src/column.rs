@@ -1,0 +1,294 @@
+//! Columns in the making: values of each row at its place, until a batch is full.
+//!
+//! A value is written to its row at once and counts only if the record turns out well: then the
+//! row number goes up. So a record may be given up at any point, and a repeated key simply
+//! overwrites. The memory is the decoder's own and stays warm; batches get exact copies.
+
+mod convert;
+mod finish;
+mod view;
+
+use std::sync::Arc;
+
+use thalweg_stream::ColumnType;
+
+use crate::scan::{Cursor, Stop, Token};
+use crate::spec::{Field, TimestampReader};
+use view::Views;
+
+/// What a row has in a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    /// Nothing: the field has not been met.
+    Missing,
+    /// A value.
+    Value,
+    /// Null was written.
+    Null,
+    /// A value of another type.
+    WrongType,
+    /// A number that the type does not hold.
+    OutOfRange,
+    /// A string that is not what the type asks for.
+    BadFormat,
+    /// A number with more digits than the type holds.
+    Inexact,
+}
+
+/// One declared column.
+#[derive(Debug)]
+pub(crate) struct Column {
+    pub(crate) name: Arc<str>,
+    pub(crate) column_type: ColumnType,
+    pub(crate) required: bool,
+    /// Whether it is in the output; if not, values are checked and forgotten.
+    pub(crate) kept: bool,
+    coerce: bool,
+    timestamp: TimestampReader,
+    state: Vec<State>,
+    values: Values,
+    scratch: Vec<u8>,
+}
+
+/// Values by row.
+#[derive(Debug)]
+enum Values {
+    Bool(Vec<bool>),
+    Int32(Vec<i32>),
+    Int64(Vec<i64>),
+    Float32(Vec<f32>),
+    Float64(Vec<f64>),
+    Decimal(Vec<i128>, u8, i8),
+    Date(Vec<i32>),
+    Timestamp(Vec<i64>),
+    String(Views),
+    Binary(Views),
+    Json(Views),
+    List(Items),
+}
+
+/// Values of a list column: all items one after the other.
+#[derive(Debug)]
+struct Items {
+    /// Items of each row that has a list.
+    lens: Vec<u32>,
+    item: Box<Column>,
+    /// Items in `item`.
+    count: usize,
+    /// The row that got items last, and how many there were before.
+    last: Option<(usize, usize)>,
+}
+
+impl Column {
+    /// A column with room for `rows` rows.
+    pub(crate) fn new(field: &Field, rows: usize) -> Self {
+        let mut column = Self::of_type(field, &field.column.column_type);
+        column.ensure(rows);
+        column
+    }
+
+    fn of_type(field: &Field, column_type: &ColumnType) -> Self {
+        let views = || Views::new(field.kept);
+        let values = match column_type {
+            ColumnType::Bool => Values::Bool(Vec::new()),
+            ColumnType::Int32 => Values::Int32(Vec::new()),
+            ColumnType::Int64 => Values::Int64(Vec::new()),
+            ColumnType::Float32 => Values::Float32(Vec::new()),
+            ColumnType::Float64 => Values::Float64(Vec::new()),
+            ColumnType::Decimal { precision, scale } => {
+                Values::Decimal(Vec::new(), *precision, *scale)
+            }
+            ColumnType::Date => Values::Date(Vec::new()),
+            ColumnType::Timestamp => Values::Timestamp(Vec::new()),
+            ColumnType::String => Values::String(views()),
+            ColumnType::Binary => Values::Binary(views()),
+            ColumnType::Json => Values::Json(views()),
+            ColumnType::List(item) => Values::List(Items {
+                lens: Vec::new(),
+                item: Box::new(Self::of_type(field, item)),
+                count: 0,
+                last: None,
+            }),
+        };
+        Self {
+            name: field.column.name.clone(),
+            column_type: column_type.clone(),
+            required: field.column.required,
+            kept: field.kept,
+            coerce: field.coerce,
+            timestamp: field.timestamp.clone(),
+            state: Vec::new(),
+            values,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Makes room for rows up to `rows`.
+    fn ensure(&mut self, rows: usize) {
+        if rows <= self.state.len() {
+            return;
+        }
+        self.state.resize(rows, State::Missing);
+        match &mut self.values {
+            Values::Bool(values) => values.resize(rows, false),
+            Values::Int32(values) | Values::Date(values) => values.resize(rows, 0),
+            Values::Int64(values) | Values::Timestamp(values) => values.resize(rows, 0),
+            Values::Float32(values) => values.resize(rows, 0.0),
+            Values::Float64(values) => values.resize(rows, 0.0),
+            Values::Decimal(values, ..) => values.resize(rows, 0),
+            Values::String(views) | Values::Binary(views) | Values::Json(views) => {
+                views.ensure(rows);
+            }
+            Values::List(items) => items.lens.resize(rows, 0),
+        }
+    }
+
+    /// What `row` has.
+    #[inline(always)]
+    pub(crate) fn state(&self, row: usize) -> State {
+        self.state.get(row).copied().unwrap_or(State::Missing)
+    }
+
+    #[inline(always)]
+    fn set_state(&mut self, row: usize, state: State) {
+        if let Some(place) = self.state.get_mut(row) {
+            *place = state;
+        }
+    }
+
+    /// The timestamp of `row`, if this is a timestamp column and has one there.
+    #[inline(always)]
+    pub(crate) fn timestamp(&self, row: usize) -> Option<i64> {
+        match &self.values {
+            Values::Timestamp(values) if self.state(row) == State::Value => {
+                values.get(row).copied()
+            }
+            _ => None,
+        }
+    }
+
+    /// Forgets what `row` has got.
+    pub(crate) fn forget(&mut self, row: usize) {
+        self.set_state(row, State::Missing);
+        match &mut self.values {
+            Values::String(views) | Values::Binary(views) | Values::Json(views) => {
+                views.forget(row);
+            }
+            Values::List(items) => {
+                if let Some((_, before)) = items.last.take_if(|(last, _)| *last == row) {
+                    for at in before..items.count {
+                        items.item.forget(at);
+                    }
+                    items.count = before;
+                }
+            }
+            Values::Bool(_)
+            | Values::Int32(_)
+            | Values::Int64(_)
+            | Values::Float32(_)
+            | Values::Float64(_)
+            | Values::Decimal(..)
+            | Values::Date(_)
+            | Values::Timestamp(_) => {}
+        }
+    }
+
+    /// Reads the value under the cursor into `row`; `depth` containers are open around it.
+    ///
+    /// What is usual is handled here, at once; the rest, whatever it is, in [`Self::set`].
+    #[inline(always)]
+    pub(crate) fn read(
+        &mut self,
+        row: usize,
+        cursor: &mut Cursor<'_>,
+        depth: u32,
+    ) -> Result<State, Stop> {
+        let byte = cursor.byte();
+        let number = byte == b'-' || byte.is_ascii_digit();
+        let done = match &mut self.values {
+            Values::String(views) if byte == b'"' => {
+                cursor.pos += 1;
+                views.read(row, cursor)?
+            }
+            Values::Int64(values) if number => {
+                let start = cursor.pos;
+                match (cursor.number()?.int64(), values.get_mut(row)) {
+                    (Some(value), Some(place)) => {
+                        *place = value;
+                        true
+                    }
+                    _ => {
+                        cursor.pos = start;
+                        false
+                    }
+                }
+            }
+            Values::Float64(values) if number => {
+                let value = cursor.number()?.float64(cursor.bytes());
+                match values.get_mut(row) {
+                    Some(place) => {
+                        *place = value;
+                        true
+                    }
+                    None => false,
+                }
+            }
+            Values::Timestamp(values) if number => {
+                let start = cursor.pos;
+                let auto = matches!(self.timestamp, TimestampReader::Auto);
+                match (cursor.number()?.int64(), values.get_mut(row)) {
+                    (Some(value), Some(place)) if auto => {
+                        *place = value;
+                        true
+                    }
+                    _ => {
+                        cursor.pos = start;
+                        false
+                    }
+                }
+            }
+            _ => false,
+        };
+        if done {
+            self.set_state(row, State::Value);
+            return Ok(State::Value);
+        }
+        self.read_slow(row, cursor, depth)
+    }
+
+    #[inline(never)]
+    fn read_slow(
+        &mut self,
+        row: usize,
+        cursor: &mut Cursor<'_>,
+        depth: u32,
+    ) -> Result<State, Stop> {
+        let start = cursor.pos;
+        let token = cursor.token(depth)?;
+        Ok(self.set(row, token, cursor.bytes(), start, cursor.pos))
+    }
+
+    /// Puts the value that stands in `bytes` from `start` to `end`, already passed as `token`,
+    /// into `row`, which must have been forgotten if it had one.
+    pub(crate) fn set(
+        &mut self,
+        row: usize,
+        token: Token,
+        bytes: &[u8],
+        start: usize,
+        end: usize,
+    ) -> State {
+        let state = self.convert(row, token, bytes, start, end);
+        self.set_state(row, state);
+        state
+    }
+
+    /// Puts text that is known to be JSON into `row` of a json column.
+    pub(crate) fn set_json(&mut self, row: usize, text: &[u8]) {
+        if let Values::Json(views) = &mut self.values {
+            views.put(row, text);
+            self.set_state(row, State::Value);
+        }
+    }
+}

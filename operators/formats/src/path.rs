@@ -1,0 +1,223 @@
+//! Where declared columns stand in a record: a tree of paths, and what the next key will be.
+//!
+//! Devices send the same fields in the same order. Each node of the tree therefore remembers the
+//! keys of the last record as the bytes they were written with, and first looks whether they come
+//! again; only if not, the key is read and looked up.
+
+use std::collections::HashMap;
+
+use crate::scan::Cursor;
+use crate::spec::Field;
+
+/// Most segments of a path.
+pub(crate) const SEGMENTS_MAX: usize = 100;
+
+/// Most keys that a node remembers; records with more pay for a look-up each.
+const REMEMBERED_MAX: usize = 128;
+
+/// How many remembered keys are tried before a key is looked up: enough for some missing fields.
+const TRIED_MAX: usize = 8;
+
+/// What to do with a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Check it.
+    Skip,
+    /// Check it and keep it among the unknown fields.
+    Extra,
+    /// It is the value of this field.
+    Field(usize),
+    /// It belongs to several fields or has fields in it: this node.
+    Node(usize),
+}
+
+/// A position in the tree.
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// Fields whose value this is.
+    pub(crate) leaves: Vec<usize>,
+    /// All fields at or below it.
+    pub(crate) fields: Vec<usize>,
+    /// Elements by index, if it is an array.
+    pub(crate) elements: Vec<(usize, Target)>,
+    /// What to do with keys that nobody declared.
+    pub(crate) unknown: Target,
+    /// The keys that came last time.
+    pub(crate) expected: Vec<Expected>,
+    children: HashMap<Box<[u8]>, Target>,
+}
+
+impl Node {
+    fn new(unknown: Target) -> Self {
+        Self {
+            leaves: Vec::new(),
+            fields: Vec::new(),
+            elements: Vec::new(),
+            unknown,
+            expected: Vec::new(),
+            children: HashMap::new(),
+        }
+    }
+
+    /// Whether fields stand below it.
+    pub(crate) fn has_children(&self) -> bool {
+        !self.children.is_empty()
+    }
+
+    /// What to do with the value of `key`, and whether somebody declared it.
+    pub(crate) fn target(&self, key: &[u8]) -> (Target, bool) {
+        match self.children.get(key) {
+            Some(target) => (*target, true),
+            None => (self.unknown, false),
+        }
+    }
+}
+
+/// Builds the tree; the root is the first node.
+pub(crate) fn tree(fields: &[Field], extra: Option<usize>) -> Vec<Node> {
+    let unknown = if extra.is_some() {
+        Target::Extra
+    } else {
+        Target::Skip
+    };
+    let mut nodes = vec![Node::new(unknown)];
+    let read = fields
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| Some(*at) != extra);
+    let paths: Vec<(usize, &[String])> = read
+        .map(|(at, field)| (at, field.path.as_slice()))
+        .collect();
+    grow(0, &paths, 0, &mut nodes);
+    nodes
+}
+
+/// Fills node `at`, `depth` segments below the root, with the paths that lead to or through it.
+fn grow(at: usize, paths: &[(usize, &[String])], depth: usize, nodes: &mut Vec<Node>) {
+    let mut below: Vec<(&str, Vec<(usize, &[String])>)> = Vec::new();
+    let mut leaves = Vec::new();
+    for (field, path) in paths {
+        let Some(segment) = path.get(depth) else {
+            leaves.push(*field);
+            continue;
+        };
+        match below.iter_mut().find(|(name, _)| name == segment) {
+            Some((_, group)) => group.push((*field, path)),
+            None => below.push((segment, vec![(*field, path)])),
+        }
+    }
+    let mut children = HashMap::new();
+    let mut elements = Vec::new();
+    for (segment, group) in below {
+        let target = match group.as_slice() {
+            [(field, path)] if path.len() == depth + 1 => Target::Field(*field),
+            _ => {
+                let child = nodes.len();
+                nodes.push(Node::new(Target::Skip));
+                grow(child, &group, depth + 1, nodes);
+                Target::Node(child)
+            }
+        };
+        if let Some(index) = element_index(segment) {
+            elements.push((index, target));
+        }
+        children.insert(Box::from(segment.as_bytes()), target);
+    }
+    if let Some(node) = nodes.get_mut(at) {
+        node.leaves = leaves;
+        node.fields = paths.iter().map(|(field, _)| *field).collect();
+        node.elements = elements;
+        node.children = children;
+    }
+}
+
+/// The array index that a segment of a JSON pointer is (RFC 6901, section 4).
+fn element_index(segment: &str) -> Option<usize> {
+    let digits = segment.bytes().all(|b| b.is_ascii_digit());
+    let canonical = segment == "0" || !segment.starts_with('0');
+    (digits && canonical)
+        .then(|| segment.parse().ok())
+        .flatten()
+}
+
+/// A key as the last record had it: `"name":`.
+#[derive(Clone, Debug)]
+pub(crate) struct Expected {
+    head: u128,
+    head_mask: u128,
+    tail: u128,
+    tail_mask: u128,
+    len: usize,
+    target: Target,
+}
+
+impl Expected {
+    /// Remembers the bytes of a key with its quotes and the colon right behind it, unless there
+    /// are too many of them.
+    fn new(text: &[u8], target: Target) -> Option<Self> {
+        let mut bytes = [0; 32];
+        bytes.get_mut(..text.len())?.copy_from_slice(text);
+        let mut masks = [0; 32];
+        masks.get_mut(..text.len())?.fill(0xff);
+        let halves = |bytes: [u8; 32]| {
+            let (head, tail) = bytes.split_at(16);
+            let number = |half: &[u8]| half.iter().rev().fold(0, |n, b| n << 8 | u128::from(*b));
+            (number(head), number(tail))
+        };
+        let ((head, tail), (head_mask, tail_mask)) = (halves(bytes), halves(masks));
+        Some(Self {
+            head,
+            head_mask,
+            tail,
+            tail_mask,
+            len: text.len(),
+            target,
+        })
+    }
+
+    /// Passes the key if it comes next.
+    #[inline(always)]
+    pub(crate) fn pass(&self, cursor: &mut Cursor<'_>) -> Option<Target> {
+        if (cursor.block(cursor.pos) ^ self.head) & self.head_mask != 0 {
+            return None;
+        }
+        if self.len > 16 && (cursor.block(cursor.pos + 16) ^ self.tail) & self.tail_mask != 0 {
+            return None;
+        }
+        cursor.pos += self.len;
+        Some(self.target)
+    }
+}
+
+/// Looks for the next key among those remembered near `slot`, which moves to it.
+pub(crate) fn pass_any(
+    expected: &[Expected],
+    slot: &mut usize,
+    cursor: &mut Cursor<'_>,
+) -> Option<Target> {
+    let tries = expected.len().min(TRIED_MAX);
+    let mut at = *slot;
+    for _ in 0..tries {
+        if at >= expected.len() {
+            at = 0;
+        }
+        if let Some(target) = expected.get(at)?.pass(cursor) {
+            *slot = at;
+            return Some(target);
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Remembers a key at `slot`. `text` runs from its opening quote to the colon.
+pub(crate) fn remember(expected: &mut Vec<Expected>, slot: usize, text: &[u8], target: Target) {
+    let Some(key) = Expected::new(text, target) else {
+        return;
+    };
+    if expected.len() < REMEMBERED_MAX {
+        expected.insert(slot.min(expected.len()), key);
+    } else if let Some(place) = expected.get_mut(slot) {
+        *place = key;
+    }
+}

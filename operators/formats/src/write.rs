@@ -1,0 +1,223 @@
+//! JSON lines: one object a row, columns in schema order.
+//!
+//! What is written reads back to the same values: floats in the shortest form that does so,
+//! decimals with all their digits, timestamps in RFC 3339 with milliseconds. Floats that JSON has
+//! no notation for (NaN, infinities) are null. A line never has a line feed in it.
+
+mod cell;
+mod text;
+
+use arrow::array::RecordBatch;
+use thalweg_stream::dead_letter::RowRenderer;
+use thalweg_stream::schema::{CHANGE, EVENT_TIME, ORIGIN, is_system};
+use thalweg_stream::{Fault, StreamSchema};
+
+use crate::error::FormatError;
+use cell::{Cells, Meaning};
+
+/// How rows are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// How timestamps are written.
+    pub timestamps: Timestamps,
+    /// What becomes of nulls.
+    pub nulls: Nulls,
+    /// System columns to write behind the user's.
+    pub include: Vec<SystemColumn>,
+}
+
+/// How timestamps are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timestamps {
+    /// `"2026-01-01T00:00:00.123Z"`
+    #[default]
+    Rfc3339Millis,
+    /// `1767225600123`
+    UnixMs,
+}
+
+/// What becomes of nulls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nulls {
+    /// They are written.
+    #[default]
+    Write,
+    /// Their columns are left out.
+    Omit,
+}
+
+/// A column that the system adds to every stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SystemColumn {
+    /// `event_time`, written as a timestamp.
+    EventTime,
+    /// `_change`, written as `"insert"`, `"update"` or `"delete"`.
+    Change,
+    /// `_origin`, written as `"split@offset"`.
+    Origin,
+}
+
+/// Writes batches of one stream as JSON lines.
+#[derive(Clone, Debug)]
+pub struct JsonLines {
+    columns: Vec<OutColumn>,
+    options: WriteOptions,
+}
+
+#[derive(Clone, Debug)]
+struct OutColumn {
+    /// The key with its quotes and the colon.
+    prefix: Vec<u8>,
+    /// Position in the batch.
+    at: usize,
+    meaning: Meaning,
+}
+
+impl JsonLines {
+    /// A writer for batches of `schema`.
+    ///
+    /// # Errors
+    /// If `options` name a system column that the stream does not have.
+    pub fn new(schema: &StreamSchema, options: WriteOptions) -> Result<Self, FormatError> {
+        let mut columns: Vec<OutColumn> = (schema.columns.iter().enumerate())
+            .map(|(at, column)| OutColumn {
+                prefix: text::prefix(&column.name),
+                at,
+                meaning: Meaning::Column(column.column_type.clone()),
+            })
+            .collect();
+        for system in &options.include {
+            let (name, at, meaning) = match system {
+                SystemColumn::EventTime => {
+                    (EVENT_TIME, schema.event_time_at(), Meaning::timestamp())
+                }
+                SystemColumn::Change => (CHANGE, schema.change_at(), Meaning::Change),
+                SystemColumn::Origin => (ORIGIN, Some(schema.origin_at()), Meaning::Origin),
+            };
+            columns.push(OutColumn {
+                prefix: text::prefix(name),
+                at: at.ok_or(FormatError::NoSystemColumn(name))?,
+                meaning,
+            });
+        }
+        Ok(Self { columns, options })
+    }
+
+    /// Appends every row of `batch` as a line.
+    ///
+    /// # Errors
+    /// A bug if the batch is of another schema; then nothing is appended.
+    pub fn write(&self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let rows = self.prepare(batch)?;
+        for row in 0..batch.num_rows() {
+            rows.write(row, out);
+            out.push(b'\n');
+        }
+        Ok(())
+    }
+
+    /// Looks through a batch once, so that its rows can be written one by one.
+    ///
+    /// # Errors
+    /// A bug if the batch is of another schema.
+    pub fn prepare<'a>(&'a self, batch: &'a RecordBatch) -> Result<PreparedRows<'a>, Fault> {
+        let mut columns = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            let array = batch
+                .columns()
+                .get(column.at)
+                .ok_or_else(|| Fault::bug("batch has fewer columns than its stream"))?;
+            let cells = Cells::of(array.as_ref(), &column.meaning).ok_or_else(|| {
+                let name = String::from_utf8_lossy(&column.prefix).into_owned();
+                let found = array.data_type();
+                Fault::bug(format!("batch has {found} in column {name}"))
+            })?;
+            columns.push((column.prefix.as_slice(), cells));
+        }
+        Ok(PreparedRows {
+            columns,
+            timestamps: self.options.timestamps,
+            nulls: self.options.nulls,
+        })
+    }
+}
+
+impl RowRenderer for JsonLines {
+    /// The row as this writer writes it; a batch of another stream is rendered by its own schema.
+    fn render(&self, batch: &RecordBatch, row: usize) -> String {
+        match self.prepare(batch) {
+            Ok(rows) => rows.to_text(row),
+            Err(_) => RowJson.render(batch, row),
+        }
+    }
+}
+
+/// The rows of one batch, ready to be written.
+#[derive(Debug)]
+pub struct PreparedRows<'a> {
+    columns: Vec<(&'a [u8], Cells<'a>)>,
+    timestamps: Timestamps,
+    nulls: Nulls,
+}
+
+impl PreparedRows<'_> {
+    /// Appends `row` as an object, without a line feed.
+    ///
+    /// A row that the batch does not have is all null.
+    pub fn write(&self, row: usize, out: &mut Vec<u8>) {
+        out.push(b'{');
+        let first = out.len();
+        for (prefix, cells) in &self.columns {
+            if cells.is_null(row) {
+                if self.nulls == Nulls::Write {
+                    out.extend_from_slice(prefix);
+                    out.extend_from_slice(b"null,");
+                }
+                continue;
+            }
+            out.extend_from_slice(prefix);
+            cells.write(row, self.timestamps, out);
+            out.push(b',');
+        }
+        if out.len() > first {
+            // The last comma.
+            out.pop();
+        }
+        out.push(b'}');
+    }
+
+    fn to_text(&self, row: usize) -> String {
+        let mut out = Vec::new();
+        self.write(row, &mut out);
+        // Everything written is text; were it not, a dead letter would still be readable.
+        String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into())
+    }
+}
+
+/// Renders rows of any batch, by its Arrow schema alone; system columns are left out.
+///
+/// A `json` column is a string to it, for in Arrow it is one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RowJson;
+
+impl RowRenderer for RowJson {
+    fn render(&self, batch: &RecordBatch, row: usize) -> String {
+        let schema = batch.schema();
+        let fields = schema.fields().iter().zip(batch.columns());
+        let prefixes: Vec<(Vec<u8>, Cells<'_>)> = fields
+            .filter(|(field, _)| !is_system(field.name()))
+            .map(|(field, array)| (text::prefix(field.name()), Cells::of_any(array.as_ref())))
+            .collect();
+        let rows = PreparedRows {
+            columns: (prefixes.iter())
+                .map(|(prefix, cells)| (prefix.as_slice(), cells.clone()))
+                .collect(),
+            timestamps: Timestamps::Rfc3339Millis,
+            nulls: Nulls::Write,
+        };
+        rows.to_text(row)
+    }
+}
+
+#[cfg(test)]
+mod tests;

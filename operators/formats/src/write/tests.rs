@@ -1,0 +1,1 @@
+//! Every type as JSON text, and that it reads back.
