@@ -50,6 +50,14 @@ impl FingerprintSet {
         (self.panes.panes[at].shard_mut(group, shape, &mut self.panes.spare)).insert(print, time)
     }
 
+    /// The panes from `first` to `last`, ascending.
+    pub fn panes_between(&self, first: i64, last: i64) -> impl Iterator<Item = SetPane<'_>> {
+        let from = self.panes.panes.partition_point(|pane| pane.id < first);
+        (self.panes.panes[from..].iter())
+            .take_while(move |pane| pane.id <= last)
+            .map(|pane| SetPane { pane })
+    }
+
     /// The pane `id`, if there is one.
     #[must_use]
     pub fn pane(&self, id: i64) -> Option<SetPane<'_>> {

@@ -6,9 +6,11 @@
 
 #![allow(
     dead_code,
+    unreachable_pub,
+    missing_debug_implementations,
     clippy::unwrap_used,
     clippy::panic,
-    reason = "tests; not all use all of it"
+    reason = "shared by tests, of which not all use all of it"
 )]
 
 use std::collections::BTreeMap;
