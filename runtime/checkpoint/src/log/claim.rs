@@ -1,0 +1,165 @@
+//! Claiming a job: the beginning of a generation.
+
+use thalweg_stream::Fault;
+
+use super::contender::Rest;
+use super::entry::{Body, Claim};
+use super::history::{History, Standing};
+use super::owned::OwnedLog;
+use super::{JobLog, violated};
+use crate::error::Error;
+use crate::heartbeat::{self, Beat, Heartbeat, Pulse};
+use crate::identity::Identity;
+use crate::restore::{Checkpoint, RestoreFrom, latest_restorable};
+use crate::retention::Retention;
+
+/// How often a claim is decided anew because the log has moved on.
+const CLAIMS_MAX: u32 = 16;
+
+/// What a start of a job asks for.
+#[derive(Clone, Debug)]
+pub struct ClaimRequest {
+    /// The job.
+    pub job: String,
+    /// Where to start from.
+    pub from: RestoreFrom,
+    /// Whether an older checkpoint will do if that one is damaged.
+    pub allow_older: bool,
+    /// Whether to start although the job seems to be running.
+    pub take_over: bool,
+    /// How much to keep.
+    pub retention: Retention,
+    /// How often to write heartbeats.
+    pub pulse: Pulse,
+}
+
+impl ClaimRequest {
+    /// A start of `job` from where it stands.
+    #[must_use]
+    pub fn new(job: impl Into<String>) -> Self {
+        Self {
+            job: job.into(),
+            from: RestoreFrom::Latest,
+            allow_older: false,
+            take_over: false,
+            retention: Retention::default(),
+            pulse: Pulse::default(),
+        }
+    }
+}
+
+/// What a start of a job got.
+#[derive(Debug)]
+pub enum Claimed {
+    /// The job has finished, and nothing was claimed.
+    Finished(Box<History>),
+    /// The job is ours.
+    Owner(Box<OwnedLog>),
+}
+
+impl JobLog {
+    /// Claims the job. All earlier generations are fenced when this returns: none of them commits
+    /// any more.
+    ///
+    /// # Crash safety
+    /// A claim whose process dies, or whose caller does, is followed by the next one.
+    ///
+    /// # Errors
+    /// Unavailable if the job is running and is not to be taken over; user if the store belongs to
+    /// another job or the checkpoint is not kept; corrupt if the checkpoint to start from is
+    /// damaged; the store's.
+    pub async fn claim(mut self, request: ClaimRequest) -> Result<Claimed, Fault> {
+        if let Some(finished) = self.finished(&request)? {
+            return Ok(finished);
+        }
+        if !request.take_over {
+            let clock = self.clock.as_ref();
+            heartbeat::refuse_if_running(&self.store, &self.identity, clock, request.pulse).await?;
+        }
+        for _ in 0..CLAIMS_MAX {
+            if let Some(finished) = self.finished(&request)? {
+                return Ok(finished);
+            }
+            let known = self.history().generation();
+            let (from, allow_older) = (request.from, request.allow_older);
+            let start = latest_restorable(&self.store, self.history(), from, allow_older).await?;
+            let claim = self.entry(&request, start.as_ref());
+            self.contender
+                .propose(Body::Claim(claim))
+                .map_err(violated)?;
+            match self.drive().await? {
+                Rest::Appended { .. } => return self.begin(request, start).await,
+                Rest::Overtaken => {
+                    self.contender.restart();
+                    self.drive().await?;
+                }
+                Rest::Moved | Rest::Ready => {}
+            }
+            // Somebody else has begun at the same time; it has not come to a heartbeat yet.
+            if let Some(rival) = &self.history().owner
+                && rival.generation > known
+                && !request.take_over
+            {
+                return Err(Error::Running {
+                    job: request.job,
+                    host: rival.host.clone(),
+                    pid: rival.pid,
+                }
+                .into());
+            }
+        }
+        Err(Fault::unavailable(format!(
+            "job \"{}\" could not be claimed: others keep claiming it",
+            request.job
+        )))
+    }
+
+    /// Whether there is nothing to do; and whether it is the right job.
+    fn finished(&self, request: &ClaimRequest) -> Result<Option<Claimed>, Error> {
+        let history = self.history();
+        if !history.job.is_empty() && history.job != request.job {
+            return Err(Error::OtherJob {
+                location: self.store.location().to_owned(),
+                job: request.job.clone(),
+                found: history.job.clone(),
+            });
+        }
+        let done = history.standing == Standing::Finished && request.from == RestoreFrom::Latest;
+        Ok(done.then(|| Claimed::Finished(Box::new(history.clone()))))
+    }
+
+    fn entry(&self, request: &ClaimRequest, start: Option<&Checkpoint>) -> Claim {
+        let base = start.map(|checkpoint| checkpoint.commit.number);
+        let fresh = Identity::fresh_lineage(&self.writer);
+        Claim {
+            job: request.job.clone(),
+            lineage: self.history().lineage_from(base, &fresh),
+            base,
+            host: self.identity.process().host.clone(),
+            pid: self.identity.process().pid,
+            at_ms: self.clock.now_ms(),
+        }
+    }
+
+    /// The claim stands.
+    async fn begin(
+        self,
+        request: ClaimRequest,
+        start: Option<Checkpoint>,
+    ) -> Result<Claimed, Fault> {
+        let beat = Beat {
+            job: request.job,
+            generation: self.history().generation(),
+            run: self.identity.run().to_owned(),
+            process: self.identity.process().clone(),
+            count: 0,
+            at_ms: self.clock.now_ms(),
+        };
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        let heartbeat = Heartbeat::start(store, beat, clock, request.pulse.every).await;
+        self.leave_hint().await;
+        self.store.sweep_temporary().await?;
+        let owned = OwnedLog::new(self, heartbeat, request.retention, start);
+        Ok(Claimed::Owner(Box::new(owned?)))
+    }
+}

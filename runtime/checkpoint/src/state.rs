@@ -1,0 +1,16 @@
+//! State objects: what operators freeze, on its way to the store and back.
+//!
+//! A worker writes the [sections](thalweg_stream::Section) of one checkpoint into a [part], which
+//! [`PartWriter`] makes and [`PartReader`] reads by ranges. [`StateChains`] knows which parts of
+//! which checkpoints make up the state of each step, and when a step should write all of it
+//! again. [`Restorer`] hands a step its sections in the order in which they apply.
+
+mod chain;
+mod group;
+pub mod part;
+mod restore;
+
+pub use self::chain::{CHAIN_DELTAS_MAX, Link, PartReport, StateChains};
+pub use self::group::GroupSet;
+pub use self::part::{FinishedPart, PartReader, PartRecord, PartWriter};
+pub use self::restore::{Planned, Restorer, plan};

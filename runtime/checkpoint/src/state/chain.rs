@@ -1,0 +1,263 @@
+//! Which parts make up the state of a step, and when it should be written whole again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::group::GroupSet;
+use super::part::PartRecord;
+use crate::error::Error;
+use crate::name::ObjectName;
+
+/// Most deltas behind a base; the next freeze after that is full.
+pub const CHAIN_DELTAS_MAX: usize = 8;
+
+/// The state of all steps as of one checkpoint: parts of this one and of earlier ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateChains {
+    /// The parts, in the order of their ids (epoch, worker, sequence).
+    pub parts: Vec<PartRecord>,
+    /// For each step, what the parts have of it, in the same order.
+    pub steps: BTreeMap<String, Vec<Link>>,
+}
+
+/// What one part has of one step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The part.
+    pub part: ObjectName,
+    /// Groups of which it has sections.
+    pub groups: GroupSet,
+    /// Groups of which everything in earlier parts is obsolete.
+    pub bases: GroupSet,
+    /// Bytes (unpacked) of groups in `bases`.
+    pub base_bytes: u64,
+    /// Bytes (unpacked) of other groups.
+    pub delta_bytes: u64,
+}
+
+/// What a worker reports of a part it has stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartReport {
+    /// The part.
+    pub part: PartRecord,
+    /// What it has, by step.
+    pub links: BTreeMap<String, Link>,
+}
+
+impl Link {
+    pub(super) fn empty(part: ObjectName) -> Self {
+        Self {
+            part,
+            groups: GroupSet::EMPTY,
+            bases: GroupSet::EMPTY,
+            base_bytes: 0,
+            delta_bytes: 0,
+        }
+    }
+}
+
+impl StateChains {
+    /// The state as of the next checkpoint: what is still needed of this one, and the new parts.
+    ///
+    /// # Errors
+    /// A bug: the new parts are not newer.
+    pub fn advance(&self, mut reports: Vec<PartReport>) -> Result<Self, Error> {
+        reports.sort_by_key(|report| report.part.id);
+        let last = self.parts.iter().map(|part| part.id.epoch).max();
+        let mut next = self.clone();
+        for report in reports {
+            if last >= Some(report.part.id.epoch) {
+                let name = &report.part.name;
+                return Err(Error::Bug(format!(
+                    "{name} is not newer than the last checkpoint"
+                )));
+            }
+            next.parts.push(report.part);
+            for (step, link) in report.links {
+                next.steps.entry(step).or_default().push(link);
+            }
+        }
+        next.drop_obsolete();
+        Ok(next)
+    }
+
+    /// The state without the steps that a changed definition no longer has.
+    #[must_use]
+    pub fn only(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let mut next = self.clone();
+        next.steps.retain(|step, _| keep(step));
+        next.drop_obsolete();
+        next
+    }
+
+    /// Whether the next freeze of `step`, on a worker that owns `groups`, should be full: there is
+    /// nothing yet, more than [`CHAIN_DELTAS_MAX`] deltas lie behind a base, or they are heavier
+    /// than half of it.
+    #[must_use]
+    pub fn freeze_full(&self, step: &str, groups: Range<usize>) -> bool {
+        let Some(links) = self.steps.get(step) else {
+            return true;
+        };
+        let groups = GroupSet::range(groups);
+        let links: Vec<_> = (links.iter())
+            .filter(|link| !link.groups.and(groups).is_empty())
+            .collect();
+        let (base, delta) = (links.iter()).fold((0_u64, 0_u64), |(base, delta), link| {
+            (base + link.base_bytes, delta + link.delta_bytes)
+        });
+        let longest = groups.iter().map(|group| deltas(&links, group)).max();
+        links.is_empty() || delta > base / 2 || longest > Some(CHAIN_DELTAS_MAX)
+    }
+
+    /// Bytes of all parts.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.bytes).sum()
+    }
+
+    fn drop_obsolete(&mut self) {
+        let mut needed = BTreeSet::new();
+        for links in self.steps.values_mut() {
+            let mut covered = GroupSet::EMPTY;
+            let mut kept = Vec::with_capacity(links.len());
+            for link in links.drain(..).rev() {
+                let bases = link.bases;
+                if !link.groups.without(covered).is_empty() {
+                    needed.insert(link.part.clone());
+                    kept.push(link);
+                }
+                covered = covered.or(bases);
+            }
+            kept.reverse();
+            *links = kept;
+        }
+        self.steps.retain(|_, links| !links.is_empty());
+        self.parts.retain(|part| needed.contains(&part.name));
+    }
+}
+
+/// Deltas of a group since its last base.
+fn deltas(links: &[&Link], group: u8) -> usize {
+    (links.iter().rev())
+        .take_while(|link| !link.bases.contains(group))
+        .filter(|link| link.groups.contains(group))
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use thalweg_stream::{Epoch, Generation};
+
+    use super::{CHAIN_DELTAS_MAX, GroupSet, Link, PartRecord, PartReport, StateChains};
+    use crate::name::{ObjectName, PartId};
+
+    /// The report of a part with one step.
+    fn report(
+        epoch: u64,
+        worker: u32,
+        groups: Range<usize>,
+        bases: Range<usize>,
+        bytes: u64,
+    ) -> PartReport {
+        let id = PartId {
+            epoch: Epoch(epoch),
+            generation: Generation(1),
+            worker,
+            sequence: 0,
+        };
+        let name = ObjectName::part(id);
+        let (groups, bases) = (GroupSet::range(groups), GroupSet::range(bases));
+        let base = !groups.and(bases).is_empty();
+        let link = Link {
+            part: name.clone(),
+            groups,
+            bases,
+            base_bytes: if base { bytes } else { 0 },
+            delta_bytes: if base { 0 } else { bytes },
+        };
+        PartReport {
+            part: PartRecord {
+                name,
+                id,
+                bytes,
+                crc32: 0,
+                index_crc32: 0,
+            },
+            links: [("window".to_owned(), link)].into(),
+        }
+    }
+
+    fn epochs(chains: &StateChains) -> Vec<(u64, u32)> {
+        let ids = chains.parts.iter().map(|p| p.id);
+        ids.map(|id| (id.epoch.0, id.worker)).collect()
+    }
+
+    #[test]
+    fn a_base_drops_what_it_covers_and_nothing_else() {
+        let chains = StateChains::default();
+        // Two workers, full; a delta each; then the state moves to one worker.
+        let full = vec![
+            report(1, 1, 128..256, 128..256, 9),
+            report(1, 0, 0..128, 0..128, 9),
+        ];
+        let chains = chains.advance(full).unwrap();
+        assert_eq!(epochs(&chains), [(1, 0), (1, 1)]);
+        let delta = vec![report(2, 0, 3..5, 0..0, 1), report(2, 1, 200..201, 0..0, 1)];
+        let chains = chains.advance(delta).unwrap();
+        assert_eq!(epochs(&chains), [(1, 0), (1, 1), (2, 0), (2, 1)]);
+        // One group of its own accord.
+        let chains = chains
+            .advance(vec![report(3, 0, 200..201, 200..201, 1)])
+            .unwrap();
+        assert_eq!(epochs(&chains), [(1, 0), (1, 1), (2, 0), (3, 0)]);
+        let chains = chains
+            .advance(vec![report(4, 0, 0..256, 0..256, 9)])
+            .unwrap();
+        assert_eq!(epochs(&chains), [(4, 0)]);
+    }
+
+    #[test]
+    fn a_full_freeze_of_nothing_drops_everything() {
+        let chains = StateChains::default();
+        let chains = chains
+            .advance(vec![report(1, 0, 0..256, 0..256, 9)])
+            .unwrap();
+        let chains = chains.advance(vec![report(2, 0, 0..0, 0..256, 0)]).unwrap();
+        assert_eq!(chains, StateChains::default());
+        assert!(chains.freeze_full("window", 0..256));
+    }
+
+    #[test]
+    fn chains_are_neither_long_nor_heavy() {
+        let mut chains = StateChains::default();
+        assert!(chains.freeze_full("window", 0..256));
+        chains = chains
+            .advance(vec![report(1, 0, 0..256, 0..256, 1000)])
+            .unwrap();
+        for epoch in 2..2 + CHAIN_DELTAS_MAX as u64 {
+            chains = chains
+                .advance(vec![report(epoch, 0, 7..8, 0..0, 1)])
+                .unwrap();
+            assert!(!chains.freeze_full("window", 0..256), "epoch {epoch}");
+        }
+        let long = chains.advance(vec![report(90, 0, 7..8, 0..0, 1)]).unwrap();
+        assert!(long.freeze_full("window", 0..256));
+        let other = chains.advance(vec![report(90, 0, 8..9, 0..0, 1)]).unwrap();
+        assert!(!other.freeze_full("window", 0..256));
+        let heavy = chains
+            .advance(vec![report(90, 0, 8..9, 0..0, 493)])
+            .unwrap();
+        assert!(heavy.freeze_full("window", 0..256));
+    }
+
+    #[test]
+    fn parts_out_of_order_are_a_bug() {
+        let chains = StateChains::default();
+        let chains = chains.advance(vec![report(5, 0, 0..9, 0..9, 1)]).unwrap();
+        assert!(chains.advance(vec![report(5, 1, 0..9, 0..9, 1)]).is_err());
+    }
+}

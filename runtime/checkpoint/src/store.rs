@@ -1,0 +1,527 @@
+//! The store of a job's durable objects, and the one choke point of durable effects.
+//!
+//! Every write and deletion goes through a [`Store`], gets a number, and passes the injected
+//! [`Faults`] before and after, so that tests can enumerate every point at which a process can
+//! die or a reply can be lost. Advisory objects (heartbeat, hint) are no effects: nothing is ever
+//! decided by what they say, so they are neither counted nor synced.
+//!
+//! Deliberately absent: any knowledge of what the objects mean.
+
+mod directory;
+mod disk;
+mod faults;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+
+pub use self::faults::{Effect, EffectKind, Faults, Moment, NoFaults, Verdict};
+
+use self::directory::{Directory, Mode, problem};
+use self::disk::OsDisk;
+use crate::error::Error;
+use crate::name::{LOG, ObjectName};
+
+/// A job's store. Cloning gives another handle to the same one, with the same numbering.
+#[derive(Clone)]
+pub struct Store {
+    location: Arc<str>,
+    reads: Arc<dyn ObjectStore>,
+    writes: Writes,
+    faults: Arc<dyn Faults>,
+    effects: Arc<AtomicU64>,
+    ended: Arc<AtomicBool>,
+}
+
+#[derive(Clone)]
+enum Writes {
+    Directory(Arc<Directory>),
+    Object(Arc<dyn ObjectStore>),
+}
+
+/// What to do if there is no store at a location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Make one.
+    Create,
+    /// It is an error.
+    Existing,
+}
+
+/// An object that a listing found.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// Its name.
+    pub name: ObjectName,
+    /// Its length.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Opens the store at `location`: a path or `file://` URL of a folder, or `memory://NAME`,
+    /// which lives as long as the process.
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`], [`Error::BadLocation`], [`Error::NoStore`], or that the folder
+    /// cannot be made.
+    pub fn open(location: &str, access: Access) -> Result<Self, Error> {
+        match place(location)? {
+            Place::Memory(name) => {
+                let memory = memory(&name);
+                let reads = Arc::clone(&memory) as Arc<dyn ObjectStore>;
+                Ok(Self::over(location, reads, Writes::Object(memory)))
+            }
+            Place::Folder(path) => Self::open_folder(&path, access),
+        }
+    }
+
+    fn open_folder(path: &Path, access: Access) -> Result<Self, Error> {
+        let location = path.display().to_string();
+        let storage = |error: &std::io::Error| {
+            let (problem, passing) = problem(error);
+            Error::Storage {
+                action: "open",
+                name: location.clone(),
+                problem,
+                passing,
+            }
+        };
+        let directory = match access {
+            Access::Create => Directory::create(path, Arc::new(OsDisk)).map_err(|e| storage(&e))?,
+            Access::Existing if path.is_dir() => Directory::existing(path, Arc::new(OsDisk)),
+            Access::Existing => return Err(Error::NoStore { location }),
+        };
+        let reads = LocalFileSystem::new_with_prefix(path)
+            .map_err(|error| read_error("open", &location, &error))?;
+        let writes = Writes::Directory(Arc::new(directory));
+        Ok(Self::over(&location, Arc::new(reads), writes))
+    }
+
+    fn over(location: &str, reads: Arc<dyn ObjectStore>, writes: Writes) -> Self {
+        Self {
+            location: location.into(),
+            reads,
+            writes,
+            faults: Arc::new(NoFaults),
+            effects: Arc::default(),
+            ended: Arc::default(),
+        }
+    }
+
+    /// The same store through a handle of its own, whose effects are numbered from 1 and pass
+    /// `faults`.
+    #[must_use]
+    pub fn with_faults(&self, faults: Arc<dyn Faults>) -> Self {
+        Self {
+            faults,
+            effects: Arc::default(),
+            ended: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Where it is, for messages.
+    #[must_use]
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// How many durable effects this handle has begun.
+    #[must_use]
+    pub fn effects(&self) -> u64 {
+        self.effects.load(Ordering::Acquire)
+    }
+
+    /// Writes an object, whether it is there or not; durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Storage`]: the object is as before, or as wanted.
+    pub async fn put(&self, name: &ObjectName, bytes: impl Into<Payload>) -> Result<(), Error> {
+        self.write(EffectKind::Put, name, bytes.into()).await
+    }
+
+    /// Creates an object; durable when it returns. Of several writers exactly one succeeds.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`]; [`Error::Storage`]: whether it was created is not known.
+    pub async fn put_if_absent(
+        &self,
+        name: &ObjectName,
+        bytes: impl Into<Payload>,
+    ) -> Result<(), Error> {
+        self.write(EffectKind::PutIfAbsent, name, bytes.into())
+            .await
+    }
+
+    /// Deletes an object; fine if it is gone.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn delete(&self, name: &ObjectName) -> Result<(), Error> {
+        self.write(EffectKind::Delete, name, Payload::default())
+            .await
+    }
+
+    async fn write(
+        &self,
+        kind: EffectKind,
+        name: &ObjectName,
+        payload: Payload,
+    ) -> Result<(), Error> {
+        self.check(name)?;
+        path(name)?;
+        let effect = Effect {
+            number: self.effects.fetch_add(1, Ordering::AcqRel) + 1,
+            kind,
+            name: name.clone(),
+        };
+        self.judge(&effect, Moment::Before)?;
+        match &self.writes {
+            Writes::Directory(directory) => {
+                let (store, directory) = (self.clone(), Arc::clone(directory));
+                let effect = effect.clone();
+                blocking(name, move || {
+                    let reached = |moment| store.judge(&effect, moment);
+                    let mode = match effect.kind {
+                        EffectKind::Put => Mode::Replace,
+                        EffectKind::PutIfAbsent => Mode::Create,
+                        EffectKind::Delete => return directory.delete(&effect.name),
+                    };
+                    directory.put(&effect.name, &payload.0, mode, &reached)
+                })
+                .await?;
+            }
+            Writes::Object(objects) => write_object(objects.as_ref(), &effect, payload).await?,
+        }
+        self.judge(&effect, Moment::After)
+    }
+
+    fn judge(&self, effect: &Effect, moment: Moment) -> Result<(), Error> {
+        self.check(&effect.name)?;
+        match self.faults.at(effect, moment) {
+            Verdict::Proceed => Ok(()),
+            Verdict::Fail => Err(Error::Storage {
+                action: match effect.kind {
+                    EffectKind::Put | EffectKind::PutIfAbsent => "put",
+                    EffectKind::Delete => "delete",
+                },
+                name: effect.name.to_string(),
+                problem: format!("injected failure ({moment:?})"),
+                passing: true,
+            }),
+            Verdict::End => {
+                self.ended.store(true, Ordering::Release);
+                self.check(&effect.name)
+            }
+        }
+    }
+
+    /// Replaces an advisory object: atomically, but neither counted nor synced.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub(crate) async fn advise(&self, name: &ObjectName, bytes: Bytes) -> Result<(), Error> {
+        self.check(name)?;
+        path(name)?;
+        match &self.writes {
+            Writes::Directory(directory) => {
+                let (directory, object) = (Arc::clone(directory), name.clone());
+                blocking(name, move || {
+                    directory.put(&object, &[bytes], Mode::Advise, &|_| Ok(()))
+                })
+                .await
+            }
+            Writes::Object(objects) => {
+                let path = path(name)?;
+                let put = objects.put(&path, bytes.into()).await;
+                put.map(drop)
+                    .map_err(|error| read_error("put", name.as_str(), &error))
+            }
+        }
+    }
+
+    /// Removes an advisory object; fine if it is gone.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub(crate) async fn retract(&self, name: &ObjectName) -> Result<(), Error> {
+        self.check(name)?;
+        match &self.writes {
+            Writes::Directory(directory) => {
+                let (directory, object) = (Arc::clone(directory), name.clone());
+                blocking(name, move || directory.delete(&object)).await
+            }
+            Writes::Object(objects) => delete_object(objects.as_ref(), name).await,
+        }
+    }
+
+    /// Removes what earlier writers left half written.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub(crate) async fn sweep_temporary(&self) -> Result<(), Error> {
+        let Writes::Directory(directory) = &self.writes else {
+            return Ok(());
+        };
+        let name = ObjectName::listed("temporary files");
+        self.check(&name)?;
+        let (directory, object) = (Arc::clone(directory), name.clone());
+        blocking(&name, move || {
+            (directory.sweep()).map_err(|error| directory::failed("sweep", &object, &error))
+        })
+        .await
+    }
+
+    /// Reads an object whole.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Storage`].
+    pub async fn get(&self, name: &ObjectName) -> Result<Bytes, Error> {
+        self.check(name)?;
+        let error = |error| read_error("get", name.as_str(), &error);
+        let found = self.reads.get(&path(name)?).await.map_err(error)?;
+        found.bytes().await.map_err(error)
+    }
+
+    /// Reads an object if it is there.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn find(&self, name: &ObjectName) -> Result<Option<Bytes>, Error> {
+        match self.get(name).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Error::Missing { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads ranges of an object.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Storage`], [`Error::Corrupt`] if it ends before a range does.
+    pub async fn get_ranges(
+        &self,
+        name: &ObjectName,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Bytes>, Error> {
+        self.check(name)?;
+        let found = (self.reads.get_ranges(&path(name)?, ranges).await)
+            .map_err(|error| read_error("get", name.as_str(), &error))?;
+        let whole = found.len() == ranges.len()
+            && (found.iter().zip(ranges)).all(|(f, r)| f.len() as u64 == r.end - r.start);
+        if whole {
+            return Ok(found);
+        }
+        Err(Error::corrupt(name, "it is shorter than it should be"))
+    }
+
+    /// The length of an object.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Storage`].
+    pub async fn length(&self, name: &ObjectName) -> Result<u64, Error> {
+        self.check(name)?;
+        let found = self.reads.head(&path(name)?).await;
+        found
+            .map(|meta| meta.size)
+            .map_err(|error| read_error("get", name.as_str(), &error))
+    }
+
+    /// The objects whose names start with `prefix` (whole segments), sorted by name.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Error> {
+        self.check(&ObjectName::listed(prefix))?;
+        let found = self.reads.list(Some(&ObjectPath::from(prefix)));
+        sorted(prefix, found.try_collect().await)
+    }
+
+    /// The entries of the log beyond number `beyond`, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub(crate) async fn list_log(&self, beyond: u64) -> Result<Vec<Listed>, Error> {
+        let offset = ObjectName::log(beyond);
+        self.check(&offset)?;
+        let prefix = ObjectPath::from(LOG);
+        let found = (self.reads).list_with_offset(Some(&prefix), &path(&offset)?);
+        sorted(LOG, found.try_collect().await)
+    }
+
+    fn check(&self, name: &ObjectName) -> Result<(), Error> {
+        if self.ended.load(Ordering::Acquire) {
+            return Err(Error::Ended {
+                name: name.to_string(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("location", &self.location)
+            .field("effects", &self.effects())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The content of an object, in pieces.
+#[derive(Clone, Debug, Default)]
+pub struct Payload(Vec<Bytes>);
+
+impl From<Bytes> for Payload {
+    fn from(bytes: Bytes) -> Self {
+        Self(vec![bytes])
+    }
+}
+
+impl<const N: usize> From<[Bytes; N]> for Payload {
+    fn from(pieces: [Bytes; N]) -> Self {
+        Self(pieces.into())
+    }
+}
+
+enum Place {
+    Memory(String),
+    Folder(PathBuf),
+}
+
+/// Reads a location.
+fn place(location: &str) -> Result<Place, Error> {
+    let bad = |problem: &str| Error::BadLocation {
+        location: location.to_owned(),
+        problem: problem.to_owned(),
+    };
+    let Some((scheme, rest)) = location.split_once("://") else {
+        return match location {
+            "" => Err(bad("it is empty")),
+            path => Ok(Place::Folder(path.into())),
+        };
+    };
+    match scheme {
+        "memory" if rest.is_empty() => Err(bad("memory:// needs a name")),
+        "memory" => Ok(Place::Memory(rest.to_owned())),
+        "file" => url::Url::parse(location)
+            .ok()
+            .and_then(|url| url.to_file_path().ok())
+            .map(Place::Folder)
+            .ok_or_else(|| bad("a file URL has an absolute path: file:///path")),
+        // The rest of such a URL may hold a secret.
+        _ => Err(Error::NotSupported {
+            scheme: scheme.to_owned(),
+        }),
+    }
+}
+
+/// The in-memory store of a name, the same for the whole process.
+fn memory(name: &str) -> Arc<InMemory> {
+    static STORES: OnceLock<Mutex<BTreeMap<String, Arc<InMemory>>>> = OnceLock::new();
+    let stores = STORES.get_or_init(Mutex::default);
+    let mut stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(stores.entry(name.to_owned()).or_default())
+}
+
+async fn write_object(
+    objects: &dyn ObjectStore,
+    effect: &Effect,
+    payload: Payload,
+) -> Result<(), Error> {
+    let mode = match effect.kind {
+        EffectKind::Put => PutMode::Overwrite,
+        EffectKind::PutIfAbsent => PutMode::Create,
+        EffectKind::Delete => return delete_object(objects, &effect.name).await,
+    };
+    let content: PutPayload = payload.0.into_iter().collect();
+    let path = path(&effect.name)?;
+    match objects.put_opts(&path, content, mode.into()).await {
+        Ok(_) => Ok(()),
+        Err(object_store::Error::AlreadyExists { .. }) => Err(Error::AlreadyExists {
+            name: effect.name.to_string(),
+        }),
+        Err(error) => Err(read_error("put", effect.name.as_str(), &error)),
+    }
+}
+
+async fn delete_object(objects: &dyn ObjectStore, name: &ObjectName) -> Result<(), Error> {
+    match objects.delete(&path(name)?).await {
+        Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(read_error("delete", name.as_str(), &error)),
+    }
+}
+
+/// Runs file system calls where they may block.
+async fn blocking(
+    name: &ObjectName,
+    act: impl FnOnce() -> Result<(), Error> + Send + 'static,
+) -> Result<(), Error> {
+    let done = tokio::task::spawn_blocking(act).await;
+    done.unwrap_or_else(|error| Err(Error::Bug(format!("writing {name}: {error}"))))
+}
+
+/// The name as a path of the store. Names are ours, but for the part that a sink contributes.
+fn path(name: &ObjectName) -> Result<ObjectPath, Error> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.=/".contains(c);
+    (name.as_str().chars().all(plain))
+        .then(|| ObjectPath::parse(name.as_str()).ok())
+        .flatten()
+        .ok_or_else(|| Error::Bug(format!("{:?} cannot name an object", name.as_str())))
+}
+
+fn sorted(
+    prefix: &str,
+    found: object_store::Result<Vec<object_store::ObjectMeta>>,
+) -> Result<Vec<Listed>, Error> {
+    let found = found.map_err(|error| read_error("list", prefix, &error))?;
+    let mut listed: Vec<_> = (found.into_iter())
+        .map(|meta| Listed {
+            name: ObjectName::listed(meta.location.to_string()),
+            bytes: meta.size,
+        })
+        .collect();
+    listed.sort_unstable();
+    Ok(listed)
+}
+
+/// An error of `object_store`, classified.
+fn read_error(action: &'static str, name: &str, error: &object_store::Error) -> Error {
+    use object_store::Error as Found;
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "the enum is not exhaustive; what is not known may pass"
+    )]
+    let passing = match error {
+        Found::NotFound { .. } => {
+            return Error::Missing {
+                name: name.to_owned(),
+            };
+        }
+        Found::InvalidPath { .. }
+        | Found::NotSupported { .. }
+        | Found::NotImplemented { .. }
+        | Found::PermissionDenied { .. }
+        | Found::Unauthenticated { .. } => false,
+        _ => true,
+    };
+    Error::Storage {
+        action,
+        name: name.to_owned(),
+        problem: error.to_string().to_lowercase(),
+        passing,
+    }
+}
+
+#[cfg(test)]
+mod tests;
