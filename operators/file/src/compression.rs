@@ -1,0 +1,91 @@
+//! Compression of input files.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::str::FromStr;
+
+use crate::error::Error;
+
+/// Compressed bytes read at once.
+const INPUT_BYTES: usize = 256 << 10;
+
+/// How a file is compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// As its first bytes say: the signatures of gzip and zstd occur in no text.
+    #[default]
+    Auto,
+    /// Not at all.
+    None,
+    /// gzip, one or several members (RFC 1952).
+    Gzip,
+    /// zstd, one or several frames (RFC 8878), windows up to 128 MiB.
+    Zstd,
+}
+
+impl FromStr for Compression {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self, Error> {
+        match word {
+            "auto" => Ok(Self::Auto),
+            "none" => Ok(Self::None),
+            "gzip" => Ok(Self::Gzip),
+            "zstd" => Ok(Self::Zstd),
+            other => Err(Error::Option {
+                option: "compression",
+                value: other.to_owned(),
+                must: "auto, none, gzip or zstd",
+            }),
+        }
+    }
+}
+
+impl Compression {
+    /// A reader of the decompressed content, or nothing if the file is to be read as it is.
+    pub(crate) fn reader(self, file: &File) -> io::Result<Option<Box<dyn Read + Send>>> {
+        let mut signature = [0; 4];
+        let read = read_some_at(file, &mut signature)?;
+        let signature = signature.get(..read).unwrap_or_default();
+        let gzip = match self {
+            Self::None => return Ok(None),
+            // An empty file is an empty file, whatever it is called.
+            Self::Auto | Self::Gzip | Self::Zstd if signature.is_empty() => return Ok(None),
+            Self::Gzip => true,
+            Self::Zstd => false,
+            Self::Auto if signature.starts_with(&[0x1f, 0x8b]) => true,
+            Self::Auto if is_zstd(signature) => false,
+            Self::Auto => return Ok(None),
+        };
+        let input = BufReader::with_capacity(INPUT_BYTES, file.try_clone()?);
+        Ok(Some(if gzip {
+            Box::new(flate2::bufread::MultiGzDecoder::new(input))
+        } else {
+            Box::new(zstd::stream::read::Decoder::with_buffer(input)?)
+        }))
+    }
+}
+
+/// A frame, or a skippable frame: RFC 8878 §3.1.
+fn is_zstd(signature: &[u8]) -> bool {
+    match signature {
+        [0x28, 0xb5, 0x2f, 0xfd] => true,
+        [first, 0x2a, 0x4d, 0x18] => first & 0xf0 == 0x50,
+        _ => false,
+    }
+}
+
+/// Reads from the file's beginning without moving its position.
+fn read_some_at(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

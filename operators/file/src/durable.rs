@@ -1,0 +1,186 @@
+//! What survives a crash: writing, renaming and checking files, with fsync of file and folder.
+//!
+//! A new or renamed file is durable only when its folder has been fsynced too (fsync(2)). After a
+//! failed fsync the file is given up: the kernel may have dropped what it could not write, and a
+//! second fsync would say that all is well.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+/// Ending of a file that is not complete yet.
+pub(crate) const PARTIAL: &str = ".partial";
+
+/// Creates a folder and those above it that are missing.
+pub(crate) fn create_folder(path: &Path) -> Result<(), Error> {
+    let missing: Vec<&Path> = (path.ancestors())
+        .take_while(|at| !at.as_os_str().is_empty() && !at.exists())
+        .collect();
+    fs::create_dir_all(path).map_err(Error::io("create folder", path))?;
+    missing.into_iter().try_for_each(sync_parent)
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_folder(path: &Path) -> Result<(), Error> {
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(Error::io("fsync", path))
+}
+
+/// Makes the name of a file or folder durable.
+pub(crate) fn sync_parent(path: &Path) -> Result<(), Error> {
+    sync_folder(parent(path))
+}
+
+/// The folder a path lies in.
+pub(crate) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
+}
+
+/// `path` with `ending` behind its name.
+pub(crate) fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// Writes a file whole: under its name there is all of it or what was there before. Durable when
+/// it returns.
+///
+/// The content goes to a new file each time, never over one whose fsync may have failed.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let partial = with_ending(path, PARTIAL);
+    remove(&partial)?;
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&partial)
+        .and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        })
+        .and_then(|()| fs::rename(&partial, path));
+    if let Err(source) = written {
+        // The error that matters is the first; what is left is found by the next listing.
+        if let Err(error) = remove(&partial) {
+            tracing::debug!(%error, "a partial file stays behind");
+        }
+        return Err(Error::io("write", path)(source));
+    }
+    sync_parent(path)
+}
+
+/// Renames within one file system; the caller fsyncs the folders. False if `from` is not there.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<bool, Error> {
+    match fs::rename(from, to) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("rename to", to)(error)),
+    }
+}
+
+/// Removes a file; fine if it is gone.
+pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io("remove", path)(error)),
+    }
+}
+
+/// The length of a file, or nothing if it is not there.
+pub(crate) fn length(path: &Path) -> Result<Option<u64>, Error> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("look at", path)(error)),
+    }
+}
+
+/// Whether a file is there, and whether with this length and checksum.
+pub(crate) fn check(path: &Path, bytes: u64, crc32: u32) -> Result<Found, Error> {
+    match length(path)? {
+        None => return Ok(Found::Missing),
+        Some(length) if length != bytes => return Ok(Found::Different),
+        Some(_) => {}
+    }
+    let mut hasher = crc32fast::Hasher::new();
+    read_pieces(path, u64::MAX, |piece| {
+        hasher.update(piece);
+        Ok(())
+    })?;
+    Ok(if hasher.finalize() == crc32 {
+        Found::Intact
+    } else {
+        Found::Different
+    })
+}
+
+/// Hands the first `length` bytes of a file (all, if it has fewer) to `take`, piece by piece.
+pub(crate) fn read_pieces(
+    path: &Path,
+    length: u64,
+    mut take: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let mut file = file.take(length);
+    let mut piece = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(read) => take(piece.get(..read).unwrap_or_default())?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::io("read", path)(error)),
+        }
+    }
+}
+
+/// Puts a new file with the first `length` bytes of the old one in its place, or an empty one where
+/// there is none, and opens it for writing. Handles on the old file write to nowhere afterwards.
+pub(crate) fn replace_by_copy(path: &Path, length: u64) -> Result<File, Error> {
+    let partial = with_ending(path, PARTIAL);
+    remove(&partial)?;
+    let mut copy = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&partial)
+        .map_err(Error::io("create", &partial))?;
+    if let Ok(metadata) = fs::metadata(path) {
+        (copy.set_permissions(metadata.permissions()))
+            .map_err(Error::io("set permissions of", &partial))?;
+        read_pieces(path, length, |piece| {
+            copy.write_all(piece).map_err(Error::io("write", &partial))
+        })?;
+    }
+    copy.sync_all().map_err(Error::io("fsync", &partial))?;
+    fs::rename(&partial, path).map_err(Error::io("rename to", path))?;
+    sync_parent(path)?;
+    Ok(copy)
+}
+
+/// Cuts a file off.
+pub(crate) fn truncate(path: &Path, length: u64) -> Result<(), Error> {
+    let cut = || {
+        let file = OpenOptions::new().write(true).open(path)?;
+        file.set_len(length)?;
+        file.sync_all()
+    };
+    cut().map_err(Error::io("truncate", path))
+}
+
+/// What is under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Nothing.
+    Missing,
+    /// What should be there.
+    Intact,
+    /// Something of another length or checksum.
+    Different,
+}

@@ -1,0 +1,169 @@
+//! Files as a source of lines: each file a split, offsets that are positions of bytes.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use thalweg_stream::source::{Placement, SplitSpec, SplitStart, Waker};
+use thalweg_stream::{Clock, ColumnType, Fault, Source, SplitReader};
+
+use crate::RECORD_BYTES_MAX;
+use crate::compression::Compression;
+use crate::error::{Error, blocking};
+use crate::listing;
+use crate::reader::{self, Plan};
+
+/// The metadata fields there are, and their types: `path`, as the split is named; `offset`, of the
+/// record's first byte (in decompressed content).
+pub const METADATA: [(&str, ColumnType); 2] =
+    [("path", ColumnType::String), ("offset", ColumnType::Int64)];
+
+/// Size of a chunk and of a read buffer, bytes.
+pub(crate) const CHUNK_BYTES: usize = 1 << 20;
+
+/// Which of several files is read next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The one furthest behind in event time; up to 256 files are open together.
+    #[default]
+    Time,
+    /// One after the other, by name. Files not yet read hold the watermark back.
+    Name,
+}
+
+impl FromStr for Order {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self, Error> {
+        match word {
+            "time" => Ok(Self::Time),
+            "name" => Ok(Self::Name),
+            other => Err(Error::Option {
+                option: "order",
+                value: other.to_owned(),
+                must: "time or name",
+            }),
+        }
+    }
+}
+
+/// The options of a [`FileSource`].
+#[derive(Clone, Debug)]
+pub struct FileSourceOptions {
+    /// The definition's folder, at which relative paths start.
+    pub folder: PathBuf,
+    /// A path or a glob (`*`, `?`, `[…]`, `**`); hidden files match only where the dot is written.
+    pub path: String,
+    /// How the files are compressed.
+    pub compression: Compression,
+    /// Which file is read next.
+    pub order: Order,
+    /// Whether to wait for what is added to the files, and for new ones. Not supported yet.
+    pub follow: bool,
+    /// The metadata field of each metadata column.
+    pub metadata: Vec<String>,
+}
+
+impl FileSourceOptions {
+    /// The options as they are where nothing but the path is said.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>, path: impl Into<String>) -> Self {
+        Self {
+            folder: folder.into(),
+            path: path.into(),
+            compression: Compression::default(),
+            order: Order::default(),
+            follow: false,
+            metadata: Vec::new(),
+        }
+    }
+}
+
+/// The lines of files. Bounded: it ends where the files end when it gets there.
+#[derive(Debug)]
+pub struct FileSource {
+    options: FileSourceOptions,
+    metadata: Arc<[MetadataField]>,
+    clock: Arc<dyn Clock>,
+}
+
+/// A metadata field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MetadataField {
+    Path,
+    Offset,
+}
+
+impl FileSource {
+    /// A source with these options. Nothing is looked for yet.
+    ///
+    /// # Errors
+    /// If an option is not supported or names what there is not.
+    pub fn new(options: FileSourceOptions, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        if options.follow {
+            return Err(Error::NotSupported("follow"));
+        }
+        let metadata = (options.metadata.iter())
+            .map(|field| match field.as_str() {
+                "path" => Ok(MetadataField::Path),
+                "offset" => Ok(MetadataField::Offset),
+                unknown => Err(Error::Option {
+                    option: "metadata",
+                    value: unknown.to_owned(),
+                    must: "path or offset",
+                }),
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Self {
+            options,
+            metadata,
+            clock,
+        })
+    }
+}
+
+#[async_trait]
+impl Source for FileSource {
+    fn bounded(&self) -> bool {
+        true
+    }
+
+    fn placement(&self) -> Placement {
+        Placement::Single
+    }
+
+    /// Lists the files at the first start; afterwards the list is the checkpoint's. Must be called
+    /// on a tokio runtime.
+    async fn discover(&self, known: &[SplitSpec]) -> Result<Vec<SplitSpec>, Fault> {
+        if !known.is_empty() {
+            return Ok(known.to_vec());
+        }
+        let (folder, path) = (self.options.folder.clone(), self.options.path.clone());
+        let names = blocking(move || listing::list(&folder, &path)).await?;
+        Ok(names
+            .into_iter()
+            .map(|name| SplitSpec {
+                name: name.into(),
+                detail: serde_json::Value::Null,
+            })
+            .collect())
+    }
+
+    fn open(&self, splits: Vec<SplitStart>, waker: Waker) -> Result<Box<dyn SplitReader>, Fault> {
+        let plan = Plan {
+            folder: self.options.folder.clone(),
+            compression: self.options.compression,
+            order: self.options.order,
+            chunk_bytes: CHUNK_BYTES,
+            record_bytes_max: RECORD_BYTES_MAX,
+        };
+        let (metadata, clock) = (Arc::clone(&self.metadata), Arc::clone(&self.clock));
+        Ok(Box::new(reader::open(
+            plan, metadata, clock, splits, waker,
+        )?))
+    }
+}
+
+#[cfg(test)]
+mod tests;

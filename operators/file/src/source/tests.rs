@@ -1,0 +1,433 @@
+//! The source as the engine drives it: every byte of every file once, from wherever it resumes.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray};
+use bytes::Bytes;
+use thalweg_stream::clock::SystemClock;
+use thalweg_stream::source::{SplitSpec, SplitStart, SplitState, Waker};
+use thalweg_stream::{Chunk, Class, Fault, Framing, Source, SplitId, SplitReader};
+
+use super::{FileSource, FileSourceOptions, MetadataField, Order};
+use crate::compression::Compression;
+use crate::reader::{self, FileReader, Plan};
+
+/// A reader with small chunks, and what wakes whoever polls it.
+struct Driver {
+    reader: FileReader,
+    woken: Receiver<()>,
+    splits: u32,
+}
+
+impl Driver {
+    /// Opens files of `folder` at offsets.
+    fn open(folder: &Path, files: &[(&str, Option<u64>)], change: fn(&mut Plan)) -> Self {
+        let mut plan = Plan {
+            folder: folder.to_owned(),
+            compression: Compression::Auto,
+            order: Order::Time,
+            chunk_bytes: 64,
+            record_bytes_max: 1000,
+        };
+        change(&mut plan);
+        let (wake, woken) = channel();
+        let waker: Waker = Arc::new(move || wake.send(()).unwrap_or(()));
+        let starts = (files.iter().enumerate())
+            .map(|(at, (name, offset))| SplitStart {
+                id: SplitId(at as u32),
+                spec: SplitSpec {
+                    name: (*name).into(),
+                    detail: serde_json::Value::Null,
+                },
+                offset: *offset,
+            })
+            .collect();
+        let metadata = Arc::new([MetadataField::Path, MetadataField::Offset]);
+        let clock = Arc::new(SystemClock::new());
+        Self {
+            reader: reader::open(plan, metadata, clock, starts, waker).unwrap(),
+            woken,
+            splits: files.len() as u32,
+        }
+    }
+
+    /// The next chunk, waited for; nothing at the end of all splits.
+    fn next(&mut self, bytes_max: usize) -> Result<Option<Chunk>, Fault> {
+        loop {
+            if let Some(chunk) = self.reader.poll(bytes_max)? {
+                return Ok(Some(chunk));
+            }
+            let finished = |split| self.reader.status(SplitId(split)).state;
+            if (0..self.splits).all(|split| finished(split) == SplitState::Finished) {
+                return Ok(None);
+            }
+            let woken = self.woken.recv_timeout(Duration::from_secs(30));
+            woken.expect("something to read, and nobody is woken");
+        }
+    }
+
+    /// All that is left, chunk by chunk.
+    fn drain(&mut self, bytes_max: usize) -> Result<Vec<Chunk>, Fault> {
+        let mut chunks = Vec::new();
+        while let Some(chunk) = self.next(bytes_max)? {
+            chunks.push(chunk);
+        }
+        Ok(chunks)
+    }
+
+    fn fault(&mut self) -> Fault {
+        let fault = self.drain(1 << 20).unwrap_err();
+        assert_eq!(self.reader.poll(1).unwrap_err(), fault, "told only once");
+        fault
+    }
+}
+
+/// Reads one file from `offset` in chunks of about `bytes_max`, and checks how they join.
+fn read(folder: &Path, name: &str, offset: u64, bytes_max: usize) -> Vec<u8> {
+    let mut driver = Driver::open(folder, &[(name, Some(offset))], |_| ());
+    let (mut content, mut next) = (Vec::new(), offset);
+    for chunk in driver.drain(bytes_max).unwrap() {
+        assert_eq!(chunk.start, next);
+        next = chunk.end;
+        assert_eq!(chunk.bytes.len() as u64, chunk.end - chunk.start);
+        assert!(matches!(chunk.framing, Framing::Lines));
+        content.extend_from_slice(&chunk.bytes);
+    }
+    content
+}
+
+fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        fs::write(folder.path().join(name), content).unwrap();
+    }
+    folder
+}
+
+fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(content).unwrap();
+    gzip.finish().unwrap()
+}
+
+fn zstd(content: &[u8]) -> Vec<u8> {
+    zstd::encode_all(content, 1).unwrap()
+}
+
+/// Line feeds with and without carriage returns, empty lines, long lines, no line feed at the end.
+fn mixed() -> Vec<u8> {
+    let mut content = Vec::new();
+    for line in 0..40u8 {
+        content.extend(std::iter::repeat_n(
+            b'a' + line % 26,
+            usize::from(line) * 7 % 150,
+        ));
+        content.extend_from_slice(if line % 3 == 0 { b"\r\n" } else { b"\n" });
+        if line % 5 == 0 {
+            content.push(b'\n');
+        }
+    }
+    content.extend_from_slice(b"no line feed at the end");
+    content
+}
+
+/// The offsets at which records begin, and the end: where a checkpoint may say to go on.
+fn boundaries(content: &[u8]) -> Vec<usize> {
+    let feeds = content
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'\n');
+    let mut at: Vec<usize> = feeds.map(|(at, _)| at + 1).collect();
+    at.push(0);
+    at.push(content.len());
+    at
+}
+
+#[test]
+fn every_kind_of_file_resumes_at_every_boundary_with_every_chunk_size() {
+    let content = mixed();
+    let half = content.len() / 2;
+    let two =
+        |pack: fn(&[u8]) -> Vec<u8>| [pack(&content[..half]), pack(&content[half..])].concat();
+    let folder = folder(&[
+        ("plain", &content),
+        ("gzip", &gzip(&content)),
+        ("zstd", &zstd(&content)),
+        ("gzip of two members", &two(gzip)),
+        ("zstd of two frames", &two(zstd)),
+    ]);
+    for name in [
+        "plain",
+        "gzip",
+        "zstd",
+        "gzip of two members",
+        "zstd of two frames",
+    ] {
+        for offset in boundaries(&content) {
+            for bytes_max in [1, 50, 1 << 20] {
+                let read = read(folder.path(), name, offset as u64, bytes_max);
+                assert!(
+                    read == content[offset..],
+                    "{name} from {offset} by {bytes_max}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn chunks_end_with_lines_and_have_the_size_asked_for() {
+    let content = mixed();
+    let folder = folder(&[("plain", &content)]);
+    let mut driver = Driver::open(folder.path(), &[("plain", None)], |plan| {
+        plan.chunk_bytes = 400
+    });
+    let chunks = driver.drain(100).unwrap();
+    for chunk in &chunks {
+        let last = chunk.end == content.len() as u64;
+        assert!(last || chunk.bytes.ends_with(b"\n"));
+        let lines = chunk.bytes.iter().filter(|byte| **byte == b'\n').count();
+        assert!(chunk.bytes.len() <= 100 || lines == 1, "{chunk:?}");
+    }
+    assert!(chunks.len() >= content.len() / 100);
+}
+
+#[test]
+fn empty_files_end_at_once() {
+    let folder = folder(&[
+        ("empty", b""),
+        ("empty.gz", &gzip(b"")),
+        ("empty.zst", &zstd(b"")),
+    ]);
+    let files = [("empty", None), ("empty.gz", None), ("empty.zst", Some(0))];
+    let mut driver = Driver::open(folder.path(), &files, |_| ());
+    assert_eq!(driver.drain(100).unwrap().len(), 0);
+    let mut forced = Driver::open(folder.path(), &[("empty", None)], |plan| {
+        plan.compression = Compression::Gzip;
+    });
+    assert_eq!(forced.drain(100).unwrap().len(), 0);
+    let mut none = Driver::open(folder.path(), &[], |_| ());
+    assert_eq!(none.drain(100).unwrap().len(), 0);
+}
+
+#[test]
+fn thousands_of_small_files_pass_through_the_queue() {
+    let folder = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..700).map(|at| format!("{at:03}")).collect();
+    for (at, name) in names.iter().enumerate() {
+        let content = if at % 2 == 0 { "" } else { "line\n" };
+        fs::write(folder.path().join(name), content).unwrap();
+    }
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), None)).collect();
+    for order in [
+        |_: &mut Plan| (),
+        |plan: &mut Plan| plan.order = Order::Name,
+    ] {
+        let mut driver = Driver::open(folder.path(), &files, order);
+        assert_eq!(driver.drain(1000).unwrap().len(), 350);
+    }
+}
+
+#[test]
+fn a_record_larger_than_a_chunk_extends_it_up_to_the_limit() {
+    for (bytes, pack) in [(999, None), (999, Some(zstd as fn(&[u8]) -> Vec<u8>))] {
+        let content = [
+            b"short\n".to_vec(),
+            vec![b'x'; bytes],
+            b"\nshort\n".to_vec(),
+        ]
+        .concat();
+        let packed = pack.map_or(content.clone(), |pack| pack(&content));
+        let folder = folder(&[("huge", &packed)]);
+        assert_eq!(read(folder.path(), "huge", 0, 10), content);
+    }
+    let content = [b"short\n".to_vec(), vec![b'x'; 1001], b"\n".to_vec()].concat();
+    for packed in [content.clone(), gzip(&content)] {
+        let folder = folder(&[("huge", &packed)]);
+        let fault = Driver::open(folder.path(), &[("huge", None)], |_| ()).fault();
+        assert_eq!(fault.class, Class::User);
+        let expected = "file: \"huge\" has a record of more than 1000 bytes at offset 6";
+        assert_eq!(fault.message, expected);
+    }
+}
+
+#[test]
+fn a_file_that_vanished_is_a_fault_that_names_it_and_the_offset() {
+    let folder = folder(&[("here", b"a\n")]);
+    let fault = Driver::open(folder.path(), &[("here", None), ("gone", Some(7))], |_| ()).fault();
+    assert_eq!(fault.class, Class::Unavailable);
+    let expected = "file: \"gone\" has vanished; it was to be read from offset 7 on";
+    assert_eq!(fault.message, expected);
+}
+
+#[test]
+fn a_file_that_shrank_is_a_fault_that_names_it_and_the_offset() {
+    let content = b"a\nb\nc\n";
+    let folder = folder(&[("plain", content), ("packed", &gzip(content))]);
+    for name in ["plain", "packed"] {
+        let fault = Driver::open(folder.path(), &[(name, Some(8))], |_| ()).fault();
+        assert_eq!(fault.class, Class::Corrupt);
+        let expected = "has shrunk: it ends at 6 and was to be read from 8 on";
+        assert_eq!(fault.message, format!("file: {name:?} {expected}"));
+    }
+}
+
+#[test]
+fn a_file_that_shrinks_while_it_is_read_is_a_fault() {
+    // More than fits the queue, so that the thread is still at it.
+    let content = vec![b'\n'; 16 << 20];
+    let folder = folder(&[("plain", &content)]);
+    let mut driver = Driver::open(folder.path(), &[("plain", None)], |plan| {
+        plan.chunk_bytes = 1 << 20;
+    });
+    assert!(driver.next(1 << 20).unwrap().is_some());
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(folder.path().join("plain"))
+        .unwrap();
+    file.set_len(8 << 20).unwrap();
+    assert!(
+        driver
+            .fault()
+            .message
+            .contains("has shrunk: it ends at 8388608")
+    );
+}
+
+#[test]
+fn damaged_compression_is_a_fault_behind_what_was_good() {
+    let content = mixed();
+    for (name, mut packed) in [("gz", gzip(&content)), ("zst", zstd(&content))] {
+        let folder = folder(&[("cut", &packed[..packed.len() - 9])]);
+        let fault = Driver::open(folder.path(), &[("cut", None)], |_| ()).fault();
+        assert_eq!(fault.class, Class::Corrupt, "{name}: {fault}");
+        assert!(
+            fault.message.contains("\"cut\" is damaged behind offset"),
+            "{fault}"
+        );
+        let middle = packed.len() / 2;
+        packed[middle] ^= 0x55;
+        fs::write(folder.path().join("cut"), packed).unwrap();
+        let damaged = Driver::open(folder.path(), &[("cut", None)], |_| ()).drain(1 << 20);
+        // zstd's frames have a checksum only where it was asked for: then nothing is noticed.
+        assert!(damaged.is_err() || name == "zst", "{name}");
+    }
+}
+
+#[test]
+fn the_file_furthest_behind_in_event_time_is_read_first() {
+    // A record is a second of event time; the second file begins a hundred seconds later.
+    let line = |second: u64| format!("{second:09}\n").into_bytes();
+    let content = |from: u64| (from..from + 5000).flat_map(line).collect::<Vec<u8>>();
+    let folder = folder(&[("early", &content(0)), ("late", &content(100))]);
+    let files = [("early", None), ("late", None)];
+    let mut driver = Driver::open(folder.path(), &files, |plan| plan.chunk_bytes = 100);
+    let mut newest = [0i64; 2];
+    let mut apart_max = 0;
+    while let Some(chunk) = driver.next(100).unwrap() {
+        let at = chunk.split.0 as usize;
+        let last = chunk.bytes.rchunks(10).next().unwrap();
+        newest[at] = std::str::from_utf8(last).unwrap().trim().parse().unwrap();
+        driver.reader.observe(chunk.split, newest[at]);
+        apart_max = apart_max.max((newest[0] - newest[1]).abs());
+    }
+    assert_eq!(newest, [4999, 5099]);
+    // 64 pieces of ten records may be under way in one file, and the other start with as many.
+    assert!(apart_max < 1500, "{apart_max} s apart");
+}
+
+#[test]
+fn by_name_one_file_is_read_after_the_other() {
+    let content = mixed();
+    let folder = folder(&[("a", &content), ("b", &content), ("c", b"x\n")]);
+    let files = [("a", None), ("b", None), ("c", None)];
+    let mut driver = Driver::open(folder.path(), &files, |plan| plan.order = Order::Name);
+    let splits: Vec<u32> = (driver.drain(1 << 20).unwrap().iter())
+        .map(|c| c.split.0)
+        .collect();
+    assert!(splits.is_sorted());
+    assert_eq!(splits.last(), Some(&2));
+}
+
+#[test]
+fn metadata_says_the_path_once_a_chunk_and_leaves_the_offset_to_the_decoder() {
+    let folder = folder(&[("some name", b"x\n")]);
+    let mut driver = Driver::open(folder.path(), &[("some name", None)], |_| ());
+    let chunk = driver.next(100).unwrap().unwrap();
+    let path = chunk.metadata[0].as_ref().unwrap().as_string_view();
+    assert_eq!((path.len(), path.value(0)), (1, "some name"));
+    assert!(chunk.metadata[1].is_none());
+    assert_eq!(chunk.bytes, Bytes::from_static(b"x\n"));
+}
+
+#[test]
+fn what_is_unread_is_known_for_plain_files() {
+    let folder = folder(&[("plain", b"aaa\nbbb\n"), ("packed", &gzip(b"aaa\n"))]);
+    let mut driver = Driver::open(folder.path(), &[("plain", None), ("packed", None)], |_| ());
+    let status = |driver: &Driver, split| driver.reader.status(SplitId(split));
+    let first = driver.next(4).unwrap().unwrap();
+    assert_eq!(
+        (first.split, status(&driver, 0).behind),
+        (SplitId(0), Some(4))
+    );
+    assert_eq!(status(&driver, 0).state, SplitState::Reading);
+    driver.drain(100).unwrap();
+    assert_eq!(status(&driver, 0).behind, Some(0));
+    assert_eq!(
+        (status(&driver, 1).behind, status(&driver, 1).state),
+        (None, SplitState::Finished)
+    );
+}
+
+fn source(folder: &Path, path: &str) -> FileSource {
+    let options = FileSourceOptions::new(folder, path);
+    FileSource::new(options, Arc::new(SystemClock::new())).unwrap()
+}
+
+#[tokio::test]
+async fn the_list_of_the_first_start_stands() {
+    let folder = folder(&[("b.json", b"b\n"), ("a.json", b"a\n")]);
+    let source = source(folder.path(), "*.json");
+    let first = source.discover(&[]).await.unwrap();
+    let names: Vec<&str> = first.iter().map(|split| &*split.name).collect();
+    assert_eq!(names, ["a.json", "b.json"]);
+    fs::write(folder.path().join("0.json"), "new\n").unwrap();
+    fs::remove_file(folder.path().join("a.json")).unwrap();
+    assert_eq!(source.discover(&first).await.unwrap(), first);
+}
+
+#[tokio::test]
+async fn no_match_is_the_users_fault_and_names_the_pattern() {
+    let folder = folder(&[]);
+    let fault = source(folder.path(), "in/*.json")
+        .discover(&[])
+        .await
+        .unwrap_err();
+    assert_eq!(fault.class, Class::User);
+    assert_eq!(fault.message, "file: no file matches \"in/*.json\"");
+}
+
+#[test]
+fn options_that_there_are_not_are_refused() {
+    let refused = |change: fn(&mut FileSourceOptions)| {
+        let mut options = FileSourceOptions::new(".", "x");
+        change(&mut options);
+        let clock = Arc::new(SystemClock::new());
+        FileSource::new(options, clock).unwrap_err().to_string()
+    };
+    let follow = refused(|options| options.follow = true);
+    assert_eq!(follow, "file: \"follow\" is not supported yet");
+    let unknown = refused(|options| options.metadata = vec!["size".to_owned()]);
+    assert_eq!(
+        unknown,
+        "file: \"metadata\" is \"size\", but must be path or offset"
+    );
+    assert!("bzip2".parse::<Compression>().is_err());
+    assert_eq!("zstd".parse::<Compression>().unwrap(), Compression::Zstd);
+    assert_eq!("name".parse::<Order>().unwrap(), Order::Name);
+}

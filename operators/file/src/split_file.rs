@@ -1,0 +1,243 @@
+//! One input file, cut into pieces of whole lines.
+//!
+//! A plain file is read at explicit positions: the incomplete line at a piece's end is simply read
+//! again, from the page cache, so nothing is copied and nothing is kept between pieces. Compressed
+//! content is a stream: there the incomplete line is carried over.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use memchr::memrchr;
+use thalweg_stream::Origin;
+
+use crate::buffer::BufferPool;
+use crate::compression::Compression;
+use crate::error::Error;
+
+/// A file being read.
+pub(crate) struct SplitFile {
+    /// The split's name, for messages.
+    name: Arc<str>,
+    content: Content,
+    /// Where the next piece begins, in decompressed bytes.
+    offset: u64,
+    record_bytes_max: usize,
+}
+
+enum Content {
+    Plain {
+        file: File,
+        /// Its length when it was opened; it may grow, and must not shrink.
+        bytes: u64,
+    },
+    Stream {
+        reader: Box<dyn Read + Send>,
+        /// Decompressed and not yet handed out.
+        carried: Vec<u8>,
+        /// Still to be passed over after a restart.
+        skip: u64,
+    },
+}
+
+/// Consecutive lines of a file.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    /// Offset of the first byte.
+    pub(crate) start: u64,
+    /// Whole lines; at the end of the file the last line feed may be missing.
+    pub(crate) bytes: Bytes,
+    /// Whether the file ends behind it.
+    pub(crate) last: bool,
+}
+
+impl SplitFile {
+    /// Opens a file to be read from `offset` on.
+    pub(crate) fn open(
+        path: &Path,
+        name: Arc<str>,
+        compression: Compression,
+        offset: u64,
+        record_bytes_max: usize,
+    ) -> Result<Self, Error> {
+        let file = File::open(path).map_err(|error| {
+            if error.kind() == ErrorKind::NotFound {
+                let name = name.to_string();
+                return Error::Vanished { name, offset };
+            }
+            Error::io("open", path)(error)
+        })?;
+        let metadata = file.metadata().map_err(Error::io("look at", path))?;
+        if !metadata.is_file() {
+            return Err(Error::NotAFile(name.to_string()));
+        }
+        let reader = compression.reader(&file);
+        let content = match reader.map_err(Error::io("read", path))? {
+            Some(reader) => Content::Stream {
+                reader,
+                carried: Vec::new(),
+                skip: offset,
+            },
+            None => Content::Plain {
+                bytes: metadata.len(),
+                file,
+            },
+        };
+        if let Content::Plain { bytes, .. } = content
+            && bytes < offset
+        {
+            return Err(Error::Shrunk {
+                name: name.to_string(),
+                offset,
+                bytes,
+            });
+        }
+        Ok(Self {
+            name,
+            content,
+            offset,
+            record_bytes_max,
+        })
+    }
+
+    /// Its length, if it is not compressed.
+    pub(crate) fn length(&self) -> Option<u64> {
+        match self.content {
+            Content::Plain { bytes, .. } => Some(bytes),
+            Content::Stream { .. } => None,
+        }
+    }
+
+    /// The next piece, of one buffer of the pool unless a record is larger; nothing at the end.
+    pub(crate) fn next(&mut self, pool: &Arc<BufferPool>) -> Result<Option<Piece>, Error> {
+        self.skip(pool)?;
+        let carried = match &mut self.content {
+            Content::Plain { .. } => Vec::new(),
+            Content::Stream { carried, .. } => std::mem::take(carried),
+        };
+        let mut buffer = pool.take((carried.len() + 1).next_power_of_two());
+        let mut filled = carried.len();
+        if let Some(front) = buffer.get_mut(..filled) {
+            front.copy_from_slice(&carried);
+        }
+        let mut searched = 0;
+        let (cut, last) = loop {
+            filled += self.fill(buffer.get_mut(filled..).unwrap_or_default(), filled)?;
+            if filled < buffer.len() {
+                break (filled, true);
+            }
+            let unsearched = buffer.get(searched..).unwrap_or_default();
+            if let Some(at) = memrchr(b'\n', unsearched) {
+                break (searched + at + 1, false);
+            }
+            if filled >= self.record_bytes_max {
+                return Err(Error::RecordTooLong {
+                    name: self.name.to_string(),
+                    offset: self.offset,
+                    limit: self.record_bytes_max,
+                });
+            }
+            searched = filled;
+            buffer.resize((filled * 2).min(self.record_bytes_max), 0);
+        };
+        self.advance(&buffer, cut, filled, last)?;
+        Ok((cut > 0).then(|| Piece {
+            start: self.offset - cut as u64,
+            bytes: pool.lend(buffer, cut),
+            last,
+        }))
+    }
+
+    /// Moves on behind a piece, and keeps what a stream cannot give again.
+    fn advance(
+        &mut self,
+        buffer: &[u8],
+        cut: usize,
+        filled: usize,
+        last: bool,
+    ) -> Result<(), Error> {
+        self.offset += cut as u64;
+        if self.offset > Origin::OFFSET_MAX {
+            return Err(Error::TooLong {
+                name: self.name.to_string(),
+            });
+        }
+        match &mut self.content {
+            Content::Plain { bytes, .. } if last && self.offset < *bytes => Err(Error::Shrunk {
+                name: self.name.to_string(),
+                offset: *bytes,
+                bytes: self.offset,
+            }),
+            Content::Plain { .. } => Ok(()),
+            Content::Stream { carried, .. } => {
+                carried.extend_from_slice(buffer.get(cut..filled).unwrap_or_default());
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads until `buffer` is full or the file ends; `ahead` bytes behind the offset have been
+    /// read already.
+    fn fill(&mut self, buffer: &mut [u8], ahead: usize) -> Result<usize, Error> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let at = self.offset + (ahead + filled) as u64;
+            let read = match &mut self.content {
+                Content::Plain { file, .. } => file.read_at(rest, at),
+                Content::Stream { reader, .. } => reader.read(rest),
+            };
+            match read {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.read_error(at, error)),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Passes over what was read before a restart: compressed content has no positions.
+    fn skip(&mut self, pool: &BufferPool) -> Result<(), Error> {
+        let Content::Stream { reader, skip, .. } = &mut self.content else {
+            return Ok(());
+        };
+        let mut buffer = pool.take(1);
+        while *skip > 0 {
+            let most = usize::try_from(*skip).map_or(buffer.len(), |skip| skip.min(buffer.len()));
+            match reader.read(buffer.get_mut(..most).unwrap_or_default()) {
+                Ok(0) => {
+                    return Err(Error::Shrunk {
+                        name: self.name.to_string(),
+                        offset: self.offset,
+                        bytes: self.offset - *skip,
+                    });
+                }
+                Ok(read) => *skip -= read as u64,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let at = self.offset - *skip;
+                    return Err(self.read_error(at, error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_error(&self, offset: u64, source: io::Error) -> Error {
+        let name = self.name.to_string();
+        match self.content {
+            // What the decompressors find wrong has no number of the operating system's.
+            Content::Stream { .. } if source.raw_os_error().is_none() => Error::Compressed {
+                name,
+                offset,
+                source,
+            },
+            Content::Stream { .. } | Content::Plain { .. } => {
+                Error::io("read", Path::new(&name))(source)
+            }
+        }
+    }
+}

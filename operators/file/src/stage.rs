@@ -1,0 +1,136 @@
+//! Staged output of a file sink: a hidden folder inside the sink's own, on the same file system.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use thalweg_stream::Fault;
+use thalweg_stream::sink::{StageStore, StagedObject};
+
+use crate::durable::{self, Found, PARTIAL};
+use crate::error::{Error, blocking};
+
+/// The hidden folder's name.
+const FOLDER: &str = ".thalweg-stage";
+
+/// Stages objects as files of `FOLDER/.thalweg-stage`. Must be used on a tokio runtime.
+#[derive(Clone, Debug)]
+pub struct FileStageStore {
+    root: Arc<Path>,
+}
+
+impl FileStageStore {
+    /// The store of the sink that publishes into `folder`.
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        Self {
+            root: Arc::from(folder.join(FOLDER)),
+        }
+    }
+
+    /// The hidden folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where an object lies.
+    pub(crate) fn path(&self, name: &str) -> Result<PathBuf, Error> {
+        let inside = |part: Component<'_>| matches!(part, Component::Normal(_));
+        let valid = !name.is_empty()
+            && !name.ends_with(PARTIAL)
+            && Path::new(name).components().all(inside);
+        if !valid {
+            return Err(Error::StageName(name.to_owned()));
+        }
+        Ok(self.root.join(name))
+    }
+}
+
+#[async_trait]
+impl StageStore for FileStageStore {
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<(), Fault> {
+        let path = self.path(name)?;
+        blocking(move || {
+            durable::create_folder(durable::parent(&path))?;
+            durable::write(&path, &bytes)
+        })
+        .await
+    }
+
+    async fn get(&self, object: &StagedObject) -> Result<Bytes, Fault> {
+        let path = self.path(&object.name)?;
+        let (name, length, crc32) = (object.name.clone(), object.bytes, object.crc32);
+        blocking(move || {
+            let bytes = fs::read(&path).map_err(|error| {
+                if error.kind() == ErrorKind::NotFound {
+                    let (name, what) = (name.clone(), "is missing");
+                    return Error::Stage { name, what };
+                }
+                Error::io("read", &path)(error)
+            })?;
+            if bytes.len() as u64 != length || crc32fast::hash(&bytes) != crc32 {
+                let what = "is not what the manifest says";
+                return Err(Error::Stage { name, what });
+            }
+            Ok(Bytes::from(bytes))
+        })
+        .await
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), Fault> {
+        let path = self.path(name)?;
+        blocking(move || {
+            durable::remove(&durable::with_ending(&path, PARTIAL))?;
+            durable::remove(&path)
+        })
+        .await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, Fault> {
+        let (root, prefix) = (Arc::clone(&self.root), prefix.to_owned());
+        blocking(move || {
+            let mut names = Vec::new();
+            collect(&root, "", &mut names)?;
+            names.retain(|name| name.starts_with(&prefix));
+            names.sort_unstable();
+            // A partial file counts as the object it was to become, so that it is deleted with it.
+            names.dedup();
+            Ok(names)
+        })
+        .await
+    }
+}
+
+/// Names of the objects in `folder` and below. What is not one of ours is left alone.
+fn collect(folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<(), Error> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::io("list", folder)(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(Error::io("list", folder))?;
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        let kind = entry.file_type().map_err(Error::io("look at", folder))?;
+        if kind.is_dir() {
+            collect(&entry.path(), &format!("{prefix}{name}/"), names)?;
+        } else {
+            let name = name.strip_suffix(PARTIAL).unwrap_or(&name);
+            names.push(format!("{prefix}{name}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a staged object is there and intact.
+pub(crate) fn check(store: &FileStageStore, object: &StagedObject) -> Result<Found, Error> {
+    durable::check(&store.path(&object.name)?, object.bytes, object.crc32)
+}
+
+#[cfg(test)]
+mod tests;
