@@ -1,0 +1,429 @@
+//! Enrichment as an operator.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use thalweg_state::{
+    ColumnBuilder, Key, KeyedTable, Layout, PaneRef, Part, Reader, Sections, encode_value,
+};
+use thalweg_stream::dead_letter::Remains;
+use thalweg_stream::operator::Held;
+use thalweg_stream::schema::{DELETE, batch_bytes};
+use thalweg_stream::watermark::START_OF_TIME;
+use thalweg_stream::{
+    BuildContext, DeadClass, DeadLetter, EpochClose, Fault, KeyEncoder, Operator, Origin, Output,
+    Progress, Section,
+};
+
+use crate::Missing;
+use crate::held::HeldRows;
+use crate::plan::{Plan, ROWS, TABLE, answered_to};
+use crate::version::{History, Version, as_of};
+
+/// The table has one pane.
+const PANE: i64 = 0;
+/// Word of a key's slot: how many versions there are.
+const VERSIONS: usize = 0;
+
+/// The enrichment at work on one worker.
+#[derive(Debug)]
+pub(crate) struct Enrich {
+    plan: Arc<Plan>,
+    table: KeyedTable,
+    held: HeldRows,
+    sections: Sections,
+    row_encoder: KeyEncoder,
+    table_encoder: KeyEncoder,
+    /// What came in this epoch.
+    rows: Vec<RecordBatch>,
+    changes: Vec<RecordBatch>,
+    /// No row at or before this time is to be answered any more.
+    horizon: i64,
+    /// The table's watermark.
+    complete: i64,
+    /// Keys of which a version can be forgotten once the horizon has reached a time; nothing until
+    /// a restored table has been looked through.
+    prunable: Option<BTreeMap<i64, Vec<Vec<u8>>>>,
+}
+
+impl Enrich {
+    pub(crate) fn new(plan: Arc<Plan>, context: &BuildContext) -> Self {
+        Self {
+            table: KeyedTable::new(Layout {
+                words: VERSIONS + 1,
+                payload: true,
+            }),
+            held: HeldRows::new(plan.rows.clone(), plan.row_key.clone()),
+            sections: Sections::new(context.groups.clone()),
+            row_encoder: KeyEncoder::new(plan.row_key.clone()),
+            table_encoder: KeyEncoder::new(plan.table_key.clone()),
+            rows: Vec::new(),
+            changes: Vec::new(),
+            horizon: START_OF_TIME,
+            complete: START_OF_TIME,
+            prunable: None,
+            plan,
+        }
+    }
+
+    /// Brings the table's rows of the epoch into the table, ordered by (event time, origin).
+    fn apply_changes(&mut self, out: &mut Output) -> Result<(), Fault> {
+        let plan = Arc::clone(&self.plan);
+        let batches = std::mem::take(&mut self.changes);
+        let mut order = Vec::new();
+        let mut keys = Vec::new();
+        for (number, batch) in batches.iter().enumerate() {
+            let origins = plan.table.origins(batch)?;
+            let times = if plan.table.timed {
+                Some(plan.table.event_times(batch)?)
+            } else {
+                None
+            };
+            self.table_encoder.encode(batch)?;
+            for (row, &origin) in origins.iter().enumerate() {
+                let time = times.map_or(START_OF_TIME, |times| times[row]);
+                let key = self.table_encoder.key(row);
+                let from = keys.len();
+                keys.extend_from_slice(key);
+                order.push((time, origin, number, row, from..keys.len()));
+            }
+        }
+        order.sort_unstable_by_key(|&(time, origin, number, row, _)| (time, origin, number, row));
+        let mut values = Vec::new();
+        for (time, origin, number, row, key) in order {
+            let batch = &batches[number];
+            if has_null(batch, &plan.table_key, row) {
+                out.ledger.merged += 1;
+                continue;
+            }
+            let deleted = (plan.table.changes(batch)).is_some_and(|kinds| kinds[row] == DELETE);
+            values.clear();
+            for (at, _) in plan.spec.take.iter().filter(|_| !deleted) {
+                encode_value(batch.column(*at), row, &mut values)?;
+            }
+            let version = Version {
+                time,
+                // Without time, a row of a later epoch is newer whatever its origin.
+                origin: if plan.table.timed { origin } else { 0 },
+                deleted,
+                values: &values,
+            };
+            self.add_version(&keys[key], version, out)?;
+        }
+        Ok(())
+    }
+
+    fn add_version(
+        &mut self,
+        key: &[u8],
+        version: Version<'_>,
+        out: &mut Output,
+    ) -> Result<(), Fault> {
+        let mut pane = self.table.pane_mut(PANE);
+        let (slot, _) = pane.touch(&Key::of(key));
+        let old = pane.as_ref().payload(slot).to_vec();
+        let mut history = History::read(&old)?;
+        history.add(version);
+        let before = history.len();
+        let next = if self.plan.spec.as_of.is_some() {
+            history.prune(self.horizon, self.complete);
+            history.prunable_at()
+        } else {
+            // Rows of a table without time follow one another by epoch.
+            let horizon = if self.plan.table.timed {
+                self.horizon
+            } else {
+                i64::MAX
+            };
+            history.keep_newest(horizon);
+            history.prunable_at()
+        };
+        out.ledger.merged += (before - history.len()) as u64;
+        self.store(key, &history);
+        if let (Some(time), Some(prunable)) = (next, &mut self.prunable) {
+            prunable.entry(time).or_default().push(key.to_vec());
+        }
+        Ok(())
+    }
+
+    /// Writes a key's versions back; a key without any is gone.
+    fn store(&mut self, key: &[u8], history: &History<'_>) {
+        let mut pane = self.table.pane_mut(PANE);
+        let key = Key::of(key);
+        if history.len() == 0 {
+            pane.remove(&key);
+            return;
+        }
+        let mut payload = Vec::new();
+        history.write(&mut payload);
+        let (slot, _) = pane.touch(&key);
+        pane.set_payload(slot, &payload);
+        if let Some(count) = pane.words_mut(slot).get_mut(VERSIONS) {
+            *count = history.len() as u64;
+        }
+    }
+
+    /// Forgets versions that no row after the horizon can see.
+    fn prune(&mut self, out: &mut Output) -> Result<(), Fault> {
+        let mut due = match self.prunable.take() {
+            Some(prunable) => prunable,
+            None => self.look_through()?,
+        };
+        let later = match self.horizon.checked_add(1) {
+            Some(next) => due.split_off(&next),
+            None => BTreeMap::new(),
+        };
+        self.prunable = Some(later);
+        for key in due.into_values().flatten() {
+            let Some(payload) = self.table.pane(PANE).and_then(|pane| {
+                let slot = pane.find(&Key::of(&key))?;
+                Some(pane.payload(slot).to_vec())
+            }) else {
+                continue;
+            };
+            let mut history = History::read(&payload)?;
+            let before = history.len();
+            history.prune(self.horizon, self.complete);
+            if history.len() < before {
+                out.ledger.merged += (before - history.len()) as u64;
+                self.store(&key, &history);
+            }
+            if let (Some(time), Some(prunable)) = (history.prunable_at(), &mut self.prunable) {
+                // A deletion that waits for the table is looked at again when the horizon moves.
+                let next = time.max(self.horizon.saturating_add(1));
+                prunable.entry(next).or_default().push(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// When which key of a restored table can be pruned.
+    fn look_through(&self) -> Result<BTreeMap<i64, Vec<Vec<u8>>>, Fault> {
+        let mut prunable: BTreeMap<i64, Vec<Vec<u8>>> = BTreeMap::new();
+        if let Some(pane) = self.table.pane(PANE) {
+            for entry in pane
+                .sorted()
+                .into_iter()
+                .filter_map(|slot| pane.entry(slot))
+            {
+                if let Some(time) = History::read(entry.payload)?.prunable_at() {
+                    let key = entry.key.as_slice().to_vec();
+                    prunable.entry(time).or_default().push(key);
+                }
+            }
+        }
+        Ok(prunable)
+    }
+
+    /// Puts out the rows of `batch` with what the table says.
+    fn answer(&mut self, batch: &RecordBatch, out: &mut Output) -> Result<(), Fault> {
+        let plan = Arc::clone(&self.plan);
+        let times = match plan.spec.as_of {
+            Some(_) => Some(plan.rows.event_times(batch)?),
+            None => None,
+        };
+        let mut taken = (plan.spec.take.iter())
+            .map(|&(at, _)| match plan.table.columns.get(at) {
+                Some(column) => ColumnBuilder::new(&column.column_type.arrow()),
+                None => Err(Fault::bug("taken column is missing")),
+            })
+            .collect::<Result<Vec<_>, Fault>>()?;
+        self.row_encoder.encode(batch)?;
+        let pane = self.table.pane(PANE);
+        let mut matched = Vec::with_capacity(batch.num_rows());
+        for row in 0..batch.num_rows() {
+            let time = times.map_or(i64::MAX, |times| times[row]);
+            let values = match pane {
+                Some(pane) if !has_null(batch, &plan.row_key, row) => {
+                    let key = self.row_encoder.key(row);
+                    look_up(pane, &Key::new(self.row_encoder.hashes()[row], key), time)?
+                }
+                _ => None,
+            };
+            matched.push(values.is_some());
+            match values {
+                Some(values) => {
+                    let mut values = Reader::new(values);
+                    for column in &mut taken {
+                        column.push(&mut values)?;
+                    }
+                }
+                None => taken.iter_mut().for_each(ColumnBuilder::push_null),
+            }
+        }
+        let user = plan.rows.columns.len();
+        let mut columns = batch.columns()[..user].to_vec();
+        for column in &mut taken {
+            columns.push(column.finish()?);
+        }
+        columns.extend_from_slice(&batch.columns()[user..]);
+        let enriched = RecordBatch::try_new(plan.output.arrow(), columns)?;
+        self.put(batch, enriched, matched, out)
+    }
+
+    /// Puts out what matched, and does with the rest what the definition says.
+    fn put(
+        &mut self,
+        batch: &RecordBatch,
+        enriched: RecordBatch,
+        matched: Vec<bool>,
+        out: &mut Output,
+    ) -> Result<(), Fault> {
+        let missing = matched.iter().filter(|&&matched| !matched).count();
+        if missing == 0 || self.plan.spec.missing == Missing::Keep {
+            out.ledger.passed += matched.len() as u64;
+            out.emit(enriched);
+            return Ok(());
+        }
+        out.ledger.passed += (matched.len() - missing) as u64;
+        match self.plan.spec.missing {
+            Missing::Keep | Missing::Drop => out.ledger.filtered += missing as u64,
+            Missing::DeadLetter => {
+                out.ledger.dead += missing as u64;
+                let origins = self.plan.rows.origins(batch)?;
+                for row in (0..matched.len()).filter(|&row| !matched[row]) {
+                    let time = match self.plan.rows.timed {
+                        true => Some(self.plan.rows.event_times(batch)?[row]),
+                        false => None,
+                    };
+                    out.dead(DeadLetter {
+                        class: DeadClass::Operator,
+                        code: "no-match",
+                        message: "the table has no row of this key".to_owned(),
+                        origin: Origin(origins[row]),
+                        event_time: time,
+                        remains: Remains::Row {
+                            batch: batch.clone(),
+                            row,
+                        },
+                        plugin: None,
+                    });
+                }
+            }
+        }
+        out.emit(filter_record_batch(
+            &enriched,
+            &BooleanArray::from(matched),
+        )?);
+        Ok(())
+    }
+}
+
+/// The values a row at `time` takes.
+fn look_up<'t>(pane: PaneRef<'t>, key: &Key<'_>, time: i64) -> Result<Option<&'t [u8]>, Fault> {
+    match pane.find(key) {
+        Some(slot) => Ok(as_of(pane.payload(slot), time)?),
+        None => Ok(None),
+    }
+}
+
+fn has_null(batch: &RecordBatch, key: &[usize], row: usize) -> bool {
+    key.iter().any(|&at| batch.column(at).is_null(row))
+}
+
+impl Operator for Enrich {
+    fn on_batch(
+        &mut self,
+        input: usize,
+        batch: &RecordBatch,
+        _out: &mut Output,
+    ) -> Result<(), Fault> {
+        match input {
+            ROWS => self.rows.push(batch.clone()),
+            TABLE => self.changes.push(batch.clone()),
+            other => return Err(Fault::bug(format!("an enrichment has no input {other}"))),
+        }
+        Ok(())
+    }
+
+    fn on_epoch(&mut self, close: &EpochClose<'_>, out: &mut Output) -> Result<(), Fault> {
+        let progress = |input: usize| close.inputs.get(input).copied();
+        let (Some(rows), Some(table)) = (progress(ROWS), progress(TABLE)) else {
+            return Err(Fault::bug("an enrichment has two inputs"));
+        };
+        self.apply_changes(out)?;
+        self.complete = self.complete.max(table.watermark);
+        let batches = std::mem::take(&mut self.rows);
+        let Some(rule) = self.plan.spec.as_of else {
+            for batch in &batches {
+                self.answer(batch, out)?;
+            }
+            self.horizon = self.complete;
+            return self.prune(out);
+        };
+        let answered = answerable_to(rule.wait_ms, rows, table);
+        for batch in self.held.release(answered)? {
+            self.answer(&batch, out)?;
+        }
+        for batch in &batches {
+            let times = self.plan.rows.event_times(batch)?;
+            let due: Vec<bool> = times.iter().map(|&time| time <= answered).collect();
+            if due.iter().all(|&due| due) {
+                self.answer(batch, out)?;
+                continue;
+            }
+            let waiting = (0..due.len() as u32)
+                .filter(|&row| !due[row as usize])
+                .collect();
+            self.held.hold(batch, waiting)?;
+            let due = filter_record_batch(batch, &BooleanArray::from(due))?;
+            self.answer(&due, out)?;
+        }
+        let horizon = answered_to(rule.wait_ms, rows, table);
+        self.horizon = self.horizon.max(horizon);
+        self.prune(out)
+    }
+
+    fn held(&self) -> Held {
+        let versions: u64 = (self.table.panes())
+            .flat_map(|(_, pane)| pane.all_words())
+            .filter_map(|words| words.get(VERSIONS))
+            .sum();
+        let epoch = self.rows.iter().chain(&self.changes);
+        let (rows, bytes) = epoch.fold((0, 0), |(rows, bytes), batch| {
+            (rows + batch.num_rows() as u64, bytes + batch_bytes(batch))
+        });
+        Held {
+            rows: versions + self.held.rows() + rows,
+            bytes: self.held.bytes() + bytes,
+        }
+    }
+
+    fn freeze(&mut self, full: bool) {
+        let parts: &mut [&mut dyn Part] = &mut [&mut self.table, &mut self.held];
+        self.sections.freeze(full, parts);
+    }
+
+    fn drain(&mut self, budget_bytes: usize, sections: &mut Vec<Section>) -> Result<bool, Fault> {
+        let parts: &mut [&mut dyn Part] = &mut [&mut self.table, &mut self.held];
+        let done = self.sections.drain(budget_bytes, sections, parts);
+        self.held.check()?;
+        Ok(done)
+    }
+
+    fn freeze_failed(&mut self) {
+        let parts: &mut [&mut dyn Part] = &mut [&mut self.table, &mut self.held];
+        self.sections.thaw(parts);
+    }
+
+    fn restore(&mut self, section: &Section) -> Result<(), Fault> {
+        let parts: &mut [&mut dyn Part] = &mut [&mut self.table, &mut self.held];
+        self.prunable = None;
+        Sections::restore(section, parts)
+    }
+}
+
+/// Rows at or before this time are answered: the table has come so far, or has nothing more to
+/// say, or they have waited long enough.
+fn answerable_to(wait_ms: i64, rows: Progress, table: Progress) -> i64 {
+    if table.idle || table.finished {
+        return i64::MAX;
+    }
+    let waited = rows.watermark.saturating_sub(wait_ms);
+    if rows.watermark == i64::MAX {
+        return i64::MAX;
+    }
+    table.watermark.max(waited)
+}

@@ -1,0 +1,180 @@
+//! An enrichment checked against its inputs, and how it is built.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use thalweg_stream::schema::is_system;
+use thalweg_stream::{
+    BuildContext, Column, Fault, Operator, OperatorFactory, Progress, Route, StreamKind,
+    StreamSchema,
+};
+
+use crate::operator::Enrich;
+use crate::{AsOf, EnrichSpec, Missing, SpecError};
+
+/// Input number of the rows.
+pub(crate) const ROWS: usize = 0;
+/// Input number of the table.
+pub(crate) const TABLE: usize = 1;
+
+/// Builds enrichments; checked against the schemas of both inputs when made.
+#[derive(Debug)]
+pub struct EnrichFactory {
+    plan: Arc<Plan>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) rows: StreamSchema,
+    pub(crate) table: StreamSchema,
+    pub(crate) output: StreamSchema,
+    pub(crate) spec: EnrichSpec,
+    /// Positions of the key in the rows and in the table, in the same order.
+    pub(crate) row_key: Vec<usize>,
+    pub(crate) table_key: Vec<usize>,
+}
+
+impl EnrichFactory {
+    /// An enrichment of `rows` from `table`.
+    ///
+    /// # Errors
+    /// Whatever of `spec` does not fit the inputs.
+    pub fn new(
+        rows: StreamSchema,
+        table: StreamSchema,
+        spec: EnrichSpec,
+    ) -> Result<Self, SpecError> {
+        let named: BTreeSet<usize> = spec.on.iter().map(|pair| pair.1).collect();
+        let key: BTreeSet<usize> = spec.table_key.iter().copied().collect();
+        if named.is_empty() || named != key || named.len() != spec.on.len() {
+            return Err(SpecError::Key);
+        }
+        for &(left, right) in &spec.on {
+            let (left, right) = (column(&rows, left)?, column(&table, right)?);
+            if left.column_type != right.column_type {
+                return Err(SpecError::Types {
+                    left: Arc::clone(&left.name),
+                    left_type: left.column_type.clone(),
+                    right: Arc::clone(&right.name),
+                    right_type: right.column_type.clone(),
+                });
+            }
+        }
+        if let Some(AsOf { wait_ms }) = spec.as_of {
+            if wait_ms < 0 {
+                return Err(SpecError::Wait);
+            }
+            for (schema, name) in [(&rows, "its input"), (&table, "the table")] {
+                if !schema.timed {
+                    return Err(SpecError::NoTime(name));
+                }
+            }
+        }
+        let changes = rows.kind != StreamKind::Append;
+        if changes && (spec.as_of.is_some() || spec.missing != Missing::Keep) {
+            return Err(SpecError::Changes);
+        }
+        Ok(Self {
+            plan: Arc::new(Plan {
+                output: output(&rows, &table, &spec)?,
+                row_key: spec.on.iter().map(|pair| pair.0).collect(),
+                table_key: spec.on.iter().map(|pair| pair.1).collect(),
+                rows,
+                table,
+                spec,
+            }),
+        })
+    }
+}
+
+fn column(schema: &StreamSchema, at: usize) -> Result<&Column, SpecError> {
+    schema.columns.get(at).ok_or(SpecError::NoColumn(at))
+}
+
+/// The columns of the rows, then those taken, which may be null.
+fn output(
+    rows: &StreamSchema,
+    table: &StreamSchema,
+    spec: &EnrichSpec,
+) -> Result<StreamSchema, SpecError> {
+    let mut output = rows.clone();
+    for (at, name) in &spec.take {
+        if is_system(name) || output.column(name).is_some() {
+            return Err(SpecError::Name(Arc::clone(name)));
+        }
+        let column_type = column(table, *at)?.column_type.clone();
+        output
+            .columns
+            .push(Column::new(Arc::clone(name), column_type));
+    }
+    Ok(output)
+}
+
+/// How far answers have come, when rows and table have come so far: every held row is later.
+pub(crate) fn answered_to(wait_ms: i64, rows: Progress, table: Progress) -> i64 {
+    if table.idle || table.finished {
+        return rows.watermark;
+    }
+    (rows.watermark.min(table.watermark)).max(rows.watermark.saturating_sub(wait_ms))
+}
+
+impl OperatorFactory for EnrichFactory {
+    fn routes(&self) -> Vec<Route> {
+        vec![
+            Route::Key(self.plan.row_key.clone()),
+            Route::Key(self.plan.table_key.clone()),
+        ]
+    }
+
+    fn outputs(&self) -> Vec<(&'static str, StreamSchema)> {
+        vec![("", self.plan.output.clone())]
+    }
+
+    fn output_progress(&self, inputs: &[Progress]) -> Progress {
+        let rows = inputs.get(ROWS).copied().unwrap_or(Progress::START);
+        let table = inputs.get(TABLE).copied().unwrap_or(Progress::END);
+        match self.plan.spec.as_of {
+            Some(AsOf { wait_ms }) if !rows.finished => Progress {
+                watermark: answered_to(wait_ms, rows, table),
+                ..rows
+            },
+            Some(_) | None => rows,
+        }
+    }
+
+    fn needs_epochs(&self) -> bool {
+        true
+    }
+
+    fn state_shape(&self) -> Option<String> {
+        let plan = &self.plan;
+        let name = |schema: &StreamSchema, at: usize| match schema.columns.get(at) {
+            Some(column) => format!("{}:{}", column.name, column.column_type),
+            None => at.to_string(),
+        };
+        let key: Vec<String> = (plan.table_key.iter())
+            .map(|&at| name(&plan.table, at))
+            .collect();
+        let take: Vec<String> = (plan.spec.take.iter())
+            .map(|t| name(&plan.table, t.0))
+            .collect();
+        // Held rows are kept whole.
+        let held: Vec<String> = match plan.spec.as_of {
+            Some(_) => (0..plan.rows.columns.len())
+                .map(|at| name(&plan.rows, at))
+                .collect(),
+            None => Vec::new(),
+        };
+        Some(format!(
+            "enrich 1: key [{}] take [{}] as of {} held [{}]",
+            key.join(", "),
+            take.join(", "),
+            plan.spec.as_of.is_some(),
+            held.join(", ")
+        ))
+    }
+
+    fn build(&self, context: &BuildContext) -> Result<Box<dyn Operator>, Fault> {
+        Ok(Box::new(Enrich::new(Arc::clone(&self.plan), context)))
+    }
+}

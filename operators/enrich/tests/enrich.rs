@@ -1,0 +1,464 @@
+//! Enrichment against scripts, and against a list of everything the table ever said.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+#[path = "../../window/tests/harness/mod.rs"]
+mod harness;
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, Float64Array, Int64Array, RecordBatch, StringViewArray, TimestampMillisecondArray,
+    UInt8Array, UInt64Array,
+};
+use harness::{EpochInput, Harness, Variant, at, run};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use thalweg_enrich::{AsOf, EnrichFactory, EnrichSpec, Missing, SpecError};
+use thalweg_stream::schema::{DELETE, UPDATE};
+use thalweg_stream::{
+    Column, ColumnType, DeadClass, OperatorFactory, Progress, StreamKind, StreamSchema,
+};
+
+/// A row of the rows (key, number), or of the table (key, text; no text is a deletion).
+type Fact = (Option<&'static str>, i64, i64, u64);
+type Change = (Option<&'static str>, Option<String>, i64, u64);
+
+fn rows_schema() -> StreamSchema {
+    StreamSchema::append(
+        vec![
+            Column::new("k", ColumnType::String),
+            Column::new("n", ColumnType::Int64),
+        ],
+        true,
+    )
+}
+
+fn table_schema() -> StreamSchema {
+    StreamSchema {
+        columns: vec![
+            Column::new("x", ColumnType::Float64),
+            Column::new("key", ColumnType::String),
+            Column::new("text", ColumnType::String),
+        ],
+        timed: true,
+        kind: StreamKind::Changes { key: vec![1] },
+    }
+}
+
+fn times(times: impl Iterator<Item = i64>) -> ArrayRef {
+    Arc::new(TimestampMillisecondArray::from_iter_values(times).with_timezone("UTC"))
+}
+
+fn facts(rows: &[Fact]) -> RecordBatch {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(rows.iter().map(|r| r.0).collect::<StringViewArray>()),
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.1))),
+        times(rows.iter().map(|r| r.2)),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.3))),
+    ];
+    RecordBatch::try_new(rows_schema().arrow(), columns).unwrap()
+}
+
+fn changes(rows: &[Change]) -> RecordBatch {
+    let kinds = rows
+        .iter()
+        .map(|r| if r.1.is_some() { UPDATE } else { DELETE });
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Float64Array::from_iter_values(
+            rows.iter().map(|r| r.2 as f64),
+        )),
+        Arc::new(rows.iter().map(|r| r.0).collect::<StringViewArray>()),
+        Arc::new(
+            rows.iter()
+                .map(|r| r.1.clone())
+                .collect::<StringViewArray>(),
+        ),
+        times(rows.iter().map(|r| r.2)),
+        Arc::new(UInt8Array::from_iter_values(kinds)),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.3))),
+    ];
+    RecordBatch::try_new(table_schema().arrow(), columns).unwrap()
+}
+
+fn spec(missing: Missing, as_of: Option<AsOf>) -> EnrichSpec {
+    EnrichSpec {
+        on: vec![(0, 1)],
+        table_key: vec![1],
+        take: vec![(2, "text".into()), (0, "table_x".into())],
+        missing,
+        as_of,
+    }
+}
+
+fn factory(missing: Missing, wait_ms: Option<i64>) -> EnrichFactory {
+    let as_of = wait_ms.map(|wait_ms| AsOf { wait_ms });
+    EnrichFactory::new(rows_schema(), table_schema(), spec(missing, as_of)).unwrap()
+}
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+const fn idle(watermark: i64) -> Progress {
+    Progress {
+        watermark,
+        idle: true,
+        finished: false,
+    }
+}
+
+#[test]
+fn without_as_of_rows_see_the_table_at_the_end_of_their_epoch() {
+    let factory = factory(Missing::Keep, None);
+    let mut harness = Harness::new(&factory, 3);
+    harness.send(
+        0,
+        &facts(&[
+            (Some("a"), 1, 10, 1),
+            (Some("b"), 2, 10, 2),
+            (None, 3, 10, 3),
+        ]),
+    );
+    harness.send(
+        1,
+        &changes(&[
+            (Some("a"), text("new"), 50, 9),
+            (Some("a"), text("old"), 40, 10),
+        ]),
+    );
+    harness.send(1, &changes(&[(None, text("no key"), 50, 11)]));
+    harness.close(&[at(0), at(0)]);
+    assert_eq!(
+        harness.take(),
+        [
+            "0: a 1 new 50.0 10",
+            "0: b 2 null null 10",
+            "0: null 3 null null 10"
+        ]
+    );
+    // An older row of the table changes nothing; a deletion does.
+    harness.send(
+        1,
+        &changes(&[
+            (Some("a"), text("older"), 49, 12),
+            (Some("b"), text("B"), 1, 13),
+        ]),
+    );
+    harness.send(0, &facts(&[(Some("a"), 4, 10, 4), (Some("b"), 5, 10, 5)]));
+    harness.close(&[at(0), at(0)]);
+    assert_eq!(harness.take(), ["0: a 4 new 50.0 10", "0: b 5 B 1.0 10"]);
+    harness.send(1, &changes(&[(Some("a"), None, 60, 14)]));
+    harness.send(0, &facts(&[(Some("a"), 6, 10, 6)]));
+    harness.close(&[at(0), at(0)]);
+    assert_eq!(harness.take(), ["0: a 6 null null 10"]);
+    // The deletion is remembered until nothing older can come.
+    assert_eq!(harness.ledger().held, 2);
+    harness.close(&[at(0), at(60)]);
+    assert_eq!((harness.ledger().held, harness.ledger().merged), (1, 5));
+}
+
+#[test]
+fn what_becomes_of_rows_without_a_match_is_as_asked() {
+    let two = facts(&[(Some("a"), 1, 10, 1), (Some("b"), 2, 10, 2)]);
+    for (missing, filtered, dead) in [(Missing::Drop, 1, 0), (Missing::DeadLetter, 0, 1)] {
+        let factory = factory(missing, None);
+        let mut harness = Harness::new(&factory, 1);
+        harness.send(1, &changes(&[(Some("a"), text("A"), 1, 1)]));
+        harness.send(0, &two);
+        harness.close(&[at(0), at(0)]);
+        let output = harness.take_output();
+        assert_eq!(output.batches.len(), 1);
+        assert_eq!(output.dead.len(), dead as usize);
+        if let [letter] = &output.dead[..] {
+            assert_eq!(
+                (letter.class, letter.code),
+                (DeadClass::Operator, "no-match")
+            );
+        }
+        let ledger = harness.ledger();
+        assert_eq!(
+            (ledger.passed, ledger.filtered, ledger.dead),
+            (1, filtered, dead)
+        );
+    }
+}
+
+#[test]
+fn as_of_rows_wait_for_the_table_its_silence_or_their_patience() {
+    let factory = factory(Missing::Keep, Some(30));
+    let mut harness = Harness::new(&factory, 2);
+    harness.send(1, &changes(&[(Some("a"), text("v1"), 100, 1)]));
+    harness.send(
+        0,
+        &facts(&[
+            (Some("a"), 1, 120, 1),
+            (Some("a"), 2, 99, 2),
+            (Some("a"), 3, 100, 3),
+        ]),
+    );
+    harness.close(&[at(90), at(100)]);
+    assert_eq!(
+        harness.take(),
+        ["0: a 2 null null 99", "0: a 3 v1 100.0 100"]
+    );
+    assert_eq!(harness.ledger().held, 2);
+    // The version of 120 comes before the table's watermark says so.
+    harness.send(
+        1,
+        &changes(&[
+            (Some("a"), text("v3"), 130, 2),
+            (Some("a"), text("v2"), 120, 3),
+        ]),
+    );
+    harness.close(&[at(110), at(119)]);
+    assert_eq!(harness.take(), [""; 0]);
+    harness.close(&[at(110), at(120)]);
+    assert_eq!(harness.take(), ["0: a 1 v2 120.0 120"]);
+    // Patience: the rows' watermark is 30 beyond the row.
+    harness.send(0, &facts(&[(Some("a"), 4, 140, 4), (Some("a"), 5, 141, 5)]));
+    harness.close(&[at(169), at(120)]);
+    assert_eq!(harness.take(), [""; 0]);
+    harness.close(&[at(170), at(120)]);
+    assert_eq!(harness.take(), ["0: a 4 v3 130.0 140"]);
+    // A version that comes too late for row 4 serves row 5.
+    harness.send(1, &changes(&[(Some("a"), text("late"), 135, 6)]));
+    harness.close(&[at(170), idle(120)]);
+    assert_eq!(harness.take(), ["0: a 5 late 135.0 141"]);
+    harness.send(0, &facts(&[(Some("a"), 6, 500, 7), (Some("a"), 7, 160, 8)]));
+    harness.close(&[at(170), at(120)]);
+    harness.close(&[at(170), Progress::END]);
+    assert_eq!(
+        harness.take(),
+        ["0: a 6 late 135.0 500", "0: a 7 late 135.0 160"]
+    );
+    harness.send(0, &facts(&[(Some("a"), 8, 900, 9)]));
+    harness.close(&[Progress::END, at(120)]);
+    assert_eq!(harness.take(), ["0: a 8 late 135.0 900"]);
+    assert_eq!(harness.ledger().held, 1);
+}
+
+#[test]
+fn versions_are_kept_back_to_what_a_row_on_time_can_see() {
+    let factory = factory(Missing::Keep, Some(1000));
+    let mut harness = Harness::new(&factory, 1);
+    for version in 0..50 {
+        let v = version as u64;
+        harness.send(
+            1,
+            &changes(&[
+                (Some("a"), text("x"), version * 10, v),
+                (Some("b"), text("y"), 0, v),
+            ]),
+        );
+        harness.close(&[at(version * 10), at(version * 10)]);
+        // One version of each key, and none of the past.
+        assert!(harness.ledger().held <= 3, "{:?}", harness.ledger());
+    }
+    // The rows stand still: versions pile up, and go when the rows move on.
+    for version in 50..60 {
+        harness.send(1, &changes(&[(Some("a"), text("x"), version * 10, 0)]));
+        harness.close(&[at(490), at(version * 10)]);
+    }
+    assert_eq!(harness.ledger().held, 12);
+    harness.freeze(true, 0);
+    harness.commit();
+    harness.restart(2);
+    harness.close(&[at(555), at(600)]);
+    assert_eq!(harness.ledger().held, 2 + 4);
+    harness.close(&[at(600), at(600)]);
+    assert_eq!(harness.ledger().held, 2);
+}
+
+#[test]
+fn progress_holds_back_for_held_rows() {
+    let factory = factory(Missing::Keep, Some(30));
+    for (rows, table, expected) in [
+        (at(100), at(90), at(90)),
+        (at(100), at(200), at(100)),
+        (at(100), at(10), at(70)),
+        (at(100), idle(10), at(100)),
+        (at(100), Progress::END, at(100)),
+        (idle(100), at(90), idle(90)),
+        (Progress::END, at(90), Progress::END),
+        (Progress::START, at(90), Progress::START),
+    ] {
+        assert_eq!(
+            factory.output_progress(&[rows, table]),
+            expected,
+            "{rows:?} {table:?}"
+        );
+    }
+    let newest = self::factory(Missing::Keep, None);
+    assert_eq!(newest.output_progress(&[at(100), at(10)]), at(100));
+}
+
+#[test]
+fn what_does_not_fit_the_inputs_is_refused() {
+    let refusal = |rows: StreamSchema, change: &dyn Fn(&mut EnrichSpec)| {
+        let mut spec = spec(Missing::Drop, Some(AsOf { wait_ms: 0 }));
+        change(&mut spec);
+        EnrichFactory::new(rows, table_schema(), spec).unwrap_err()
+    };
+    assert_eq!(refusal(rows_schema(), &|s| s.on.clear()), SpecError::Key);
+    assert_eq!(refusal(rows_schema(), &|s| s.on[0].1 = 2), SpecError::Key);
+    assert_eq!(
+        refusal(rows_schema(), &|s| s.take[0].0 = 9),
+        SpecError::NoColumn(9)
+    );
+    assert_eq!(
+        refusal(rows_schema(), &|s| s.take[0].1 = "n".into()),
+        SpecError::Name("n".into())
+    );
+    assert_eq!(
+        refusal(rows_schema(), &|s| s.as_of = Some(AsOf { wait_ms: -1 })),
+        SpecError::Wait
+    );
+    let types = refusal(rows_schema(), &|s| s.on[0].0 = 1).to_string();
+    assert_eq!(
+        types,
+        "column \"n\" has type int64, but the table's \"key\" has string"
+    );
+    let untimed = StreamSchema {
+        timed: false,
+        ..rows_schema()
+    };
+    assert_eq!(refusal(untimed, &|_| {}), SpecError::NoTime("its input"));
+    let changes = StreamSchema {
+        kind: StreamKind::Changes { key: vec![0] },
+        ..rows_schema()
+    };
+    assert_eq!(refusal(changes, &|_| {}), SpecError::Changes);
+}
+
+/// One epoch drawn at random, and the watermarks at its end.
+struct Drawn {
+    facts: Vec<Fact>,
+    changes: Vec<Change>,
+    progress: [Progress; 2],
+}
+
+const KEYS: [Option<&str>; 6] = [
+    Some("a"),
+    Some("b"),
+    Some("c"),
+    Some("a key longer than a view"),
+    Some("never in the table"),
+    None,
+];
+
+fn draw(seed: u64) -> Vec<Drawn> {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let (mut rows_wm, mut table_wm, mut origin) = (0, 0, 0);
+    let mut drawn: Vec<Drawn> = (0..40)
+        .map(|_| {
+            let mut fact = |rng: &mut SmallRng| {
+                origin += 1;
+                let key = KEYS[rng.random_range(0..KEYS.len())];
+                (
+                    key,
+                    origin as i64,
+                    rows_wm + rng.random_range(0..60),
+                    origin,
+                )
+            };
+            let facts = (0..rng.random_range(0..12))
+                .map(|_| fact(&mut rng))
+                .collect();
+            let changes = (0..rng.random_range(0..6))
+                .map(|_| {
+                    origin += 1;
+                    let key = rng.random_range(0..4);
+                    // A version behind the watermark may revive a key that was deleted after
+                    // it; so keys are either deleted or late.
+                    let late = if key % 2 == 0 { -30 } else { 0 };
+                    let text = (late < 0 || rng.random_bool(0.6)).then(|| format!("v{origin}"));
+                    (
+                        KEYS[key],
+                        text,
+                        table_wm + rng.random_range(late..50),
+                        origin,
+                    )
+                })
+                .collect();
+            rows_wm += rng.random_range(0..25);
+            table_wm += rng.random_range(0..25);
+            let table = Progress {
+                idle: rng.random_bool(0.1),
+                ..at(table_wm)
+            };
+            Drawn {
+                facts,
+                changes,
+                progress: [at(rows_wm), table],
+            }
+        })
+        .collect();
+    drawn.push(Drawn {
+        facts: Vec::new(),
+        changes: Vec::new(),
+        progress: [Progress::END, Progress::END],
+    });
+    drawn
+}
+
+fn expected(drawn: &[Drawn], wait: Option<i64>) -> Vec<Vec<String>> {
+    let mut table: Vec<Change> = Vec::new();
+    let mut held: Vec<Fact> = Vec::new();
+    (drawn.iter())
+        .map(|epoch| {
+            table.extend(epoch.changes.iter().cloned());
+            held.extend(&epoch.facts);
+            let [rows, of_table] = epoch.progress;
+            let mut out = Vec::new();
+            held.retain(|&(key, number, time, _)| {
+                let due = wait.is_none_or(|wait| {
+                    of_table.idle
+                        || of_table.watermark >= time
+                        || rows.watermark >= time.saturating_add(wait)
+                });
+                if due {
+                    let newest = (table.iter())
+                        .filter(|change| key.is_some() && change.0 == key)
+                        .filter(|change| wait.is_none() || change.2 <= time)
+                        .max_by_key(|change| (change.2, change.3));
+                    let taken = match newest {
+                        Some((_, Some(text), at, _)) => format!("{text} {:?}", *at as f64),
+                        _ => "null null".to_owned(),
+                    };
+                    out.push(format!(
+                        "0: {} {number} {taken} {time}",
+                        key.unwrap_or("null")
+                    ));
+                }
+                !due
+            });
+            out.sort();
+            out
+        })
+        .collect()
+}
+
+#[test]
+fn results_depend_on_nothing_but_the_epochs() {
+    for seed in 1..=5 {
+        let drawn = draw(seed);
+        let inputs: Vec<EpochInput> = (drawn.iter())
+            .map(|epoch| EpochInput {
+                batches: vec![(0, facts(&epoch.facts)), (1, changes(&epoch.changes))],
+                progress: epoch.progress.to_vec(),
+            })
+            .collect();
+        for wait in [Some(40), Some(0), None] {
+            let factory = factory(Missing::Keep, wait);
+            let expected = expected(&drawn, wait);
+            for variant in Variant::all(seed) {
+                assert_eq!(
+                    run(&factory, &inputs, &variant),
+                    expected,
+                    "{wait:?} {variant:?}"
+                );
+            }
+        }
+    }
+}
