@@ -1,0 +1,134 @@
+//! One gzip file out of pieces that were compressed apart.
+//!
+//! Staged objects are raw deflate streams that end at a byte boundary without a final block, so
+//! that a header, the pieces one after the other, a final empty block and a trailer are *one*
+//! gzip member (RFC 1951 §3.2.3, RFC 1952 §2.3; the trick of pigz). Nothing is compressed twice,
+//! and the service's reader need not understand files of several members.
+
+use std::io::Write;
+
+use crc32fast::Hasher;
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
+use serde::{Deserialize, Serialize};
+
+/// Magic, deflate, no flags, no time, no extra flags, unknown system.
+pub(crate) const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+/// A final block of fixed codes that holds only its end.
+const FINAL_BLOCK: [u8; 2] = [0x03, 0x00];
+
+/// What must be known of a piece to put it into a file; stands in the manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Piece {
+    /// Bytes before compression.
+    pub(crate) raw: u64,
+    /// CRC-32 of these.
+    pub(crate) raw_crc32: u32,
+}
+
+/// Compresses one piece.
+#[derive(Debug)]
+pub(crate) struct PieceWriter {
+    encoder: DeflateEncoder<Vec<u8>>,
+    crc: Hasher,
+    raw: u64,
+}
+
+impl PieceWriter {
+    pub(crate) fn new() -> Self {
+        Self {
+            encoder: DeflateEncoder::new(Vec::new(), Compression::fast()),
+            crc: Hasher::new(),
+            raw: 0,
+        }
+    }
+
+    pub(crate) fn write(&mut self, raw: &[u8]) -> std::io::Result<()> {
+        self.encoder.write_all(raw)?;
+        self.crc.update(raw);
+        self.raw += raw.len() as u64;
+        Ok(())
+    }
+
+    /// Bytes before compression so far.
+    pub(crate) fn raw(&self) -> u64 {
+        self.raw
+    }
+
+    /// Bytes after compression so far.
+    pub(crate) fn compressed(&self) -> usize {
+        self.encoder.get_ref().len()
+    }
+
+    /// Ends the piece at a byte boundary, and starts afresh.
+    pub(crate) fn take(&mut self) -> std::io::Result<(Vec<u8>, Piece)> {
+        // A flush ends the current block and appends an empty stored one, which is byte-aligned.
+        self.encoder.flush()?;
+        let mut done = std::mem::replace(self, Self::new());
+        let bytes = std::mem::take(done.encoder.get_mut());
+        let piece = Piece {
+            raw: done.raw,
+            raw_crc32: done.crc.finalize(),
+        };
+        Ok((bytes, piece))
+    }
+}
+
+/// What follows the pieces of a file.
+pub(crate) fn trailer(pieces: impl IntoIterator<Item = Piece>) -> [u8; 10] {
+    let mut crc = Hasher::new();
+    let mut raw: u64 = 0;
+    for piece in pieces {
+        crc.combine(&Hasher::new_with_initial_len(piece.raw_crc32, piece.raw));
+        raw = raw.wrapping_add(piece.raw);
+    }
+    let [f0, f1] = FINAL_BLOCK;
+    let [c0, c1, c2, c3] = crc.finalize().to_le_bytes();
+    // The length is kept modulo 2³².
+    let [l0, l1, l2, l3, ..] = raw.to_le_bytes();
+    [f0, f1, c0, c1, c2, c3, l0, l1, l2, l3]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use flate2::read::GzDecoder;
+
+    use super::{HEADER, PieceWriter, trailer};
+
+    #[test]
+    fn pieces_are_one_member_that_a_strict_reader_accepts() {
+        for lengths in [vec![], vec![0], vec![1], vec![70_000, 0, 3, 400_000]] {
+            let mut writer = PieceWriter::new();
+            let (mut file, mut plain, mut pieces) = (HEADER.to_vec(), Vec::new(), Vec::new());
+            for (at, length) in lengths.iter().enumerate() {
+                let raw: Vec<u8> = (0..*length).map(|i| ((i * i + at) % 251) as u8).collect();
+                for part in raw.chunks(1000) {
+                    writer.write(part).expect("in memory");
+                }
+                plain.extend_from_slice(&raw);
+                let (bytes, piece) = writer.take().expect("in memory");
+                assert_eq!(piece.raw, *length as u64);
+                file.extend_from_slice(&bytes);
+                pieces.push(piece);
+            }
+            file.extend_from_slice(&trailer(pieces));
+            let mut reader = GzDecoder::new(&file[..]);
+            let mut read = Vec::new();
+            reader.read_to_end(&mut read).expect("valid, checksum and length too");
+            assert_eq!(read, plain);
+            assert!(reader.into_inner().is_empty(), "nothing is left behind the member");
+        }
+    }
+
+    #[test]
+    fn a_damaged_piece_is_noticed() {
+        let mut writer = PieceWriter::new();
+        writer.write(b"hello").expect("in memory");
+        let (bytes, mut piece) = writer.take().expect("in memory");
+        piece.raw_crc32 ^= 1;
+        let file = [&HEADER[..], &bytes, &trailer([piece])].concat();
+        assert!(GzDecoder::new(&file[..]).read_to_end(&mut Vec::new()).is_err());
+    }
+}

@@ -1,0 +1,157 @@
+//! The sink of a definition: what it is told, what it can do, and how it starts.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use thalweg_stream::sink::{Grouping, SinkContext};
+use thalweg_stream::{
+    Fault, Publisher, Route, Sink, SinkCapabilities, SinkWriter, StreamKind, StreamSchema,
+};
+
+use crate::auth::Auth;
+use crate::client::{Client, Connection};
+use crate::message::Mapping;
+use crate::publish::AdxPublisher;
+use crate::resources::Resources;
+use crate::rows::Rows;
+use crate::target::{check_fit, describe, mapping};
+use crate::writer::AdxWriter;
+
+/// What a definition says about an `adx` sink.
+#[derive(Clone, Debug)]
+pub struct AdxSpec {
+    /// The cluster and who we are to it.
+    pub connection: Connection,
+    /// The database.
+    pub database: String,
+    /// The table.
+    pub table: String,
+    /// When output becomes a blob: when its first epoch is this old, or has this many bytes
+    /// (compressed).
+    pub publish: Grouping,
+    /// When an ingestion of which nothing was heard may be asked for again.
+    pub repost_after: Duration,
+    /// The name of a JSON mapping that the table has, instead of columns by name.
+    pub mapping: Option<String>,
+    /// What to do with a stream of changes.
+    pub changes: Changes,
+}
+
+/// What to do with a stream of changes: the table can only grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// Refuse it.
+    Refuse,
+    /// Append every change as a row, with what it is in the column `_change`: `insert`, `update`
+    /// or `delete`.
+    Append,
+}
+
+impl AdxSpec {
+    /// A sink into `table`, with the defaults: a blob every minute or 256 MiB, asked for again
+    /// after an hour.
+    pub fn new(
+        cluster: impl Into<String>,
+        auth: Auth,
+        database: impl Into<String>,
+        table: impl Into<String>,
+    ) -> Self {
+        Self {
+            connection: Connection::new(cluster, auth),
+            database: database.into(),
+            table: table.into(),
+            publish: Grouping {
+                every_ms: 60_000,
+                bytes_max: 256 << 20,
+            },
+            repost_after: Duration::from_secs(3600),
+            mapping: None,
+            changes: Changes::Refuse,
+        }
+    }
+}
+
+/// Azure Data Explorer as a sink: queued ingestion, exactly once.
+#[derive(Debug)]
+pub struct AdxSink {
+    spec: AdxSpec,
+    schema: StreamSchema,
+}
+
+impl AdxSink {
+    /// A sink for a stream of `schema`.
+    ///
+    /// # Errors
+    /// User, if the address cannot be used or the stream carries changes that the definition does
+    /// not say to append.
+    pub fn new(spec: AdxSpec, schema: StreamSchema) -> Result<Self, Fault> {
+        if matches!(schema.kind, StreamKind::Changes { .. }) && spec.changes == Changes::Refuse {
+            return Err(Fault::user(format!(
+                "azure data explorer table {:?} takes rows and the stream carries changes: say \
+                 `changes: append` to append each change with a column `_change`, or let late \
+                 rows not update results",
+                spec.table
+            )));
+        }
+        if spec.database.is_empty() || spec.table.is_empty() {
+            return Err(Fault::user("azure data explorer: database or table is empty"));
+        }
+        crate::cluster::Cluster::parse(&spec.connection.cluster)?;
+        Ok(Self { spec, schema })
+    }
+}
+
+#[async_trait]
+impl Sink for AdxSink {
+    fn capabilities(&self) -> SinkCapabilities {
+        SinkCapabilities {
+            exactly_once: true,
+            ordered: false,
+            changes: self.spec.changes == Changes::Append,
+            route: Route::Local,
+            grouping: Some(self.spec.publish),
+        }
+    }
+
+    fn writer(
+        &self,
+        _worker: usize,
+        _context: &SinkContext,
+    ) -> Result<Box<dyn SinkWriter>, Fault> {
+        let rows = Rows::new(&self.schema)?;
+        Ok(Box::new(AdxWriter::new(self.schema.clone(), rows)))
+    }
+
+    async fn publisher(&self, context: SinkContext) -> Result<Box<dyn Publisher>, Fault> {
+        let AdxSpec {
+            connection,
+            database,
+            table,
+            ..
+        } = &self.spec;
+        let client = Client::new(connection, &context.job, context.clock.clone())?;
+        let columns = describe(&client, database, table).await?;
+        let mapping = match &self.spec.mapping {
+            Some(name) => Mapping::Named(name.clone()),
+            None => {
+                check_fit(&self.schema, table, &columns)?;
+                Mapping::Inline(mapping(&self.schema, &columns))
+            }
+        };
+        let resources = Resources::default();
+        // Fetched now, so that a missing right to ingest is found before the first row.
+        resources.get(&client).await?;
+        Ok(Box::new(AdxPublisher {
+            client,
+            resources,
+            database: database.clone(),
+            table: table.clone(),
+            mapping,
+            repost_after: self.spec.repost_after,
+            context,
+            unposted: Mutex::new(BTreeMap::new()),
+        }))
+    }
+}
