@@ -223,7 +223,10 @@ pub async fn read_history(store: &Store) -> Result<History, Error> {
 }
 
 /// Repeats a request that changes nothing, or the same however often.
-async fn retry<T>(request: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+async fn retry<T, F>(request: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
     let mut attempts = 0;
     loop {
         match request().await {

@@ -22,6 +22,8 @@ pub(crate) struct Whole {
     pub(crate) cuts: Vec<Cut>,
     /// State by worker, then node, in the order in which it was handed out.
     pub(crate) sections: BTreeMap<usize, Vec<(usize, Section)>>,
+    /// Every (worker, node) whose sections are all its state.
+    pub(crate) full: BTreeSet<(usize, usize)>,
     /// What became of rows since the attempt began, by node.
     pub(crate) ledgers: BTreeMap<usize, Ledger>,
 }
@@ -31,7 +33,7 @@ pub(crate) struct Whole {
 pub(crate) struct Assembly {
     /// Every (worker, node) that seals.
     expected: BTreeSet<(usize, usize)>,
-    sealed: BTreeMap<(usize, usize), (Epoch, Ledger)>,
+    sealed: BTreeMap<(usize, usize), (Epoch, Ledger, bool)>,
     info: Option<Arc<EpochInfo>>,
     sections: BTreeMap<usize, Vec<(usize, Section)>>,
     cuts: Vec<Cut>,
@@ -42,7 +44,9 @@ pub(crate) struct Assembly {
 impl Assembly {
     /// `nodes` are the steps and sinks of the graph.
     pub(crate) fn new(workers: usize, nodes: &[usize]) -> Self {
-        let expected = (0..workers).flat_map(|w| nodes.iter().map(move |&n| (w, n))).collect();
+        let expected = (0..workers)
+            .flat_map(|w| nodes.iter().map(move |&n| (w, n)))
+            .collect();
         Self {
             expected,
             sealed: BTreeMap::new(),
@@ -62,7 +66,10 @@ impl Assembly {
         };
         let offsets: Vec<(u32, u64)> = info.splits.iter().filter_map(moved).collect();
         self.offsets.extend(offsets.iter().copied());
-        let cut = Cut { epoch: info.epoch, offsets };
+        let cut = Cut {
+            epoch: info.epoch,
+            offsets,
+        };
         if self.info.is_some() {
             self.later_cuts.push(cut);
         } else if !cut.offsets.is_empty() || info.kind.seals() {
@@ -80,8 +87,8 @@ impl Assembly {
     }
 
     /// A node has handed out all of it.
-    pub(crate) fn sealed(&mut self, epoch: Epoch, worker: usize, node: usize, ledger: Ledger) {
-        self.sealed.insert((worker, node), (epoch, ledger));
+    pub(crate) fn sealed(&mut self, epoch: Epoch, at: (usize, usize), ledger: Ledger, full: bool) {
+        self.sealed.insert(at, (epoch, ledger, full));
     }
 
     /// The checkpoint, once everything is in; collecting goes on with the next.
@@ -89,12 +96,14 @@ impl Assembly {
     /// # Errors
     /// A bug, if nodes sealed different epochs.
     pub(crate) fn take(&mut self) -> Result<Option<Whole>, Fault> {
-        let Some(info) = self.info.clone() else { return Ok(None) };
+        let Some(info) = self.info.clone() else {
+            return Ok(None);
+        };
         if self.sealed.len() < self.expected.len() {
             return Ok(None);
         }
         let mut ledgers: BTreeMap<usize, Ledger> = info.decoded.iter().copied().collect();
-        for (&(worker, node), &(epoch, ledger)) in &self.sealed {
+        for (&(worker, node), &(epoch, ledger, _)) in &self.sealed {
             if epoch != info.epoch || !self.expected.contains(&(worker, node)) {
                 return Err(Fault::bug(format!(
                     "worker {worker} sealed node {node} at epoch {epoch}, not at {}",
@@ -103,11 +112,20 @@ impl Assembly {
             }
             *ledgers.entry(node).or_default() += ledger;
         }
-        self.sealed.clear();
+        let full = std::mem::take(&mut self.sealed)
+            .into_iter()
+            .filter(|(_, (.., full))| *full);
+        let full = full.map(|(at, _)| at).collect();
         self.info = None;
         let cuts = std::mem::replace(&mut self.cuts, std::mem::take(&mut self.later_cuts));
         let sections = std::mem::take(&mut self.sections);
-        Ok(Some(Whole { info, cuts, sections, ledgers }))
+        Ok(Some(Whole {
+            info,
+            cuts,
+            sections,
+            full,
+            ledgers,
+        }))
     }
 }
 
@@ -127,7 +145,13 @@ mod tests {
             behind: None,
         };
         let (nodes, decoded) = (Vec::new(), Vec::new());
-        Arc::new(EpochInfo { epoch: Epoch(epoch), kind, nodes, splits: vec![split], decoded })
+        Arc::new(EpochInfo {
+            epoch: Epoch(epoch),
+            kind,
+            nodes,
+            splits: vec![split],
+            decoded,
+        })
     }
 
     #[test]
@@ -137,29 +161,41 @@ mod tests {
         assembly.epoch(&info(2, EpochKind::Ordinary, 10));
         assembly.epoch(&info(3, EpochKind::Checkpoint, 25));
         assembly.epoch(&info(4, EpochKind::Ordinary, 40));
-        let ledger = Ledger { input: 5, passed: 5, ..Ledger::default() };
+        let ledger = Ledger {
+            input: 5,
+            passed: 5,
+            ..Ledger::default()
+        };
         for (worker, node) in [(0, 1), (0, 2), (1, 1)] {
-            assembly.sealed(Epoch(3), worker, node, ledger);
+            assembly.sealed(Epoch(3), (worker, node), ledger, true);
             assert!(assembly.take().expect("consistent").is_none());
         }
-        assembly.sealed(Epoch(3), 1, 2, ledger);
+        assembly.sealed(Epoch(3), (1, 2), ledger, false);
         let whole = assembly.take().expect("consistent").expect("whole");
-        let cut = |epoch, offset| Cut { epoch: Epoch(epoch), offsets: vec![(0, offset)] };
+        let cut = |epoch, offset| Cut {
+            epoch: Epoch(epoch),
+            offsets: vec![(0, offset)],
+        };
         assert_eq!(whole.cuts, [cut(1, 10), cut(3, 25)]);
         assert_eq!(whole.ledgers[&1].input, 10);
+        assert!(whole.full.contains(&(0, 2)) && !whole.full.contains(&(1, 2)));
         assembly.epoch(&info(5, EpochKind::Checkpoint, 40));
         for (worker, node) in [(0, 1), (0, 2), (1, 1), (1, 2)] {
-            assembly.sealed(Epoch(5), worker, node, ledger);
+            assembly.sealed(Epoch(5), (worker, node), ledger, true);
         }
         let next = assembly.take().expect("consistent").expect("whole");
-        assert_eq!(next.cuts.first(), Some(&cut(4, 40)), "epochs after the seal belong to the next");
+        assert_eq!(
+            next.cuts.first(),
+            Some(&cut(4, 40)),
+            "epochs after the seal belong to the next"
+        );
     }
 
     #[test]
     fn nodes_that_sealed_another_epoch_are_a_bug() {
         let mut assembly = Assembly::new(1, &[1]);
         assembly.epoch(&info(2, EpochKind::Checkpoint, 1));
-        assembly.sealed(Epoch(1), 0, 1, Ledger::default());
+        assembly.sealed(Epoch(1), (0, 1), Ledger::default(), true);
         assert!(assembly.take().is_err());
     }
 }

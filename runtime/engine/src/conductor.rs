@@ -62,7 +62,11 @@ pub(crate) fn close(facts: &Facts, rhythm: &Rhythm) -> Option<EpochKind> {
         return Some(EpochKind::Savepoint);
     }
     // While the run is ending, each checkpoint confirms what the one before it published.
-    let pace_ms = if ending { rhythm.epoch_ms } else { rhythm.checkpoint_ms };
+    let pace_ms = if ending {
+        rhythm.epoch_ms
+    } else {
+        rhythm.checkpoint_ms
+    };
     let due = facts.full || facts.open_ms >= rhythm.epoch_ms;
     if may_seal && facts.since_checkpoint_ms >= pace_ms && due {
         return Some(EpochKind::Checkpoint);
@@ -74,8 +78,12 @@ pub(crate) fn close(facts: &Facts, rhythm: &Rhythm) -> Option<EpochKind> {
 mod tests {
     use super::*;
 
-    const RHYTHM: Rhythm =
-        Rhythm { epoch_ms: 100, checkpoint_ms: 10_000, in_flight_max: 3, backlog_max: 8 };
+    const RHYTHM: Rhythm = Rhythm {
+        epoch_ms: 100,
+        checkpoint_ms: 10_000,
+        in_flight_max: 3,
+        backlog_max: 8,
+    };
     const CALM: Facts = Facts {
         open_ms: 0,
         full: false,
@@ -92,29 +100,102 @@ mod tests {
     #[test]
     fn epochs_are_closed_by_time_and_by_bytes() {
         assert_eq!(close(&CALM, &RHYTHM), None);
-        assert_eq!(close(&Facts { open_ms: 100, ..CALM }, &RHYTHM), Some(EpochKind::Ordinary));
-        assert_eq!(close(&Facts { full: true, ..CALM }, &RHYTHM), Some(EpochKind::Ordinary));
-        assert_eq!(close(&Facts { full: true, in_flight: 4, ..CALM }, &RHYTHM), None);
+        assert_eq!(
+            close(
+                &Facts {
+                    open_ms: 100,
+                    ..CALM
+                },
+                &RHYTHM
+            ),
+            Some(EpochKind::Ordinary)
+        );
+        assert_eq!(
+            close(&Facts { full: true, ..CALM }, &RHYTHM),
+            Some(EpochKind::Ordinary)
+        );
+        assert_eq!(
+            close(
+                &Facts {
+                    full: true,
+                    in_flight: 4,
+                    ..CALM
+                },
+                &RHYTHM
+            ),
+            None
+        );
     }
 
     #[test]
     fn one_checkpoint_at_a_time_and_none_over_the_cap() {
-        let due = Facts { open_ms: 100, since_checkpoint_ms: 10_000, ..CALM };
+        let due = Facts {
+            open_ms: 100,
+            since_checkpoint_ms: 10_000,
+            ..CALM
+        };
         assert_eq!(close(&due, &RHYTHM), Some(EpochKind::Checkpoint));
         let ordinary = Some(EpochKind::Ordinary);
-        assert_eq!(close(&Facts { preparing: true, ..due }, &RHYTHM), ordinary);
+        assert_eq!(
+            close(
+                &Facts {
+                    preparing: true,
+                    ..due
+                },
+                &RHYTHM
+            ),
+            ordinary
+        );
         assert_eq!(close(&Facts { backlog: 8, ..due }, &RHYTHM), ordinary);
-        assert_eq!(close(&Facts { savepoint: true, ..CALM }, &RHYTHM), Some(EpochKind::Savepoint));
+        assert_eq!(
+            close(
+                &Facts {
+                    savepoint: true,
+                    ..CALM
+                },
+                &RHYTHM
+            ),
+            Some(EpochKind::Savepoint)
+        );
     }
 
     #[test]
     fn a_run_ends_when_everything_is_settled() {
-        let ending = Facts { ending: Ending::Finished, open_ms: 100, ..CALM };
+        let ending = Facts {
+            ending: Ending::Finished,
+            open_ms: 100,
+            ..CALM
+        };
         assert_eq!(
-            close(&Facts { since_checkpoint_ms: 100, ..ending }, &RHYTHM),
+            close(
+                &Facts {
+                    since_checkpoint_ms: 100,
+                    ..ending
+                },
+                &RHYTHM
+            ),
             Some(EpochKind::Checkpoint)
         );
-        assert_eq!(close(&Facts { settled: true, ..ending }, &RHYTHM), Some(EpochKind::Final));
-        assert_eq!(close(&Facts { ended: true, settled: true, ..ending }, &RHYTHM), None);
+        assert_eq!(
+            close(
+                &Facts {
+                    settled: true,
+                    ..ending
+                },
+                &RHYTHM
+            ),
+            Some(EpochKind::Final)
+        );
+        assert_eq!(
+            close(
+                &Facts {
+                    ended: true,
+                    settled: true,
+                    ..ending
+                },
+                &RHYTHM
+            ),
+            None
+        );
     }
 }

@@ -19,7 +19,7 @@ use crate::assembly::{Assembly, Whole};
 use crate::conductor::{self, Ending, Facts, Rhythm};
 use crate::failpoint;
 use crate::graph::{Delivery, Graph};
-use crate::journal::{Committed, Draft, Journal, Parts, SinkDraft};
+use crate::journal::{Committed, Draft, Journal, Parts, lost};
 use crate::publishing::News;
 use crate::report::{EpochInfo, Report};
 use crate::shared::{Shared, lock};
@@ -108,7 +108,10 @@ pub enum Outcome {
 }
 
 impl Coordinator {
-    #[allow(clippy::too_many_arguments, reason = "each is a different thing, named at the one call")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is a different thing, named at the one call"
+    )]
     pub(crate) fn new(
         graph: Arc<Graph>,
         shared: Arc<Shared>,
@@ -120,8 +123,11 @@ impl Coordinator {
         metrics: Arc<Metrics>,
         base: BTreeMap<String, Ledger>,
     ) -> Self {
-        let sealing: Vec<usize> =
-            graph.steps().map(|(at, _)| at).chain(graph.sinks().map(|(at, _)| at)).collect();
+        let sealing: Vec<usize> = graph
+            .steps()
+            .map(|(at, _)| at)
+            .chain(graph.sinks().map(|(at, _)| at))
+            .collect();
         let now = shared.clock.elapsed();
         let committed = shared.closed();
         Self {
@@ -159,13 +165,15 @@ impl Coordinator {
     ) -> Result<Outcome, Fault> {
         let shared = Arc::clone(&self.shared);
         // Units of the checkpoint this attempt began from: its commit has released them.
-        let number = self.journal.base_number();
-        for lane in self.lanes.values_mut() {
-            for unit in lane.unpublished.release() {
-                drop(lane.units.send(Released::by_commit(unit, number)));
+        if let Some(number) = self.journal.base_number() {
+            for lane in self.lanes.values_mut() {
+                for unit in lane.unpublished.release() {
+                    drop(lane.units.send(number.release(unit)));
+                }
             }
         }
         let mut commands_open = true;
+        let mut fenced = self.journal.fenced();
         loop {
             if let Some(fault) = shared.failure() {
                 return Err(fault);
@@ -175,6 +183,7 @@ impl Coordinator {
                 return self.end().await;
             }
             self.tick();
+            let tick = self.until_tick();
             tokio::select! {
                 biased;
                 Some(report) = reports.recv() => {
@@ -184,37 +193,43 @@ impl Coordinator {
                     }
                 }
                 Some(item) = news.recv() => self.on_news(item)?,
-                step = Self::prepared(&mut self.preparing) => self.on_prepared(step?)?,
+                step = prepared(&mut self.preparing) => self.on_prepared(step?)?,
                 command = commands.recv(), if commands_open => match command {
                     Some(command) => self.on_command(command),
                     None => commands_open = false,
                 },
-                fault = self.journal.lost() => return Err(fault),
+                fault = lost(&mut fenced) => return Err(fault),
                 () = shared.wake_coordinator.notified() => {}
-                () = tokio::time::sleep(self.until_tick()) => {}
+                () = tokio::time::sleep(tick) => {}
             }
         }
     }
 
-    async fn end(mut self) -> Result<Outcome, Fault> {
+    async fn end(self) -> Result<Outcome, Fault> {
         let outcome = match self.ending {
             Ending::Finished => {
-                self.journal.finish().await?;
+                self.journal.end(true).await?;
                 Outcome::Finished
             }
             Ending::Stop | Ending::No => {
-                self.journal.stop().await?;
+                self.journal.end(false).await?;
                 Outcome::Stopped
             }
         };
-        let phase = if outcome == Outcome::Finished { Phase::Finished } else { Phase::Stopped };
+        let phase = if outcome == Outcome::Finished {
+            Phase::Finished
+        } else {
+            Phase::Stopped
+        };
         self.board.update(|status| status.phase = phase);
         Ok(outcome)
     }
 
     fn until_tick(&self) -> Duration {
         let open = self.shared.clock.elapsed().saturating_sub(self.last_closed);
-        Duration::from_millis(self.rhythm.epoch_ms).saturating_sub(open).max(Duration::from_millis(1))
+        Duration::from_millis(self.rhythm.epoch_ms)
+            .saturating_sub(open)
+            .max(Duration::from_millis(1))
     }
 
     /// Closes the open epoch if it is time.
@@ -226,16 +241,27 @@ impl Coordinator {
         let facts = Facts {
             open_ms: ms(self.last_closed),
             full: self.shared.epoch_full(),
-            in_flight: self.shared.closed().0.saturating_sub(self.shared.completed().0),
+            in_flight: self
+                .shared
+                .closed()
+                .0
+                .saturating_sub(self.shared.completed().0),
             since_checkpoint_ms: ms(self.last_checkpoint),
             preparing: !matches!(self.preparing, Preparing::No),
             savepoint: self.savepoint,
-            backlog: self.lanes.values().map(|l| l.unpublished.backlog()).max().unwrap_or(0),
+            backlog: self
+                .lanes
+                .values()
+                .map(|l| l.unpublished.backlog())
+                .max()
+                .unwrap_or(0),
             ending: self.ending,
             settled: self.is_settled(),
             ended: self.ended,
         };
-        let Some(kind) = conductor::close(&facts, &self.rhythm) else { return };
+        let Some(kind) = conductor::close(&facts, &self.rhythm) else {
+            return;
+        };
         if kind.seals() {
             self.preparing = Preparing::Sealing;
             self.last_checkpoint = now;
@@ -250,9 +276,10 @@ impl Coordinator {
     fn is_settled(&self) -> bool {
         self.committed >= self.covered_by
             && lock(&self.shared.rejected).is_empty()
-            && self.lanes.values().all(|lane| {
-                lane.unpublished.is_settled(self.committed) && lane.flushing.is_empty()
-            })
+            && self
+                .lanes
+                .values()
+                .all(|lane| lane.unpublished.is_settled(self.committed) && lane.flushing.is_empty())
     }
 
     fn on_command(&mut self, command: Command) {
@@ -281,13 +308,28 @@ impl Coordinator {
                 }
                 self.latest = Some(info);
             }
-            Report::Sections { worker, node, sections } => {
+            Report::Sections {
+                worker,
+                node,
+                sections,
+            } => {
                 self.assembly.sections(worker, node, sections);
             }
-            Report::Sealed { epoch, worker, node, ledger } => {
-                self.assembly.sealed(epoch, worker, node, ledger);
+            Report::Sealed {
+                epoch,
+                worker,
+                node,
+                ledger,
+                full,
+            } => {
+                self.assembly.sealed(epoch, (worker, node), ledger, full);
             }
-            Report::Staged { worker, node, after, object } => {
+            Report::Staged {
+                worker,
+                node,
+                after,
+                object,
+            } => {
                 self.on_staged(worker, node, after, object)?;
             }
             Report::Rejected { epoch, .. } => {
@@ -308,9 +350,15 @@ impl Coordinator {
         object: EncodedObject,
     ) -> Result<(), Fault> {
         let generation = self.journal.generation();
-        let lane = self.lanes.get_mut(&node).ok_or_else(|| Fault::bug("output of no sink"))?;
+        let lane = self
+            .lanes
+            .get_mut(&node)
+            .ok_or_else(|| Fault::bug("output of no sink"))?;
         let sequence = lane.sequence.entry((worker, after)).or_default();
-        let name = format!("{}/{:010}-{worker}-{sequence}-g{generation}", lane.name, after.0);
+        let name = format!(
+            "{}/{:010}-{worker}-{sequence}-g{generation}",
+            lane.name, after.0
+        );
         let staged = StagedObject {
             name,
             epoch: after.next(),
@@ -323,10 +371,15 @@ impl Coordinator {
         };
         *sequence += 1;
         if lane.delivery == Delivery::AtLeastOnce {
-            self.shared.queued_bytes.fetch_sub(object.bytes.len(), Ordering::Relaxed);
+            self.shared
+                .queued_bytes
+                .fetch_sub(object.bytes.len(), Ordering::Relaxed);
             let number = lane.memory.keep(&staged.name, object.bytes);
             lane.flushing.insert(number, (after, staged.rows));
-            let unit = PublishUnit { epoch: Epoch(number), objects: vec![staged] };
+            let unit = PublishUnit {
+                epoch: Epoch(number),
+                objects: vec![staged],
+            };
             drop(lane.units.send(Released::at_least_once(unit)));
             return Ok(());
         }
@@ -346,13 +399,16 @@ impl Coordinator {
     /// Moves the checkpoint in preparation on, if what it waited for is there.
     fn advance(&mut self) -> Result<(), Fault> {
         if matches!(self.preparing, Preparing::Sealing)
-            && let Some(whole) = self.assembly.take()?
+            && let Some(mut whole) = self.assembly.take()?
         {
             self.check_ledgers(&whole)?;
             let epoch = whole.info.epoch;
-            let (now, later) = self.uploads.drain(..).partition(|(_, after, _)| *after < epoch);
+            let (now, later) = self
+                .uploads
+                .drain(..)
+                .partition(|(_, after, _)| *after < epoch);
             self.uploads = later;
-            let parts = self.journal.write_parts(epoch, self.step_sections(&whole));
+            let parts = self.journal.write_parts(&mut whole);
             self.preparing = Preparing::Uploading(upload(whole, now, parts).boxed());
         }
         if let Preparing::Flushing(durable) = &self.preparing {
@@ -366,16 +422,6 @@ impl Coordinator {
             }
         }
         Ok(())
-    }
-
-    async fn prepared(preparing: &mut Preparing) -> Result<Prepared, Fault> {
-        match preparing {
-            Preparing::No | Preparing::Sealing | Preparing::Flushing(_) => {
-                std::future::pending().await
-            }
-            Preparing::Uploading(uploading) => uploading.await.map(|d| Prepared::Durable(Box::new(d))),
-            Preparing::Committing(committing, _) => committing.await.map(Prepared::Committed),
-        }
     }
 
     fn on_prepared(&mut self, step: Prepared) -> Result<(), Fault> {
@@ -396,15 +442,21 @@ impl Coordinator {
             object.epoch = epoch;
             by_sink.entry(node).or_default().push(object);
         }
-        let mut sinks = Vec::new();
+        let mut sinks = BTreeMap::new();
         for (node, lane) in &mut self.lanes {
             let objects = by_sink.remove(node).unwrap_or_default();
             lane.unpublished.stage(epoch, now_ms, objects, last);
             let listing = lane.unpublished.listing(epoch);
-            sinks.push(SinkDraft { name: Arc::clone(&lane.name), listing });
+            sinks.insert(lane.name.to_string(), listing);
         }
         let ledgers = self.ledgers(&whole);
-        let draft = Draft { info: Arc::clone(&whole.info), cuts: whole.cuts.clone(), parts, sinks, ledgers };
+        let draft = Draft {
+            info: Arc::clone(&whole.info),
+            cuts: whole.cuts.clone(),
+            parts,
+            sinks,
+            ledgers,
+        };
         let committing = self.journal.commit(draft);
         self.preparing = Preparing::Committing(committing, Box::new(whole));
     }
@@ -421,7 +473,7 @@ impl Coordinator {
             lane.sequence.retain(|(_, after), _| *after >= epoch);
             let (units, done) = lane.unpublished.committed(epoch);
             for unit in units {
-                drop(lane.units.send(Released::by_commit(unit, committed.number)));
+                drop(lane.units.send(committed.number.release(unit)));
             }
             let outbox = Arc::clone(&lane.outbox);
             tokio::spawn(async move {
@@ -432,9 +484,9 @@ impl Coordinator {
                 }
             });
         }
-        self.journal.committed(&committed, &self.shared);
+        self.tell(&whole, committed.bytes);
+        self.journal.committed(committed, &self.shared);
         failpoint::hit("confirm.after");
-        self.tell(&whole, &committed);
         Ok(())
     }
 
@@ -444,22 +496,34 @@ impl Coordinator {
                 if let Some(lane) = self.lanes.get(&sink) {
                     self.metrics.count("sink_retries_total", &[&lane.name], 1);
                 }
-                self.board.update(|status| status.last_error = Some(fault.to_string()));
+                self.board
+                    .update(|status| status.last_error = Some(fault.to_string()));
             }
             News::Failed { fault, .. } => return Err(fault),
-            News::Published { sink, epoch, published } => {
+            News::Published {
+                sink,
+                epoch,
+                published,
+            } => {
                 let Some(lane) = self.lanes.get_mut(&sink) else {
                     return Err(Fault::bug("news of no sink"));
                 };
                 let rejected = published.rejected.len() as u64;
+                lane.memory.forget(epoch.0);
                 let rows = match lane.flushing.remove(&epoch.0) {
                     Some((_, rows)) if lane.delivery == Delivery::AtLeastOnce => rows,
                     _ => lane.unpublished.rows(epoch),
                 };
                 lane.published_rows += rows.saturating_sub(rejected);
-                self.metrics.count("sink_published_total", &[&lane.name], rows.saturating_sub(rejected));
-                self.metrics.count("sink_rejected_total", &[&lane.name], rejected);
-                lane.unpublished.published(epoch, published.state, rejected > 0);
+                self.metrics.count(
+                    "sink_published_total",
+                    &[&lane.name],
+                    rows.saturating_sub(rejected),
+                );
+                self.metrics
+                    .count("sink_rejected_total", &[&lane.name], rejected);
+                lane.unpublished
+                    .published(epoch, published.state, rejected > 0);
                 let mut waiting = lock(&self.shared.rejected);
                 for row in published.rejected {
                     waiting.push((lane.name.to_string(), row.id, row.letter));
@@ -475,7 +539,9 @@ impl Coordinator {
 
     /// The conservation ledger: checked at every checkpoint.
     fn check_ledgers(&self, whole: &Whole) -> Result<(), Fault> {
-        self.ledgers(whole).iter().try_for_each(|(name, ledger)| ledger.check(name))
+        self.ledgers(whole)
+            .iter()
+            .try_for_each(|(name, ledger)| ledger.check(name))
     }
 
     /// Ledgers since the lineage began, by node name.
@@ -491,24 +557,19 @@ impl Coordinator {
         all
     }
 
-    fn step_sections(&self, whole: &Whole) -> Parts {
-        let ids: BTreeMap<usize, Arc<str>> =
-            self.graph.steps().map(|(at, step)| (at, Arc::clone(&step.id))).collect();
-        Parts::of(whole, &ids)
-    }
-
-    fn tell(&self, whole: &Whole, committed: &Committed) {
+    fn tell(&self, whole: &Whole, bytes: u64) {
         let now = self.shared.clock.elapsed();
         let duration = now.saturating_sub(self.sealed_at);
-        self.metrics.observe("checkpoint_duration_seconds", &[], duration.as_secs_f64());
+        self.metrics
+            .observe("checkpoint_duration_seconds", &[], duration.as_secs_f64());
         self.metrics.count("checkpoints_total", &["committed"], 1);
-        self.metrics.count("checkpoint_bytes", &[], committed.bytes);
+        self.metrics.count("checkpoint_bytes", &[], bytes);
         let ledgers = self.ledgers(whole);
         let checkpoint = CheckpointStatus {
             epoch: whole.info.epoch.0,
             at_ms: self.shared.clock.now_ms(),
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            bytes: committed.bytes,
+            bytes,
         };
         self.board.update(|status| {
             status.checkpoint = Some(checkpoint);
@@ -527,6 +588,14 @@ enum Prepared {
     Committed(Committed),
 }
 
+async fn prepared(preparing: &mut Preparing) -> Result<Prepared, Fault> {
+    match preparing {
+        Preparing::No | Preparing::Sealing | Preparing::Flushing(_) => std::future::pending().await,
+        Preparing::Uploading(uploading) => uploading.await.map(|d| Prepared::Durable(Box::new(d))),
+        Preparing::Committing(committing, _) => committing.await.map(Prepared::Committed),
+    }
+}
+
 /// Waits until everything of a checkpoint is durable.
 async fn upload(
     whole: Whole,
@@ -535,7 +604,9 @@ async fn upload(
 ) -> Result<Durable, Fault> {
     let mut staged = Vec::with_capacity(uploads.len());
     for (node, _, upload) in uploads {
-        let object = upload.await.map_err(|error| Fault::bug(format!("an upload ended: {error}")))?;
+        let object = upload
+            .await
+            .map_err(|error| Fault::bug(format!("an upload ended: {error}")))?;
         staged.push((node, object?));
     }
     let parts = parts.await?;

@@ -1,22 +1,23 @@
 //! One attempt to run a job: claim, connect, restore, run, end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use thalweg_checkpoint::Store;
+use thalweg_checkpoint::publish::{SinkRecord, StagePlace};
+use thalweg_checkpoint::{Manifest, RestoreFrom, Store};
 use thalweg_metrics::Metrics;
 use thalweg_stream::sink::{SinkContext, StageStore};
 use thalweg_stream::source::{SplitSpec, SplitStart};
-use thalweg_stream::{Clock, Epoch, Fault, SplitId};
+use thalweg_stream::{Clock, Fault, SplitId};
 use timely::{CommunicationConfig, WorkerConfig};
 use tokio::sync::mpsc;
 
 use crate::conductor::Rhythm;
 use crate::coordinator::{Command, Coordinator, Lane, Outcome};
 use crate::graph::{Graph, Node, SinkNode};
-use crate::journal::{Journal, Open, Restored};
+use crate::journal::{Journal, Open};
 use crate::letters::SplitNames;
 use crate::publishing::Outlet;
 use crate::report::Report;
@@ -26,18 +27,6 @@ use crate::status::{NodeStatus, Phase, RestoreStatus, StatusBoard};
 use crate::tracker::TrackedSplit;
 use crate::unpublished::Unpublished;
 use crate::worker::{self, Plan, groups};
-
-/// Which checkpoint to start from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum From {
-    /// The newest.
-    #[default]
-    Latest,
-    /// That of an epoch.
-    Epoch(Epoch),
-    /// None: from the beginning.
-    Nothing,
-}
 
 /// A job to run.
 pub struct Job {
@@ -56,7 +45,7 @@ pub struct Job {
     /// A fingerprint of the definition.
     pub version: String,
     /// Which checkpoint to start from.
-    pub from: From,
+    pub from: RestoreFrom,
     /// Whether to fence a process that still runs the job.
     pub take_over: bool,
 }
@@ -95,8 +84,20 @@ pub async fn run(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault>
 }
 
 async fn attempt(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault> {
-    let Surroundings { store, clock, commands, board, metrics } = surroundings;
-    let Job { name, graph, workers, limits, .. } = job;
+    let Surroundings {
+        store,
+        clock,
+        commands,
+        board,
+        metrics,
+    } = surroundings;
+    let Job {
+        name,
+        graph,
+        workers,
+        limits,
+        ..
+    } = job;
     let graph = Arc::new(graph);
     let started = clock.elapsed();
     board.update(|status| {
@@ -110,16 +111,18 @@ async fn attempt(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault>
         from: job.from,
         take_over: job.take_over,
         keep: job.keep,
-        shapes: shapes(&graph),
+        workers,
     };
-    let Some(journal) = Journal::open(store, open, Arc::clone(&clock)).await? else {
+    let journal = Journal::open(store, open, Arc::clone(&graph), Arc::clone(&clock)).await?;
+    let Some(mut journal) = journal else {
         board.update(|status| status.phase = Phase::Finished);
         return Ok(Outcome::AlreadyFinished);
     };
     let restored = journal.restored().cloned();
     let splits = Splits::discover(&graph, restored.as_ref()).await?;
+    journal.set_splits(splits.specs.clone());
     let sections = restore(&journal, &graph, workers).await?;
-    let first = restored.as_ref().map_or(Epoch(1), |restored| restored.epoch.next());
+    let first = journal.first_epoch();
     let (report_sender, reports) = mpsc::unbounded_channel::<Report>();
     let shared = Arc::new(Shared::new(
         limits,
@@ -157,7 +160,10 @@ async fn attempt(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault>
         first,
         starts: splits.starts,
         tracked: splits.tracked,
-        watermarks: restored.as_ref().map(|r| r.watermarks(&graph)).unwrap_or_default(),
+        watermarks: restored
+            .as_ref()
+            .map(|r| watermarks(r, &graph))
+            .unwrap_or_default(),
         names: Arc::new(splits.names),
         sinks: contexts,
         restored: sections,
@@ -172,15 +178,27 @@ async fn attempt(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault>
         in_flight_max: limits.epochs_in_flight,
         backlog_max: limits.unpublished_max,
     };
-    let base = restored.map(|restored| restored.ledgers).unwrap_or_default();
+    let base = restored
+        .map(|manifest| manifest.ledgers)
+        .unwrap_or_default();
+    let log = journal.handle();
     let coordinator = Coordinator::new(
-        graph, Arc::clone(&shared), journal, rhythm, workers, lanes, board, metrics, base,
+        graph,
+        Arc::clone(&shared),
+        journal,
+        rhythm,
+        workers,
+        lanes,
+        board,
+        metrics,
+        base,
     );
     let result = coordinator.run(reports, news, commands).await;
     if let Err(fault) = &result {
         shared.fail(fault.clone());
     }
     outlets.shutdown().await;
+    Journal::abandon(log).await;
     let joined = tokio::task::spawn_blocking(move || threads.join()).await;
     match (result, joined) {
         (Ok(_), Err(_) | Ok(Err(_))) => Err(Fault::bug("the workers' thread has panicked")),
@@ -201,7 +219,8 @@ fn execute(plan: &Arc<Plan>, workers: usize) {
         let index = worker.index();
         let ended = catch_unwind(AssertUnwindSafe(|| worker::run(worker, &plan)));
         if ended.is_err() {
-            plan.shared.fail(Fault::bug(format!("worker {index} has panicked")));
+            plan.shared
+                .fail(Fault::bug(format!("worker {index} has panicked")));
             plan.shared.report(Report::Ended);
         }
     };
@@ -211,10 +230,17 @@ fn execute(plan: &Arc<Plan>, workers: usize) {
     }
 }
 
-/// The shapes of the steps' states, by step id.
-fn shapes(graph: &Graph) -> BTreeMap<Arc<str>, String> {
-    (graph.steps())
-        .filter_map(|(_, step)| Some((Arc::clone(&step.id), step.factory.state_shape()?)))
+/// The sources' watermarks of a checkpoint, by node.
+fn watermarks(manifest: &Manifest, graph: &Graph) -> BTreeMap<usize, i64> {
+    let of = |name: &str| {
+        manifest
+            .sources
+            .get(name)
+            .map(|source| source.progress.watermark)
+    };
+    graph
+        .sources()
+        .filter_map(|(at, source)| Some((at, of(&source.name)?)))
         .collect()
 }
 
@@ -224,14 +250,15 @@ async fn restore(
     graph: &Graph,
     workers: usize,
 ) -> Result<Vec<Mutex<BTreeMap<Arc<str>, Vec<thalweg_stream::Section>>>>, Fault> {
-    let ids: BTreeSet<Arc<str>> = graph.steps().map(|(_, step)| Arc::clone(&step.id)).collect();
+    let ids: Vec<Arc<str>> = graph
+        .steps()
+        .map(|(_, step)| Arc::clone(&step.id))
+        .collect();
     let mut all = Vec::with_capacity(workers);
     for worker in 0..workers {
-        let mut mine = BTreeMap::new();
-        for id in &ids {
-            mine.insert(Arc::clone(id), journal.read_state(id, groups(worker, workers)).await?);
-        }
-        all.push(Mutex::new(mine));
+        all.push(Mutex::new(
+            journal.read_state(&ids, groups(worker, workers)).await?,
+        ));
     }
     Ok(all)
 }
@@ -248,14 +275,21 @@ async fn open_sink(
     node: &SinkNode,
     job: &Arc<str>,
     journal: &Journal,
-    restored: Option<&Restored>,
+    restored: Option<&Manifest>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Opened, Fault> {
     let capabilities = node.sink.capabilities();
-    let unpublished = match restored.and_then(|restored| restored.sinks.get(&*node.name)) {
-        Some(listing) => Unpublished::restored(capabilities.grouping, listing.clone()),
-        None => Unpublished::new(capabilities.grouping),
+    let own = node.sink.stage_store();
+    let place = if own.is_some() {
+        StagePlace::Own
+    } else {
+        StagePlace::Outbox
     };
+    let record = restored
+        .and_then(|restored| restored.sinks.get(&*node.name))
+        .cloned();
+    let record = record.unwrap_or_else(|| SinkRecord::new(place));
+    let unpublished = Unpublished::new(capabilities.grouping, journal.lineage().clone(), record);
     let context = SinkContext {
         job: Arc::clone(job),
         sink: Arc::clone(&node.name),
@@ -267,7 +301,7 @@ async fn open_sink(
     let publisher = node.sink.publisher(context.clone()).await;
     let publisher =
         publisher.map_err(|fault| fault.within(format_args!("sink \"{}\"", node.name)))?;
-    let outbox: Arc<dyn StageStore> = node.sink.stage_store().unwrap_or_else(|| journal.outbox());
+    let outbox: Arc<dyn StageStore> = own.unwrap_or_else(|| journal.outbox());
     let memory = Arc::new(MemoryStage::default());
     let stage: Arc<dyn StageStore> = match node.delivery {
         crate::graph::Delivery::ExactlyOnce => Arc::clone(&outbox),
@@ -301,23 +335,31 @@ struct Splits {
     starts: BTreeMap<usize, Vec<SplitStart>>,
     tracked: Vec<TrackedSplit>,
     names: SplitNames,
+    specs: BTreeMap<u32, (String, SplitSpec)>,
 }
 
 impl Splits {
-    async fn discover(graph: &Graph, restored: Option<&Restored>) -> Result<Self, Fault> {
+    async fn discover(graph: &Graph, restored: Option<&Manifest>) -> Result<Self, Fault> {
         let mut splits = Self::default();
         let none = Vec::new();
-        let known_max = restored.and_then(|r| r.splits.values().flatten().map(|s| s.id.0).max());
+        let known_max = restored.and_then(|r| {
+            r.sources
+                .values()
+                .flat_map(|s| &s.splits)
+                .map(|s| s.id.0)
+                .max()
+        });
         let mut next = known_max.map_or(0, |id| id + 1);
         for (at, source) in graph.sources() {
-            let known = restored.and_then(|r| r.splits.get(&*source.name)).unwrap_or(&none);
+            let known = restored.and_then(|r| r.sources.get(&*source.name));
+            let known = known.map_or(&none, |source| &source.splits);
             let specs: Vec<SplitSpec> = known.iter().map(|split| split.spec.clone()).collect();
             let found = source.source.discover(&specs).await;
             let found =
                 found.map_err(|fault| fault.within(format_args!("source \"{}\"", source.name)))?;
             for (position, spec) in found.into_iter().enumerate() {
                 let (id, offset, newest) = match known.get(position) {
-                    Some(split) => (split.id, split.offset, split.newest),
+                    Some(split) => (split.id, split.offset, split.newest_event_time),
                     None => {
                         let id = SplitId(next);
                         next += 1;
@@ -325,8 +367,19 @@ impl Splits {
                     }
                 };
                 splits.name(id, Arc::clone(&source.name), Arc::clone(&spec.name));
-                splits.tracked.push(TrackedSplit { id, source: at, newest });
-                splits.starts.entry(at).or_default().push(SplitStart { id, spec, offset });
+                splits
+                    .specs
+                    .insert(id.0, (source.name.to_string(), spec.clone()));
+                splits.tracked.push(TrackedSplit {
+                    id,
+                    source: at,
+                    newest,
+                });
+                splits
+                    .starts
+                    .entry(at)
+                    .or_default()
+                    .push(SplitStart { id, spec, offset });
             }
         }
         if next > thalweg_stream::Origin::SPLITS_MAX {
@@ -341,7 +394,9 @@ impl Splits {
     fn name(&mut self, id: SplitId, source: Arc<str>, split: Arc<str>) {
         let at = id.0 as usize;
         if self.names.names.len() <= at {
-            self.names.names.resize(at + 1, (Arc::from(""), Arc::from("")));
+            self.names
+                .names
+                .resize(at + 1, (Arc::from(""), Arc::from("")));
         }
         self.names.names[at] = (source, split);
     }

@@ -8,9 +8,12 @@ mod assembly;
 mod clock;
 mod conductor;
 mod container;
+mod coordinator;
 mod decode;
 mod failpoint;
 mod graph;
+mod job;
+mod journal;
 mod letters;
 mod parcel;
 mod publishing;
@@ -18,10 +21,17 @@ mod read;
 mod report;
 mod shared;
 mod sink;
+mod stage;
+mod status;
 mod step;
 mod tracker;
 mod unpublished;
 mod worker;
 
+pub use coordinator::{Command, Outcome};
 pub use graph::{Delivery, Edge, Graph, Node, OnError, SinkNode, SourceNode, StepNode};
+pub use job::{Job, Surroundings, run};
 pub use shared::Limits;
+pub use status::{
+    CheckpointStatus, NodeStatus, Phase, RestoreStatus, SplitStatus, Status, StatusBoard,
+};

@@ -22,7 +22,11 @@ const UNORDERED_UNITS: usize = 4;
 #[derive(Debug)]
 pub(crate) enum News {
     /// It is visible.
-    Published { sink: usize, epoch: Epoch, published: Published },
+    Published {
+        sink: usize,
+        epoch: Epoch,
+        published: Published,
+    },
     /// An attempt failed and will be repeated.
     Retry { sink: usize, fault: Fault },
     /// The attempt of the whole job ends.
@@ -70,7 +74,11 @@ impl Outlet {
     }
 
     /// Publishes one unit, however often it takes; false if the job must end.
-    async fn publish(&self, unit: Released<PublishUnit>, news: &mpsc::UnboundedSender<News>) -> bool {
+    async fn publish(
+        &self,
+        unit: Released<PublishUnit>,
+        news: &mpsc::UnboundedSender<News>,
+    ) -> bool {
         let (sink, epoch) = (self.sink, unit.get().epoch);
         let mut pause = RETRY_MIN;
         loop {
@@ -78,7 +86,13 @@ impl Outlet {
             let fault = match self.publisher.publish(&unit, &*self.stage).await {
                 Ok(published) => {
                     failpoint::hit(&format!("publish.{}.after", self.name));
-                    return news.send(News::Published { sink, epoch, published }).is_ok();
+                    return news
+                        .send(News::Published {
+                            sink,
+                            epoch,
+                            published,
+                        })
+                        .is_ok();
                 }
                 Err(fault) => fault.within(format_args!("sink \"{}\"", self.name)),
             };

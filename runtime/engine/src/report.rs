@@ -85,11 +85,13 @@ pub(crate) enum Report {
         sections: Vec<Section>,
     },
     /// A node has handed out all that it seals at `epoch`, with its ledger since the attempt began.
+    /// `full` says that its sections are all its state, rather than what has changed.
     Sealed {
         epoch: Epoch,
         worker: usize,
         node: usize,
         ledger: Ledger,
+        full: bool,
     },
     /// A sink has handed out an object to be staged: output since it sealed the epoch `after`.
     Staged {

@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     draining: AtomicBool,
     /// Sources whose first load is done, by node.
     loaded: Vec<AtomicBool>,
+    /// Whether the next freeze of a node is to be full.
+    full: Vec<AtomicBool>,
     activators: Mutex<Vec<SyncActivator>>,
     failure: Mutex<Option<Fault>>,
     failed: AtomicBool,
@@ -109,6 +111,7 @@ impl Shared {
             queued_bytes: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             loaded: (0..nodes).map(|_| AtomicBool::new(false)).collect(),
+            full: (0..nodes).map(|_| AtomicBool::new(true)).collect(),
             activators: Mutex::default(),
             failure: Mutex::default(),
             failed: AtomicBool::new(false),
@@ -200,6 +203,14 @@ impl Shared {
 
     pub(crate) fn is_loaded(&self, node: usize) -> bool {
         self.loaded[node].load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_full(&self, node: usize, full: bool) {
+        self.full[node].store(full, Ordering::Release);
+    }
+
+    pub(crate) fn wants_full(&self, node: usize) -> bool {
+        self.full[node].load(Ordering::Acquire)
     }
 
     pub(crate) fn register(&self, activator: SyncActivator) {

@@ -2,6 +2,7 @@
 //! at-least-once output waits.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -12,19 +13,35 @@ use thalweg_stream::{Class, Fault};
 
 use crate::shared::lock;
 
-/// Makes an object durable. Transient failures are repeated: the checkpoint waits, the job does
-/// not fail, and the sources stop when too much waits.
+/// Makes an object durable.
 pub(crate) async fn stage(
     store: &dyn StageStore,
     object: StagedObject,
     bytes: Bytes,
 ) -> Result<StagedObject, Fault> {
+    persist(&object.name, || store.put(&object.name, bytes.clone())).await?;
+    Ok(object)
+}
+
+/// Repeats a write while it fails transiently: the checkpoint waits, the job does not fail, and the
+/// sources stop when too much waits.
+pub(crate) async fn persist<F, E>(
+    object: &impl Display,
+    mut put: impl FnMut() -> F,
+) -> Result<(), Fault>
+where
+    F: Future<Output = Result<(), E>>,
+    Fault: From<E>,
+{
     let mut pause = Duration::from_millis(50);
     loop {
-        match store.put(&object.name, bytes.clone()).await {
-            Ok(()) => return Ok(object),
-            Err(Fault { class: Class::Transient { after }, message }) => {
-                tracing::warn!(object = object.name, error = %message, "staging is tried again");
+        match put().await.map_err(Fault::from) {
+            Ok(()) => return Ok(()),
+            Err(Fault {
+                class: Class::Transient { after },
+                message,
+            }) => {
+                tracing::warn!(%object, error = %message, "a write is tried again");
                 tokio::time::sleep(after.unwrap_or(pause)).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
             }
@@ -36,7 +53,7 @@ pub(crate) async fn stage(
 /// Objects of an at-least-once sink on their way to its publisher.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryStage {
-    kept: Mutex<(u64, BTreeMap<String, Bytes>)>,
+    kept: Mutex<(u64, BTreeMap<u64, (String, Bytes)>)>,
 }
 
 impl MemoryStage {
@@ -44,8 +61,14 @@ impl MemoryStage {
     pub(crate) fn keep(&self, name: &str, bytes: Bytes) -> u64 {
         let mut kept = lock(&self.kept);
         kept.0 += 1;
-        kept.1.insert(name.to_owned(), bytes);
-        kept.0
+        let number = kept.0;
+        kept.1.insert(number, (name.to_owned(), bytes));
+        number
+    }
+
+    /// The object has been published.
+    pub(crate) fn forget(&self, number: u64) {
+        lock(&self.kept).1.remove(&number);
     }
 }
 
@@ -57,17 +80,21 @@ impl StageStore for MemoryStage {
     }
 
     async fn get(&self, object: &StagedObject) -> Result<Bytes, Fault> {
-        let kept = lock(&self.kept).1.get(&object.name).cloned();
-        kept.ok_or_else(|| Fault::bug(format!("\"{}\" is not kept", object.name)))
+        let kept = lock(&self.kept);
+        let found = kept.1.values().find(|(name, _)| *name == object.name);
+        found
+            .map(|(_, bytes)| bytes.clone())
+            .ok_or_else(|| Fault::bug(format!("\"{}\" is not kept", object.name)))
     }
 
     async fn delete(&self, name: &str) -> Result<(), Fault> {
-        lock(&self.kept).1.remove(name);
+        lock(&self.kept).1.retain(|_, (kept, _)| kept != name);
         Ok(())
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, Fault> {
         let kept = lock(&self.kept);
-        Ok(kept.1.keys().filter(|name| name.starts_with(prefix)).cloned().collect())
+        let names = kept.1.values().map(|(name, _)| name.clone());
+        Ok(names.filter(|name| name.starts_with(prefix)).collect())
     }
 }

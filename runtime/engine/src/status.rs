@@ -147,6 +147,9 @@ impl Status {
     /// The ledgers by step name.
     #[must_use]
     pub fn ledgers(&self) -> BTreeMap<&str, Ledger> {
-        self.nodes.iter().map(|node| (node.name.as_str(), node.ledger)).collect()
+        self.nodes
+            .iter()
+            .map(|node| (node.name.as_str(), node.ledger))
+            .collect()
     }
 }

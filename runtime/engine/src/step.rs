@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use thalweg_stream::schema::batch_bytes;
 use thalweg_stream::{
-    EpochClose, EpochKind, Fault, Ledger, Operator, Output, Progress, RecordBatch, Route,
+    Epoch, EpochClose, EpochKind, Fault, Ledger, Operator, Output, Progress, RecordBatch, Route,
 };
 use timely::container::NoopBuilder;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
@@ -147,6 +147,14 @@ where
     })
 }
 
+/// A checkpoint whose content is being handed out, with the ledger at its epoch's end.
+#[derive(Clone, Copy)]
+struct Draining {
+    epoch: Epoch,
+    ledger: Ledger,
+    full: bool,
+}
+
 /// An operator under the discipline.
 struct Discipline {
     stage: Stage,
@@ -156,8 +164,7 @@ struct Discipline {
     out: Output,
     /// What became of input rows since the attempt began.
     ledger: Ledger,
-    /// The checkpoint whose content is being handed out, with the ledger at its epoch's end.
-    draining: Option<(Arc<EpochInfo>, Ledger)>,
+    draining: Option<Draining>,
 }
 
 impl Discipline {
@@ -201,7 +208,7 @@ impl Discipline {
             self.flush(epoch, intake, outputs)?;
             intake.capabilities.remove(&epoch);
             if info.kind.seals() {
-                self.seal(info);
+                self.seal(&info);
             }
         }
         self.apply(open, intake, outputs)?;
@@ -282,21 +289,29 @@ impl Discipline {
         Ok(())
     }
 
-    fn seal(&mut self, info: Arc<EpochInfo>) {
+    fn seal(&mut self, info: &EpochInfo) {
         failpoint::hit("freeze.before");
-        self.stage
-            .operator
-            .freeze(info.kind == EpochKind::Savepoint);
+        let full = info.kind == EpochKind::Savepoint || self.shared.wants_full(self.stage.node);
+        self.stage.operator.freeze(full);
         failpoint::hit("freeze.after");
         let ledger = Ledger {
             held: self.stage.operator.held().rows,
             ..self.ledger
         };
-        self.draining = Some((info, ledger));
+        self.draining = Some(Draining {
+            epoch: info.epoch,
+            ledger,
+            full,
+        });
     }
 
     fn drain(&mut self) -> Result<(), Fault> {
-        let Some((info, ledger)) = &self.draining else {
+        let Some(Draining {
+            epoch,
+            ledger,
+            full,
+        }) = self.draining
+        else {
             return Ok(());
         };
         let (worker, node) = (self.worker, self.stage.node);
@@ -310,12 +325,12 @@ impl Discipline {
             });
         }
         if done {
-            let (epoch, ledger) = (info.epoch, *ledger);
             self.shared.report(Report::Sealed {
                 epoch,
                 worker,
                 node,
                 ledger,
+                full,
             });
             self.draining = None;
         }

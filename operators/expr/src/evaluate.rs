@@ -1,0 +1,254 @@
+//! Compiled expressions and their evaluation: a row that fails does not take its batch along.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::{cast, concat};
+use arrow::datatypes::SchemaRef;
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{DFSchema, DataFusionError};
+use datafusion_expr::execution_props::ExecutionProps;
+use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion_expr::{Expr, Operator};
+use datafusion_physical_expr::expressions::BinaryExpr;
+use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
+use thalweg_stream::expression::{ExpressionFactory, FailedRow};
+use thalweg_stream::{ColumnType, Evaluated, Expression, Fault};
+
+use crate::ExpressionError;
+use crate::function::{self, FailureSlot, Functions};
+
+/// A typed expression, ready to be built for each worker.
+#[derive(Clone)]
+pub struct Compiled {
+    expr: Expr,
+    schema: Arc<DFSchema>,
+    column_type: ColumnType,
+    functions: Arc<dyn Functions>,
+    columns: Vec<String>,
+}
+
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.expr, self.column_type)
+    }
+}
+
+impl Compiled {
+    pub(crate) fn new(
+        expr: Expr,
+        schema: DFSchema,
+        column_type: ColumnType,
+        functions: Arc<dyn Functions>,
+    ) -> Result<Self, ExpressionError> {
+        let mut columns: Vec<String> = expr
+            .column_refs()
+            .into_iter()
+            .map(|column| column.name.clone())
+            .collect();
+        columns.sort_unstable();
+        let schema = Arc::new(schema);
+        let compiled = Self {
+            expr,
+            schema,
+            column_type,
+            functions,
+            columns,
+        };
+        // Errors that only the physical plan finds belong to planning time, too.
+        physical(&compiled.expr, &compiled.schema)?;
+        Ok(compiled)
+    }
+
+    /// The columns it reads, sorted.
+    #[must_use]
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// The column, if the expression is nothing but one.
+    #[must_use]
+    pub fn as_column(&self) -> Option<&str> {
+        match &self.expr {
+            Expr::Column(column) => Some(&column.name),
+            _ => None,
+        }
+    }
+}
+
+impl ExpressionFactory for Compiled {
+    fn column_type(&self) -> ColumnType {
+        self.column_type.clone()
+    }
+
+    fn build(&self) -> Result<Box<dyn Expression>, Fault> {
+        let failures = FailureSlot::default();
+        let bug = |error: DataFusionError| Fault::bug(error.strip_backtrace());
+        let mut fault = None;
+        let bound = self.expr.clone().transform_up(|node| {
+            let Expr::ScalarFunction(mut call) = node else {
+                return Ok(Transformed::no(node));
+            };
+            let name = call.func.name().to_owned();
+            let Some(shape) = self.functions.shape(&name) else {
+                return Ok(Transformed::no(Expr::ScalarFunction(call)));
+            };
+            match self.functions.caller(&name) {
+                Ok(caller) => {
+                    let failures = Arc::clone(&failures);
+                    call.func = Arc::new(function::bound(&name, shape, caller, failures));
+                }
+                Err(error) => fault = Some(error),
+            }
+            Ok(Transformed::yes(Expr::ScalarFunction(call)))
+        });
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        let expr = physical(&bound.map_err(bug)?.data, &self.schema)
+            .map_err(|error| Fault::bug(error.message))?;
+        Ok(Box::new(Instance {
+            expr,
+            schema: Arc::clone(self.schema.inner()),
+            column_type: self.column_type.clone(),
+            failures,
+        }))
+    }
+}
+
+/// The physical expression, its integer arithmetic checked.
+fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>, ExpressionError> {
+    let context = PhysicalPlanningContext::default();
+    let planned = create_physical_expr(expr, schema, &ExecutionProps::new(), &context)?;
+    let checked = planned.transform_up(|node| {
+        let Some(binary) = node.downcast_ref::<BinaryExpr>() else {
+            return Ok(Transformed::no(node));
+        };
+        let arithmetic = matches!(
+            binary.op(),
+            Operator::Plus | Operator::Minus | Operator::Multiply
+        );
+        if !arithmetic {
+            return Ok(Transformed::no(node));
+        }
+        let (left, right) = (Arc::clone(binary.left()), Arc::clone(binary.right()));
+        let checked = BinaryExpr::new(left, *binary.op(), right).with_fail_on_overflow(true);
+        Ok(Transformed::new(
+            Arc::new(checked),
+            true,
+            TreeNodeRecursion::Continue,
+        ))
+    })?;
+    Ok(checked.data)
+}
+
+struct Instance {
+    expr: Arc<dyn PhysicalExpr>,
+    schema: SchemaRef,
+    column_type: ColumnType,
+    failures: FailureSlot,
+}
+
+impl Expression for Instance {
+    fn column_type(&self) -> ColumnType {
+        self.column_type.clone()
+    }
+
+    fn evaluate(&mut self, batch: &RecordBatch) -> Result<Evaluated, Fault> {
+        let columns: Vec<ArrayRef> = (self.schema.fields().iter())
+            .map(|field| batch.column_by_name(field.name()).cloned())
+            .collect::<Option<_>>()
+            .ok_or_else(|| Fault::bug("an expression's column is missing from its batch"))?;
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
+        let mut pieces = Vec::new();
+        let mut failed = Vec::new();
+        self.piecewise(&rows, 0, &mut pieces, &mut failed)?;
+        let values = match <[ArrayRef; 1]>::try_from(pieces) {
+            Ok([whole]) => whole,
+            Err(pieces) if pieces.is_empty() => {
+                arrow::array::new_empty_array(&self.column_type.arrow())
+            }
+            Err(pieces) => concat(
+                &pieces
+                    .iter()
+                    .map(AsRef::as_ref)
+                    .collect::<Vec<&dyn Array>>(),
+            )?,
+        };
+        Ok(Evaluated { values, failed })
+    }
+}
+
+impl Instance {
+    /// Evaluates rows, which begin at row `first` of the batch; halves them around a failure.
+    fn piecewise(
+        &self,
+        rows: &RecordBatch,
+        first: usize,
+        pieces: &mut Vec<ArrayRef>,
+        failed: &mut Vec<FailedRow>,
+    ) -> Result<(), Fault> {
+        let count = rows.num_rows();
+        if count == 0 {
+            return Ok(());
+        }
+        let evaluated = self.whole(rows);
+        let mut failures = std::mem::take(&mut *function::open(&self.failures));
+        if let Some(fault) = failures.fault {
+            return Err(fault);
+        }
+        // A call that saw other rows than the batch's (under a CASE) cannot say which ones failed.
+        let placed = failures.rows.iter().all(|(_, seen)| *seen == count);
+        match evaluated {
+            Ok(values) if placed => {
+                failures.rows.sort_by_key(|(row, _)| row.row);
+                failures.rows.dedup_by_key(|(row, _)| row.row);
+                let at = |(row, _): (FailedRow, usize)| FailedRow {
+                    row: first + row.row,
+                    ..row
+                };
+                failed.extend(failures.rows.into_iter().map(at));
+                pieces.push(values);
+                Ok(())
+            }
+            Ok(_) | Err(_) if count > 1 => {
+                let half = count / 2;
+                self.piecewise(&rows.slice(0, half), first, pieces, failed)?;
+                self.piecewise(
+                    &rows.slice(half, count - half),
+                    first + half,
+                    pieces,
+                    failed,
+                )
+            }
+            evaluated => {
+                let plain = |message| FailedRow {
+                    row: first,
+                    code: "expression",
+                    message,
+                    plugin: None,
+                };
+                let row = match (failures.rows.pop(), evaluated) {
+                    (Some((row, _)), _) => FailedRow { row: first, ..row },
+                    (None, Err(message)) => plain(message),
+                    (None, Ok(_)) => return Err(Fault::bug("a row failed and succeeded")),
+                };
+                failed.push(row);
+                pieces.push(arrow::array::new_null_array(&self.column_type.arrow(), 1));
+                Ok(())
+            }
+        }
+    }
+
+    fn whole(&self, rows: &RecordBatch) -> Result<ArrayRef, String> {
+        let text = |error: DataFusionError| ExpressionError::from(error).message;
+        let values = self.expr.evaluate(rows).map_err(text)?;
+        let values = values.into_array(rows.num_rows()).map_err(text)?;
+        let wanted = self.column_type.arrow();
+        if *values.data_type() == wanted {
+            return Ok(values);
+        }
+        cast(&values, &wanted).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,430 @@
+//! The job's store as the coordinator uses it: claim, restore, state parts, manifests, commits.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use thalweg_checkpoint::log::CommitNumber;
+use thalweg_checkpoint::manifest::{Cut, DefinitionRecord, SourceRecord, SplitRecord, StepRecord};
+use thalweg_checkpoint::name::PartId;
+use thalweg_checkpoint::publish::SinkRecord;
+use thalweg_checkpoint::state::PartReport;
+use thalweg_checkpoint::{
+    ClaimRequest, Claimed, Identity, JobLog, Manifest, Outbox, OwnedLog, PartWriter, RestoreFrom,
+    Restorer, Retention, StateChains, Store,
+};
+use thalweg_stream::sink::StageStore;
+use thalweg_stream::source::SplitSpec;
+use thalweg_stream::{
+    Clock, Epoch, Fault, Generation, Ledger, Lineage, Progress, Section, SplitId,
+};
+use tokio::sync::{Mutex, watch};
+
+use crate::assembly::{self, Whole};
+use crate::failpoint;
+use crate::graph::Graph;
+use crate::report::EpochInfo;
+use crate::shared::Shared;
+use crate::worker::groups;
+
+/// What a start asks of the store.
+pub(crate) struct Open {
+    pub(crate) job: Arc<str>,
+    pub(crate) version: String,
+    pub(crate) from: RestoreFrom,
+    pub(crate) take_over: bool,
+    pub(crate) keep: u32,
+    pub(crate) workers: usize,
+}
+
+/// The job's store, claimed.
+pub(crate) struct Journal {
+    /// `None` once the run has ended.
+    log: Arc<Mutex<Option<OwnedLog>>>,
+    store: Store,
+    graph: Arc<Graph>,
+    open: Open,
+    generation: Generation,
+    lineage: Lineage,
+    first: Epoch,
+    base: Option<CommitNumber>,
+    restored: Option<Manifest>,
+    chains: StateChains,
+    /// The splits as their sources describe them, by number.
+    splits: BTreeMap<u32, (String, SplitSpec)>,
+    fenced: watch::Receiver<Option<Fault>>,
+}
+
+/// What a checkpoint is to say.
+pub(crate) struct Draft {
+    pub(crate) info: Arc<EpochInfo>,
+    pub(crate) cuts: Vec<assembly::Cut>,
+    pub(crate) parts: Parts,
+    pub(crate) sinks: BTreeMap<String, SinkRecord>,
+    pub(crate) ledgers: BTreeMap<String, Ledger>,
+}
+
+/// State that is durable.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    reports: Vec<PartReport>,
+    bytes: u64,
+}
+
+/// A checkpoint that exists.
+pub(crate) struct Committed {
+    pub(crate) number: CommitNumber,
+    pub(crate) bytes: u64,
+    chains: StateChains,
+}
+
+impl Journal {
+    /// Claims the job; nothing if it has finished.
+    pub(crate) async fn open(
+        store: Store,
+        open: Open,
+        graph: Arc<Graph>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Option<Self>, Fault> {
+        let log = JobLog::open(store.clone(), Identity::of_this_process(), clock).await?;
+        let request = ClaimRequest {
+            from: open.from,
+            take_over: open.take_over,
+            retention: Retention {
+                keep: open.keep,
+                ..Retention::default()
+            },
+            ..ClaimRequest::new(&*open.job)
+        };
+        let owned = match log.claim(request).await? {
+            Claimed::Finished(_) => return Ok(None),
+            Claimed::Owner(owned) => *owned,
+        };
+        let restored = owned.start().map(|checkpoint| checkpoint.manifest.clone());
+        if let Some(manifest) = &restored
+            && let Err(fault) = fits(manifest, &graph)
+        {
+            owned.abandon().await;
+            return Err(fault);
+        }
+        let chains = restored
+            .as_ref()
+            .map(|manifest| manifest.state.clone())
+            .unwrap_or_default();
+        Ok(Some(Self {
+            generation: owned.generation(),
+            lineage: owned.lineage().clone(),
+            first: owned.first_epoch(),
+            base: owned.start_number(),
+            fenced: owned.fenced(),
+            log: Arc::new(Mutex::new(Some(owned))),
+            store,
+            graph,
+            open,
+            restored,
+            chains,
+            splits: BTreeMap::new(),
+        }))
+    }
+
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    pub(crate) fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    pub(crate) fn first_epoch(&self) -> Epoch {
+        self.first
+    }
+
+    /// The commit this run begins from: proof that what it lists may become visible.
+    pub(crate) fn base_number(&self) -> Option<CommitNumber> {
+        self.base
+    }
+
+    pub(crate) fn restored(&self) -> Option<&Manifest> {
+        self.restored.as_ref()
+    }
+
+    pub(crate) fn outbox(&self) -> Arc<dyn StageStore> {
+        Arc::new(Outbox::new(self.store.clone()))
+    }
+
+    /// Takes note of the splits that the run reads.
+    pub(crate) fn set_splits(&mut self, splits: BTreeMap<u32, (String, SplitSpec)>) {
+        self.splits = splits;
+    }
+
+    /// Reads the state of steps: for each of `ids` the sections of a worker's `groups`.
+    pub(crate) async fn read_state(
+        &self,
+        ids: &[Arc<str>],
+        groups: Range<usize>,
+    ) -> Result<BTreeMap<Arc<str>, Vec<Section>>, Fault> {
+        let restorer = Restorer::open(&self.store, &self.chains).await?;
+        let mut all = BTreeMap::new();
+        for id in ids {
+            let mut sections = Vec::new();
+            let mut reading = restorer.sections(id, groups.clone())?;
+            while let Some(more) = reading.next().await? {
+                sections.extend(more);
+            }
+            all.insert(Arc::clone(id), sections);
+        }
+        Ok(all)
+    }
+
+    /// Makes the state of a checkpoint durable, one part for each worker.
+    pub(crate) fn write_parts(
+        &self,
+        whole: &mut Whole,
+    ) -> BoxFuture<'static, Result<Parts, Fault>> {
+        let epoch = whole.info.epoch;
+        let ids: Vec<(usize, Arc<str>)> = self
+            .graph
+            .steps()
+            .map(|(at, step)| (at, Arc::clone(&step.id)))
+            .collect();
+        let (store, generation, workers) = (self.store.clone(), self.generation, self.open.workers);
+        let mut sections = std::mem::take(&mut whole.sections);
+        let full = std::mem::take(&mut whole.full);
+        async move {
+            let mut parts = Parts::default();
+            for worker in 0..workers {
+                let mine = sections.remove(&worker).unwrap_or_default();
+                let id = PartId {
+                    epoch,
+                    worker: u32::try_from(worker).unwrap_or(u32::MAX),
+                    sequence: 0,
+                    generation,
+                };
+                let mut writer = PartWriter::new(id)?;
+                for (node, step) in &ids {
+                    let full = full.contains(&(worker, *node));
+                    writer.freeze(step, groups(worker, workers), full)?;
+                }
+                let names: BTreeMap<usize, &Arc<str>> =
+                    ids.iter().map(|(n, id)| (*n, id)).collect();
+                for (node, section) in &mine {
+                    if let Some(step) = names.get(node) {
+                        writer.add(step, section)?;
+                    }
+                }
+                let finished = writer.finish()?;
+                failpoint::hit("upload.before");
+                let name = finished.report.part.name.clone();
+                crate::stage::persist(&name, || store.put(&name, finished.content.clone())).await?;
+                failpoint::hit("upload.after");
+                parts.bytes += finished.report.part.bytes;
+                parts.reports.push(finished.report);
+            }
+            Ok(parts)
+        }
+        .boxed()
+    }
+
+    /// Writes the manifest and the commit that names it.
+    pub(crate) fn commit(&self, draft: Draft) -> BoxFuture<'static, Result<Committed, Fault>> {
+        let log = Arc::clone(&self.log);
+        let prepared = self.chains.advance(draft.parts.reports.clone());
+        let bytes = draft.parts.bytes;
+        let (graph, splits) = (Arc::clone(&self.graph), self.splits.clone());
+        let version = self.open.version.clone();
+        let workers = u32::try_from(self.open.workers).unwrap_or(u32::MAX);
+        async move {
+            let chains = prepared?;
+            let mut log = log.lock().await;
+            let owned = log
+                .as_mut()
+                .ok_or_else(|| Fault::bug("a commit after the end"))?;
+            let mut manifest = owned.manifest(draft.info.epoch, draft.info.kind);
+            manifest.definition = DefinitionRecord {
+                fingerprint: version.clone(),
+                version,
+            };
+            manifest.workers = workers;
+            manifest.sources = sources(&graph, &splits, &draft.info);
+            manifest.cuts = draft.cuts.into_iter().map(cut).collect();
+            manifest.steps = steps(&graph, &draft.info);
+            manifest.state = chains.clone();
+            manifest.sinks = draft.sinks;
+            manifest.ledgers = draft.ledgers;
+            failpoint::hit("commit.before");
+            let number = owned.commit(&manifest).await?;
+            Ok(Committed {
+                number,
+                bytes,
+                chains,
+            })
+        }
+        .boxed()
+    }
+
+    /// A commit stands: what is to be frozen whole next, and what may be deleted.
+    pub(crate) fn committed(&mut self, committed: Committed, shared: &Shared) {
+        self.chains = committed.chains;
+        for (node, step) in self.graph.steps() {
+            let mut of_workers = (0..self.open.workers).map(|w| groups(w, self.open.workers));
+            shared.set_full(
+                node,
+                of_workers.any(|g| self.chains.freeze_full(&step.id, g)),
+            );
+        }
+        let log = Arc::clone(&self.log);
+        tokio::spawn(async move {
+            if let Some(owned) = log.lock().await.as_mut()
+                && let Err(fault) = owned.retain(&std::collections::BTreeSet::new()).await
+            {
+                tracing::warn!(error = %fault, "old checkpoints stay for now");
+            }
+        });
+    }
+
+    /// Tells when a successor has been seen.
+    pub(crate) fn fenced(&self) -> watch::Receiver<Option<Fault>> {
+        self.fenced.clone()
+    }
+
+    /// The run has come to its end.
+    pub(crate) async fn end(&self, finished: bool) -> Result<(), Fault> {
+        let owned = self.log.lock().await.take();
+        match owned {
+            Some(owned) if finished => owned.finish().await,
+            Some(owned) => owned.stop().await,
+            None => Err(Fault::bug("the run has ended twice")),
+        }
+    }
+
+    /// The attempt has failed; another may begin at once.
+    pub(crate) async fn abandon(log: Arc<Mutex<Option<OwnedLog>>>) {
+        if let Some(owned) = log.lock().await.take() {
+            owned.abandon().await;
+        }
+    }
+
+    pub(crate) fn handle(&self) -> Arc<Mutex<Option<OwnedLog>>> {
+        Arc::clone(&self.log)
+    }
+}
+
+/// Resolves when a successor has been seen.
+pub(crate) async fn lost(fenced: &mut watch::Receiver<Option<Fault>>) -> Fault {
+    loop {
+        if let Some(fault) = fenced.borrow().clone() {
+            return fault;
+        }
+        if fenced.changed().await.is_err() {
+            // The heartbeat has stopped because the run has ended.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Whether the job can go on from the checkpoint; step by step what would be lost.
+fn fits(manifest: &Manifest, graph: &Graph) -> Result<(), Fault> {
+    let mut problems = Vec::new();
+    for (id, record) in &manifest.steps {
+        let Some(old) = &record.shape else { continue };
+        match graph.steps().find(|(_, step)| &*step.id == id.as_str()) {
+            None => problems.push(format!("step \"{id}\" is gone, its state would be lost")),
+            Some((_, step)) => match step.factory.state_shape() {
+                Some(new) if *new == **old => {}
+                new => problems.push(format!(
+                    "step \"{id}\" has changed, its state would be lost: it was {old}, it is {}",
+                    new.as_deref().unwrap_or("without state")
+                )),
+            },
+        }
+    }
+    for name in manifest.sources.keys() {
+        if !graph
+            .sources()
+            .any(|(_, source)| &*source.name == name.as_str())
+        {
+            problems.push(format!(
+                "source \"{name}\" is gone, its offsets would be lost"
+            ));
+        }
+    }
+    for (name, record) in &manifest.sinks {
+        let there = graph.sinks().any(|(_, sink)| &*sink.name == name.as_str());
+        if !there && !record.units.is_empty() {
+            problems.push(format!(
+                "sink \"{name}\" is gone, with output not yet published"
+            ));
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::user(format!(
+        "the definition does not fit the checkpoint of epoch {}: {}; give steps the ids they had, \
+         or start anew with --from none",
+        manifest.epoch,
+        problems.join("; ")
+    )))
+}
+
+fn cut(cut: assembly::Cut) -> Cut {
+    let offsets = cut
+        .offsets
+        .into_iter()
+        .map(|(split, offset)| (SplitId(split), offset));
+    Cut {
+        epoch: cut.epoch,
+        offsets: offsets.collect(),
+    }
+}
+
+fn sources(
+    graph: &Graph,
+    splits: &BTreeMap<u32, (String, SplitSpec)>,
+    info: &EpochInfo,
+) -> BTreeMap<String, SourceRecord> {
+    let mut sources: BTreeMap<String, SourceRecord> = (graph.sources())
+        .map(|(at, source)| {
+            let progress = info.nodes.get(at).copied().unwrap_or(Progress::START);
+            (
+                source.name.to_string(),
+                SourceRecord {
+                    progress,
+                    splits: Vec::new(),
+                },
+            )
+        })
+        .collect();
+    for split in &info.splits {
+        let Some((source, spec)) = splits.get(&split.split) else {
+            continue;
+        };
+        if let Some(record) = sources.get_mut(source) {
+            record.splits.push(SplitRecord {
+                id: SplitId(split.split),
+                spec: spec.clone(),
+                offset: split.offset,
+                finished: split.finished,
+                newest_event_time: split.newest,
+                idle: split.idle,
+            });
+        }
+    }
+    sources
+}
+
+fn steps(graph: &Graph, info: &EpochInfo) -> BTreeMap<String, StepRecord> {
+    let record = |(at, step): (usize, &crate::graph::StepNode)| {
+        let shape = step.factory.state_shape().map(Arc::from);
+        (
+            step.id.to_string(),
+            StepRecord {
+                shape,
+                progress: info.nodes.get(at).copied(),
+            },
+        )
+    };
+    graph.steps().map(record).collect()
+}

@@ -1,0 +1,648 @@
+//! The engine from outside: sources, steps and sinks written here, run on a store in memory.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow::array::{
+    ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMillisecondArray, UInt64Array,
+};
+use arrow::datatypes::Int64Type;
+use async_trait::async_trait;
+use bytes::Bytes;
+use thalweg_checkpoint::{Access, RestoreFrom, Store};
+use thalweg_engine::{
+    Command, Delivery, Edge, Graph, Job, Limits, Node, OnError, Outcome, SinkNode, SourceNode,
+    StatusBoard, StepNode, Surroundings, run,
+};
+use thalweg_metrics::Metrics;
+use thalweg_stream::clock::SystemClock;
+use thalweg_stream::dead_letter::RowRenderer;
+use thalweg_stream::operator::Held;
+use thalweg_stream::sink::{
+    Encoded, EncodedObject, PublishUnit, Published, Released, SinkContext, StageStore,
+};
+use thalweg_stream::source::{Placement, SplitSpec, SplitStart, SplitState, SplitStatus, Waker};
+use thalweg_stream::{
+    BuildContext, Chunk, Column, ColumnType, DeadClass, DeadLetter, Decoded, Decoder,
+    DecoderFactory, Epoch, EpochClose, Fault, Framing, Operator, OperatorFactory, Origin, Output,
+    Publisher, Route, Section, Sink, SinkCapabilities, SinkWriter, Source, SplitId, SplitReader,
+    StreamSchema,
+};
+use tokio::sync::mpsc;
+
+/// Numbers 0..count in each of `splits` splits, one text line a record; `bad` marks a bad one.
+struct Numbers {
+    splits: usize,
+    count: u64,
+    /// Records per chunk.
+    chunk: u64,
+    /// Never ends: waits at the end.
+    endless: bool,
+}
+
+#[async_trait]
+impl Source for Numbers {
+    fn bounded(&self) -> bool {
+        !self.endless
+    }
+    fn placement(&self) -> Placement {
+        Placement::Spread
+    }
+    async fn discover(&self, known: &[SplitSpec]) -> Result<Vec<SplitSpec>, Fault> {
+        let name = |n: usize| SplitSpec {
+            name: format!("part {n}").into(),
+            detail: ().into(),
+        };
+        let all: Vec<SplitSpec> = (0..self.splits).map(name).collect();
+        assert!(known.is_empty() || known == all);
+        Ok(all)
+    }
+    fn open(&self, splits: Vec<SplitStart>, _: Waker) -> Result<Box<dyn SplitReader>, Fault> {
+        let at = splits
+            .iter()
+            .map(|s| (s.id, s.offset.unwrap_or(0)))
+            .collect();
+        Ok(Box::new(NumberReader {
+            at,
+            count: self.count,
+            chunk: self.chunk,
+            endless: self.endless,
+        }))
+    }
+}
+
+struct NumberReader {
+    at: BTreeMap<SplitId, u64>,
+    count: u64,
+    chunk: u64,
+    endless: bool,
+}
+
+impl SplitReader for NumberReader {
+    fn poll(&mut self, _: usize) -> Result<Option<Chunk>, Fault> {
+        let Some((&split, at)) = self.at.iter_mut().min_by_key(|(_, at)| **at) else {
+            return Ok(None);
+        };
+        if *at >= self.count {
+            return Ok(None);
+        }
+        let (start, end) = (*at, (*at + self.chunk).min(self.count));
+        *at = end;
+        let (mut bytes, mut ranges) = (Vec::new(), Vec::new());
+        for number in start..end {
+            let from = bytes.len() as u32;
+            bytes.extend_from_slice(
+                if number % 100 == 99 {
+                    "bad".into()
+                } else {
+                    number.to_string()
+                }
+                .as_bytes(),
+            );
+            ranges.push((from, bytes.len() as u32));
+        }
+        let framing = Framing::Records {
+            ranges,
+            offsets: (start..end).collect(),
+        };
+        Ok(Some(Chunk {
+            split,
+            start,
+            end,
+            bytes: bytes.into(),
+            framing,
+            metadata: vec![],
+            read_at_ms: 0,
+        }))
+    }
+    fn status(&self, split: SplitId) -> SplitStatus {
+        let left = self.count - self.at[&split];
+        let state = match (left, self.endless) {
+            (0, false) => SplitState::Finished,
+            (0, true) => SplitState::AtEnd,
+            _ => SplitState::Reading,
+        };
+        SplitStatus {
+            state,
+            behind: Some(left),
+        }
+    }
+}
+
+struct NumberDecoder;
+
+impl DecoderFactory for NumberDecoder {
+    fn schema(&self) -> StreamSchema {
+        StreamSchema::append(vec![Column::new("n", ColumnType::Int64)], true)
+    }
+    fn build(&self) -> Result<Box<dyn Decoder>, Fault> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl Decoder for NumberDecoder {
+    fn decode(&mut self, chunk: &Chunk, out: &mut Decoded) -> Result<(), Fault> {
+        let Framing::Records { ranges, offsets } = &chunk.framing else {
+            panic!("records")
+        };
+        let (mut values, mut origins) = (Vec::new(), Vec::new());
+        for (&(from, to), &offset) in ranges.iter().zip(offsets) {
+            out.records += 1;
+            let bytes = chunk.bytes.slice(from as usize..to as usize);
+            let origin = Origin::new(chunk.split, offset).expect("small");
+            match std::str::from_utf8(&bytes)
+                .ok()
+                .and_then(|text| text.parse::<i64>().ok())
+            {
+                Some(value) => {
+                    values.push(value);
+                    origins.push(origin.0);
+                }
+                None => out.dead.push(DeadLetter {
+                    class: DeadClass::Decode,
+                    code: "not-a-number",
+                    message: "not a number".to_owned(),
+                    origin,
+                    event_time: None,
+                    remains: thalweg_stream::dead_letter::Remains::Bytes(bytes),
+                    plugin: None,
+                }),
+            }
+        }
+        out.newest_event_time = values.iter().max().copied();
+        let times = TimestampMillisecondArray::from(values.clone()).with_timezone("UTC");
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(values)),
+            Arc::new(times),
+            Arc::new(UInt64Array::from(origins)),
+        ];
+        out.batches
+            .push(RecordBatch::try_new(self.schema().arrow(), columns)?);
+        Ok(())
+    }
+}
+
+/// Sums by the remainder of `n` by 10, put out at the end of time. A stateful operator in few lines.
+struct Sums;
+
+#[derive(Default)]
+struct SumState {
+    sums: BTreeMap<i64, (i64, u64)>,
+    frozen: Option<Vec<u8>>,
+}
+
+fn sum_schema() -> StreamSchema {
+    let columns = vec![
+        Column::new("key", ColumnType::Int64),
+        Column::new("sum", ColumnType::Int64),
+    ];
+    StreamSchema::append(columns, false)
+}
+
+impl OperatorFactory for Sums {
+    fn routes(&self) -> Vec<Route> {
+        vec![Route::Key(vec![0])]
+    }
+    fn outputs(&self) -> Vec<(&'static str, StreamSchema)> {
+        vec![("", sum_schema())]
+    }
+    fn needs_epochs(&self) -> bool {
+        true
+    }
+    fn state_shape(&self) -> Option<String> {
+        Some("sums by n".to_owned())
+    }
+    fn build(&self, _: &BuildContext) -> Result<Box<dyn Operator>, Fault> {
+        Ok(Box::new(SumState::default()))
+    }
+}
+
+impl Operator for SumState {
+    fn on_batch(&mut self, _: usize, batch: &RecordBatch, _: &mut Output) -> Result<(), Fault> {
+        for n in batch.column(0).as_primitive::<Int64Type>().values() {
+            let sum = self.sums.entry(*n).or_default();
+            sum.0 += n;
+            sum.1 += 1;
+        }
+        Ok(())
+    }
+    fn on_epoch(&mut self, close: &EpochClose<'_>, out: &mut Output) -> Result<(), Fault> {
+        if close.inputs[0].finished && !self.sums.is_empty() {
+            let sums = std::mem::take(&mut self.sums);
+            out.ledger.merged += sums.values().map(|(_, count)| count).sum::<u64>();
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(sums.keys().copied().collect::<Int64Array>()),
+                Arc::new(sums.values().map(|(sum, _)| *sum).collect::<Int64Array>()),
+                Arc::new(
+                    sums.keys()
+                        .map(|&k| Origin::derived(k as u64).0)
+                        .collect::<UInt64Array>(),
+                ),
+            ];
+            out.emit(RecordBatch::try_new(sum_schema().arrow(), columns)?);
+        }
+        Ok(())
+    }
+    fn held(&self) -> Held {
+        Held {
+            rows: self.sums.values().map(|(_, count)| count).sum(),
+            bytes: 0,
+        }
+    }
+    fn freeze(&mut self, _: bool) {
+        let entries: Vec<(i64, i64, u64)> = self.sums.iter().map(|(k, v)| (*k, v.0, v.1)).collect();
+        self.frozen = serde_json::to_vec(&entries).ok();
+    }
+    fn drain(&mut self, _: usize, sections: &mut Vec<Section>) -> Result<bool, Fault> {
+        // By key group, so that any number of workers can take it back.
+        let entries: Vec<(i64, i64, u64)> =
+            serde_json::from_slice(&self.frozen.take().unwrap_or_default()).unwrap_or_default();
+        let mut groups: BTreeMap<u8, Vec<(i64, i64, u64)>> = BTreeMap::new();
+        for entry in entries {
+            let mut key = vec![0x03];
+            key.extend_from_slice(&entry.0.to_le_bytes());
+            let group = thalweg_stream::key::key_group(thalweg_stream::key::hash(&key));
+            groups.entry(group).or_default().push(entry);
+        }
+        for (group, entries) in groups {
+            let bytes = serde_json::to_vec(&entries).map_err(|e| Fault::bug(e.to_string()))?;
+            sections.push(Section {
+                group,
+                base: true,
+                bytes: bytes.into(),
+            });
+        }
+        Ok(true)
+    }
+    fn restore(&mut self, section: &Section) -> Result<(), Fault> {
+        let entries: Vec<(i64, i64, u64)> =
+            serde_json::from_slice(&section.bytes).map_err(|e| Fault::corrupt(e.to_string()))?;
+        for (key, sum, count) in entries {
+            self.sums.insert(key, (sum, count));
+        }
+        Ok(())
+    }
+}
+
+/// Keeps what it is given, by unit: publishing a unit again replaces it. A sink in few lines.
+#[derive(Clone, Default)]
+struct Shelf {
+    units: Arc<Mutex<BTreeMap<Epoch, Vec<String>>>>,
+    publishes: Arc<AtomicUsize>,
+}
+
+impl Shelf {
+    fn lines(&self) -> Vec<String> {
+        let mut all: Vec<String> = self
+            .units
+            .lock()
+            .unwrap()
+            .values()
+            .flatten()
+            .cloned()
+            .collect();
+        all.sort();
+        all
+    }
+}
+
+#[async_trait]
+impl Sink for Shelf {
+    fn capabilities(&self) -> SinkCapabilities {
+        SinkCapabilities {
+            exactly_once: true,
+            ordered: true,
+            changes: false,
+            route: Route::Local,
+            grouping: None,
+        }
+    }
+    fn writer(&self, _: usize, _: &SinkContext) -> Result<Box<dyn SinkWriter>, Fault> {
+        Ok(Box::<ShelfWriter>::default())
+    }
+    async fn publisher(&self, _: SinkContext) -> Result<Box<dyn Publisher>, Fault> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+#[derive(Default)]
+struct ShelfWriter {
+    lines: String,
+    rows: u64,
+}
+
+impl SinkWriter for ShelfWriter {
+    fn write(&mut self, batch: &RecordBatch, _: &mut Encoded) -> Result<(), Fault> {
+        for row in 0..batch.num_rows() {
+            for column in &batch.columns()[..batch.num_columns() - 1] {
+                let value = arrow::util::display::array_value_to_string(column, row)?;
+                self.lines += &(value + " ");
+            }
+            self.lines.push('\n');
+            self.rows += 1;
+        }
+        Ok(())
+    }
+    fn seal(&mut self, _: Epoch, out: &mut Encoded) -> Result<(), Fault> {
+        if self.rows > 0 {
+            let bytes = Bytes::from(std::mem::take(&mut self.lines));
+            let rows = std::mem::take(&mut self.rows);
+            out.objects.push(EncodedObject {
+                bytes,
+                rows,
+                note: ().into(),
+            });
+        }
+        Ok(())
+    }
+    fn buffered_bytes(&self) -> usize {
+        self.lines.len()
+    }
+}
+
+#[async_trait]
+impl Publisher for Shelf {
+    async fn publish(
+        &self,
+        unit: &Released<PublishUnit>,
+        stage: &dyn StageStore,
+    ) -> Result<Published, Fault> {
+        let mut lines = Vec::new();
+        for object in &unit.get().objects {
+            let bytes = stage.get(object).await?;
+            lines.extend(String::from_utf8_lossy(&bytes).lines().map(str::to_owned));
+        }
+        self.units.lock().unwrap().insert(unit.get().epoch, lines);
+        self.publishes.fetch_add(1, Ordering::Relaxed);
+        Ok(Published::default())
+    }
+}
+
+struct NoRows;
+
+impl RowRenderer for NoRows {
+    fn render(&self, _: &RecordBatch, _: usize) -> String {
+        "{}".to_owned()
+    }
+}
+
+fn job(source: Numbers, out: &Shelf, dead: &Shelf, workers: usize) -> Job {
+    let name = |text: &str| -> Arc<str> { Arc::from(text) };
+    let edge = |node| vec![Edge { node, port: 0 }];
+    let nodes = vec![
+        Node::Source(SourceNode {
+            name: name("numbers"),
+            source: Arc::new(source),
+            decoder: Arc::new(NumberDecoder),
+            out_of_order_ms: 0,
+            idle_after_ms: None,
+            after: vec![],
+        }),
+        Node::Step(StepNode {
+            name: name("sums"),
+            id: name("sums"),
+            factory: Arc::new(Sums),
+            inputs: vec![edge(0)],
+            on_error: OnError::DeadLetter,
+        }),
+        Node::Sink(SinkNode {
+            name: name("out"),
+            sink: Arc::new(out.clone()),
+            input: edge(1),
+            delivery: Delivery::ExactlyOnce,
+        }),
+        Node::Sink(SinkNode {
+            name: name("dead"),
+            sink: Arc::new(dead.clone()),
+            input: vec![],
+            delivery: Delivery::ExactlyOnce,
+        }),
+    ];
+    Job {
+        name: name("test"),
+        graph: Graph {
+            nodes,
+            dead_letters: 3,
+            renderer: Arc::new(NoRows),
+        },
+        workers,
+        checkpoint_every: Duration::from_millis(20),
+        keep: 3,
+        limits: Limits {
+            epoch_ms: 5,
+            ..Limits::default()
+        },
+        version: "1".to_owned(),
+        from: RestoreFrom::Latest,
+        take_over: false,
+    }
+}
+
+fn surroundings(store: &Store) -> (Surroundings, mpsc::Sender<Command>, StatusBoard) {
+    let (sender, commands) = mpsc::channel(4);
+    let board = StatusBoard::default();
+    let surroundings = Surroundings {
+        store: store.clone(),
+        clock: Arc::new(SystemClock::new()),
+        commands,
+        board: board.clone(),
+        metrics: Arc::new(Metrics::new("test").expect("the list is well formed")),
+    };
+    (surroundings, sender, board)
+}
+
+fn expected(splits: u64, count: u64) -> Vec<String> {
+    let mut lines: Vec<String> = (0..count)
+        .filter(|n| n % 100 != 99)
+        .map(|n| format!("{n} {} ", n * splits))
+        .collect();
+    lines.sort();
+    lines
+}
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future)
+        .await
+        .unwrap_or_else(|_| panic!("{what} hangs"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bounded_job_finishes_with_the_same_results_for_any_number_of_workers() {
+    for (workers, chunk) in [(1, 1), (2, 7), (4, 1000)] {
+        let store =
+            Store::open(&format!("memory://same-{workers}"), Access::Create).expect("opens");
+        let (out, dead) = (Shelf::default(), Shelf::default());
+        let source = || Numbers {
+            splits: 3,
+            count: 1000,
+            chunk,
+            endless: false,
+        };
+        let (around, _commands, board) = surroundings(&store);
+        let outcome = within("the job", run(job(source(), &out, &dead, workers), around)).await;
+        assert_eq!(outcome, Ok(Outcome::Finished), "{workers} workers");
+        assert_eq!(out.lines(), expected(3, 1000), "{workers} workers");
+        assert_eq!(dead.lines().len(), 30);
+        assert!(
+            dead.lines()[0].contains("not-a-number"),
+            "{:?}",
+            dead.lines()[0]
+        );
+        let ledgers = board.read();
+        let numbers = ledgers.ledgers()["numbers"];
+        assert_eq!(
+            (numbers.input, numbers.passed, numbers.dead),
+            (3000, 2970, 30)
+        );
+
+        let before = out.publishes.load(Ordering::Relaxed);
+        let (around, _commands, _) = surroundings(&store);
+        let again = within("the job", run(job(source(), &out, &dead, workers), around)).await;
+        assert_eq!(again, Ok(Outcome::AlreadyFinished));
+        assert_eq!(out.publishes.load(Ordering::Relaxed), before);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_job_goes_on_where_it_was_with_another_number_of_workers() {
+    let store = Store::open("memory://stopped", Access::Create).expect("opens");
+    let (out, dead) = (Shelf::default(), Shelf::default());
+    let mut stops = 0;
+    for (workers, count) in [(2, 400), (3, 700), (1, 900)] {
+        let source = Numbers {
+            splits: 2,
+            count,
+            chunk: 10,
+            endless: true,
+        };
+        let (around, commands, board) = surroundings(&store);
+        let running = tokio::spawn(run(job(source, &out, &dead, workers), around));
+        within("reading", async {
+            while board
+                .read()
+                .ledgers()
+                .get("numbers")
+                .is_none_or(|l| l.input < count * 2)
+            {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+        commands.send(Command::Stop).await.expect("the job listens");
+        assert_eq!(
+            within("stopping", running).await.expect("no panic"),
+            Ok(Outcome::Stopped)
+        );
+        stops += 1;
+        assert_eq!(board.read().generation, stops);
+    }
+    assert!(
+        out.lines().is_empty(),
+        "nothing is due before the end of time"
+    );
+    let source = Numbers {
+        splits: 2,
+        count: 1000,
+        chunk: 10,
+        endless: false,
+    };
+    let (around, _commands, board) = surroundings(&store);
+    let outcome = within("the job", run(job(source, &out, &dead, 4), around)).await;
+    assert_eq!(outcome, Ok(Outcome::Finished));
+    assert_eq!(out.lines(), expected(2, 1000));
+    assert_eq!(dead.lines().len(), 20);
+    assert_eq!(
+        board.read().ledgers()["sums"].input,
+        1980,
+        "ledgers go on over restarts"
+    );
+}
+
+/// A panic in an operator ends the attempt with a fault, not with a hang.
+struct Panicking;
+
+impl OperatorFactory for Panicking {
+    fn routes(&self) -> Vec<Route> {
+        vec![Route::Local]
+    }
+    fn outputs(&self) -> Vec<(&'static str, StreamSchema)> {
+        vec![("", sum_schema())]
+    }
+    fn needs_epochs(&self) -> bool {
+        false
+    }
+    fn build(&self, context: &BuildContext) -> Result<Box<dyn Operator>, Fault> {
+        Ok(Box::new(PanickingOn(context.worker == 1)))
+    }
+}
+
+struct PanickingOn(bool);
+
+impl Operator for PanickingOn {
+    fn on_batch(&mut self, _: usize, batch: &RecordBatch, out: &mut Output) -> Result<(), Fault> {
+        assert!(!self.0, "planted");
+        out.ledger.filtered += batch.num_rows() as u64;
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn panic_of_a_worker_ends_the_attempt() {
+    let store = Store::open("memory://panic", Access::Create).expect("opens");
+    let source = Numbers {
+        splits: 2,
+        count: 1000,
+        chunk: 10,
+        endless: false,
+    };
+    let mut job = job(source, &Shelf::default(), &Shelf::default(), 2);
+    if let Node::Step(step) = &mut job.graph.nodes[1] {
+        step.factory = Arc::new(Panicking);
+    }
+    let (around, _commands, _) = surroundings(&store);
+    let fault = within("the job", run(job, around))
+        .await
+        .expect_err("it has panicked");
+    assert!(fault.message.contains("panicked"), "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_state_is_refused_with_what_would_be_lost() {
+    let store = Store::open("memory://shape", Access::Create).expect("opens");
+    let source = |endless| Numbers {
+        splits: 1,
+        count: 100,
+        chunk: 10,
+        endless,
+    };
+    let (out, dead) = (Shelf::default(), Shelf::default());
+    let (around, commands, board) = surroundings(&store);
+    let running = tokio::spawn(run(job(source(true), &out, &dead, 1), around));
+    within("a checkpoint", async {
+        while board.read().checkpoints == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    commands.send(Command::Stop).await.expect("the job listens");
+    within("stopping", running)
+        .await
+        .expect("no panic")
+        .expect("stops");
+    let mut changed = job(source(false), &out, &dead, 1);
+    if let Node::Step(step) = &mut changed.graph.nodes[1] {
+        step.id = Arc::from("renamed");
+    }
+    let (around, _commands, _) = surroundings(&store);
+    let fault = within("the job", run(changed, around))
+        .await
+        .expect_err("it does not fit");
+    assert!(fault.message.contains("step \"sums\" is gone"), "{fault}");
+    let (around, _commands, _) = surroundings(&store);
+    assert_eq!(
+        within("the job", run(job(source(false), &out, &dead, 1), around)).await,
+        Ok(Outcome::Finished)
+    );
+}
