@@ -221,6 +221,8 @@ fn execute(plan: &Arc<Plan>, workers: usize) {
         if ended.is_err() {
             plan.shared
                 .fail(Fault::bug(format!("worker {index} has panicked")));
+            // Timely waits for ever on the dataflow of a panicked worker; dropping it may panic too.
+            drop(catch_unwind(AssertUnwindSafe(|| worker::abandon(worker))));
             plan.shared.report(Report::Ended);
         }
     };

@@ -82,7 +82,7 @@ pub(crate) fn run(worker: &mut Worker, plan: &Plan) {
 }
 
 /// Leaves the dataflow without finishing it.
-fn abandon(worker: &mut Worker) {
+pub(crate) fn abandon(worker: &mut Worker) {
     for dataflow in worker.installed_dataflows() {
         worker.drop_dataflow(dataflow);
     }

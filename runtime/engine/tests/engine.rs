@@ -337,8 +337,11 @@ impl SinkWriter for ShelfWriter {
     fn write(&mut self, batch: &RecordBatch, _: &mut Encoded) -> Result<(), Fault> {
         for row in 0..batch.num_rows() {
             for column in &batch.columns()[..batch.num_columns() - 1] {
-                let value = arrow::util::display::array_value_to_string(column, row)?;
-                self.lines += &(value + " ");
+                if let Some(numbers) = column.as_primitive_opt::<Int64Type>() {
+                    self.lines += &format!("{} ", numbers.value(row));
+                } else if let Some(texts) = column.as_string_view_opt() {
+                    self.lines += &format!("{} ", texts.value(row));
+                }
             }
             self.lines.push('\n');
             self.rows += 1;
