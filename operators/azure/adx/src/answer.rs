@@ -58,7 +58,8 @@ pub(crate) fn first_of_v1(body: &[u8]) -> Result<Table, String> {
 pub(crate) fn primary_of_v2(body: &[u8]) -> Result<Table, String> {
     let answer: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let frames = answer.as_array().ok_or("it is no list of frames")?;
-    let text = |frame: &Value, name: &str| frame.get(name).and_then(Value::as_str).map(String::from);
+    let text =
+        |frame: &Value, name: &str| frame.get(name).and_then(Value::as_str).map(String::from);
     for frame in frames {
         if text(frame, "FrameType").as_deref() == Some("DataSetCompletion")
             && frame.get("HasErrors").and_then(Value::as_bool) == Some(true)
@@ -75,9 +76,10 @@ pub(crate) fn primary_of_v2(body: &[u8]) -> Result<Table, String> {
 
 fn check_exceptions(answer: &Value) -> Result<(), String> {
     match answer.get("Exceptions").and_then(Value::as_array) {
-        Some(exceptions) if !exceptions.is_empty() => {
-            Err(format!("it holds exceptions: {}", Value::from(exceptions.clone())))
-        }
+        Some(exceptions) if !exceptions.is_empty() => Err(format!(
+            "it holds exceptions: {}",
+            Value::from(exceptions.clone())
+        )),
         _ => Ok(()),
     }
 }
@@ -159,7 +161,11 @@ mod tests {
         let row = br#"[{"FrameType":"DataTable","TableKind":"PrimaryResult",
             "Columns":[{"ColumnName":"Count","ColumnType":"long"}],
             "Rows":[{"OneApiErrors":[{"error":{"@message":"out of memory"}}]}]}]"#;
-        assert!(primary_of_v2(row).expect_err("failed").contains("out of memory"));
+        assert!(
+            primary_of_v2(row)
+                .expect_err("failed")
+                .contains("out of memory")
+        );
         let end = br#"[{"FrameType":"DataTable","TableKind":"PrimaryResult",
             "Columns":[{"ColumnName":"Count","ColumnType":"long"}],"Rows":[]},
             {"FrameType":"DataSetCompletion","HasErrors":true,
@@ -172,7 +178,10 @@ mod tests {
         for ms in [0, 1_700_000_000_123, -1] {
             assert_eq!(time_ms(&time_text(ms)), Some(ms));
         }
-        assert_eq!(time_ms("2026-11-22T21:22:18.684382"), time_ms("2026-11-22T21:22:18.684Z"));
+        assert_eq!(
+            time_ms("2026-11-22T21:22:18.684382"),
+            time_ms("2026-11-22T21:22:18.684Z")
+        );
         assert_eq!(time_ms("yesterday"), None);
     }
 }

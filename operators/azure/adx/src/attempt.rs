@@ -263,8 +263,14 @@ mod tests {
             assert_eq!(after(State::Pending, young, true, 1, tagged), Action::Wait);
         }
         assert_eq!(after(State::Pending, old, false, 0, None), Action::AskTag);
-        assert_eq!(after(State::Pending, old, false, 0, Some(true)), Action::Done);
-        assert_eq!(after(State::Pending, old, false, 0, Some(false)), Action::Post(3));
+        assert_eq!(
+            after(State::Pending, old, false, 0, Some(true)),
+            Action::Done
+        );
+        assert_eq!(
+            after(State::Pending, old, false, 0, Some(false)),
+            Action::Post(3)
+        );
     }
 
     #[test]
@@ -319,7 +325,10 @@ mod tests {
         let id = source_id("job/l/s/1/0", 0);
         let row = first_row(id, "d", "t", "https://c/b", "1-x", 1_000);
         let read = read_row(&row, 0, 3_000).expect("a row");
-        assert_eq!((read.state, read.age), (State::Pending, Duration::from_secs(2)));
+        assert_eq!(
+            (read.state, read.age),
+            (State::Pending, Duration::from_secs(2))
+        );
         assert!(read_row(&json!({"Status": "Lost"}), 0, 0).is_err());
         let failed = json!({"Status": "Failed", "UpdatedOn": "2026-01-01T00:00:00Z",
             "ErrorCode": "X", "Details": "at https://a/b?sig=S"});

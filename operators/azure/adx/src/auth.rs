@@ -215,9 +215,9 @@ impl Tokens {
                 self.instance(http, endpoint, resource, client_id.as_deref())
                     .await
             }
-            Auth::None | Auth::Bearer(_) => Err(Error::Setting(
-                "a fixed token cannot be renewed".to_owned(),
-            )),
+            Auth::None | Auth::Bearer(_) => {
+                Err(Error::Setting("a fixed token cannot be renewed".to_owned()))
+            }
         }
     }
 
@@ -259,8 +259,7 @@ impl Tokens {
                 "login endpoint {login:?} is not https"
             )));
         }
-        self.cluster
-            .check_trusted_by(&login, &self.trusted_hosts)?;
+        self.cluster.check_trusted_by(&login, &self.trusted_hosts)?;
         Ok(Authority {
             login: login_url,
             resource,

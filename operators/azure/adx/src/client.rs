@@ -111,9 +111,7 @@ impl Client {
         database: &str,
         text: &str,
     ) -> Result<Table, Error> {
-        let reply = self
-            .post(endpoint, "/v1/rest/mgmt", database, text)
-            .await?;
+        let reply = self.post(endpoint, "/v1/rest/mgmt", database, text).await?;
         self.understood(text, first_of_v1(&reply.body))
     }
 
@@ -189,7 +187,10 @@ impl Client {
                 .header("Content-Type", "application/json; charset=utf-8")
                 .header("Accept", "application/json")
                 .header("x-ms-version", "2024-12-12")
-                .header("x-ms-client-request-id", format!("Thalweg;{}", Uuid::new_v4()))
+                .header(
+                    "x-ms-client-request-id",
+                    format!("Thalweg;{}", Uuid::new_v4()),
+                )
                 .header("x-ms-app", self.application_header())
                 .header("x-ms-client-version", VERSION_HEADER)
                 .body(body.clone());

@@ -62,10 +62,14 @@ impl Cluster {
         };
         let mut url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
         if url.host().is_none() || !url.username().is_empty() || url.password().is_some() {
-            return Err(wrong("is not of the form https://NAME.REGION.kusto.windows.net"));
+            return Err(wrong(
+                "is not of the form https://NAME.REGION.kusto.windows.net",
+            ));
         }
         if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback(&url)) {
-            return Err(wrong("must begin with https:// (http:// only for this machine)"));
+            return Err(wrong(
+                "must begin with https:// (http:// only for this machine)",
+            ));
         }
         url.set_path("/");
         url.set_query(None);
@@ -76,9 +80,9 @@ impl Cluster {
             && name != "onebox.dev.kusto.windows.net"
         {
             let plain = name.strip_prefix(INGEST_PREFIX).unwrap_or(name);
-            let both = engine.set_host(Some(plain)).and_then(|()| {
-                data_management.set_host(Some(&format!("{INGEST_PREFIX}{plain}")))
-            });
+            let both = engine
+                .set_host(Some(plain))
+                .and_then(|()| data_management.set_host(Some(&format!("{INGEST_PREFIX}{plain}"))));
             both.map_err(|error| wrong(&error.to_string()))?;
         }
         Ok(Self {
@@ -105,13 +109,18 @@ impl Cluster {
 
     /// Whether the cluster may be sent a token, whoever issues it.
     pub(crate) fn check_trusted(&self, also: &[String]) -> Result<(), Error> {
-        self.trusted_by(TRUSTED.iter().flat_map(|(_, suffixes)| suffixes.iter()), also)
+        self.trusted_by(
+            TRUSTED.iter().flat_map(|(_, suffixes)| suffixes.iter()),
+            also,
+        )
     }
 
     /// Whether the cluster may be sent a token that was issued by `login`.
     pub(crate) fn check_trusted_by(&self, login: &str, also: &[String]) -> Result<(), Error> {
         let login = login.trim_end_matches('/');
-        let suffixes = TRUSTED.iter().filter(|(l, _)| login.eq_ignore_ascii_case(l));
+        let suffixes = TRUSTED
+            .iter()
+            .filter(|(l, _)| login.eq_ignore_ascii_case(l));
         self.trusted_by(suffixes.flat_map(|(_, suffixes)| suffixes.iter()), also)
     }
 
@@ -142,27 +151,51 @@ mod tests {
         let ingest = "https://ingest-c.westeurope.kusto.windows.net/";
         for (text, engine, data_management) in [
             ("https://c.westeurope.kusto.windows.net", name, ingest),
-            ("https://ingest-c.westeurope.kusto.windows.net/x?y", name, ingest),
-            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/", "http://127.0.0.1:8080/"),
-            ("http://localhost:1", "http://localhost:1/", "http://localhost:1/"),
+            (
+                "https://ingest-c.westeurope.kusto.windows.net/x?y",
+                name,
+                ingest,
+            ),
+            (
+                "http://127.0.0.1:8080",
+                "http://127.0.0.1:8080/",
+                "http://127.0.0.1:8080/",
+            ),
+            (
+                "http://localhost:1",
+                "http://localhost:1/",
+                "http://localhost:1/",
+            ),
             ("https://10.1.2.3", "https://10.1.2.3/", "https://10.1.2.3/"),
         ] {
             let cluster = Cluster::parse(text).expect(text);
             assert_eq!(cluster.base(Endpoint::Engine).as_str(), engine);
-            assert_eq!(cluster.base(Endpoint::DataManagement).as_str(), data_management);
+            assert_eq!(
+                cluster.base(Endpoint::DataManagement).as_str(),
+                data_management
+            );
         }
     }
 
     #[test]
     fn other_addresses_are_refused() {
-        for text in ["", "c.kusto.windows.net", "http://c.kusto.windows.net", "https://u:p@c.net"] {
+        for text in [
+            "",
+            "c.kusto.windows.net",
+            "http://c.kusto.windows.net",
+            "https://u:p@c.net",
+        ] {
             assert!(Cluster::parse(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn only_the_service_is_trusted() {
-        let trusted = |text: &str| Cluster::parse(text).and_then(|c| c.check_trusted(&[])).is_ok();
+        let trusted = |text: &str| {
+            Cluster::parse(text)
+                .and_then(|c| c.check_trusted(&[]))
+                .is_ok()
+        };
         assert!(trusted("https://c.region.kusto.windows.net"));
         assert!(trusted("https://X.kusto.fabric.microsoft.com"));
         assert!(trusted("http://127.0.0.1:9"));
@@ -171,7 +204,15 @@ mod tests {
         let evil = Cluster::parse("https://adx.example").expect("an address");
         assert!(evil.check_trusted(&["ADX.example".to_owned()]).is_ok());
         let public = Cluster::parse("https://c.kusto.windows.net").expect("an address");
-        assert!(public.check_trusted_by("https://login.microsoftonline.com/", &[]).is_ok());
-        assert!(public.check_trusted_by("https://login.evil.example", &[]).is_err());
+        assert!(
+            public
+                .check_trusted_by("https://login.microsoftonline.com/", &[])
+                .is_ok()
+        );
+        assert!(
+            public
+                .check_trusted_by("https://login.evil.example", &[])
+                .is_err()
+        );
     }
 }

@@ -116,9 +116,14 @@ mod tests {
             file.extend_from_slice(&trailer(pieces));
             let mut reader = GzDecoder::new(&file[..]);
             let mut read = Vec::new();
-            reader.read_to_end(&mut read).expect("valid, checksum and length too");
+            reader
+                .read_to_end(&mut read)
+                .expect("valid, checksum and length too");
             assert_eq!(read, plain);
-            assert!(reader.into_inner().is_empty(), "nothing is left behind the member");
+            assert!(
+                reader.into_inner().is_empty(),
+                "nothing is left behind the member"
+            );
         }
     }
 
@@ -129,6 +134,10 @@ mod tests {
         let (bytes, mut piece) = writer.take().expect("in memory");
         piece.raw_crc32 ^= 1;
         let file = [&HEADER[..], &bytes, &trailer([piece])].concat();
-        assert!(GzDecoder::new(&file[..]).read_to_end(&mut Vec::new()).is_err());
+        assert!(
+            GzDecoder::new(&file[..])
+                .read_to_end(&mut Vec::new())
+                .is_err()
+        );
     }
 }

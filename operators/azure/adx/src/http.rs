@@ -152,7 +152,9 @@ impl Reply {
             return self.refused(what, host, permanent, self.excerpt());
         };
         let text = |name: &str| error.get(name).and_then(Value::as_str);
-        let message = text("@message").or_else(|| text("message")).unwrap_or("no message");
+        let message = text("@message")
+            .or_else(|| text("message"))
+            .unwrap_or("no message");
         let permanent = (error.get("@permanent").and_then(Value::as_bool))
             .unwrap_or(!matches!(self.status, 408 | 429 | 500..));
         Error::Refused {
@@ -169,7 +171,10 @@ impl Reply {
 
     /// How long the service wants us to stay away.
     fn after(&self) -> Option<Duration> {
-        if let Some(ms) = self.header("x-ms-retry-after-ms").and_then(|v| v.parse().ok()) {
+        if let Some(ms) = self
+            .header("x-ms-retry-after-ms")
+            .and_then(|v| v.parse().ok())
+        {
             return Some(Duration::from_millis(ms));
         }
         let seconds = self.headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;

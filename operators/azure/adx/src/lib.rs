@@ -33,7 +33,6 @@ mod message;
 mod part;
 mod publish;
 mod resources;
-mod rows;
 mod secret;
 mod sink;
 mod storage;

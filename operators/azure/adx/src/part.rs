@@ -62,7 +62,13 @@ pub(crate) fn parts<'u>(
         raw_bytes = raw_bytes.saturating_add(piece.raw);
     }
     if begin < pieces.len() {
-        parts.push(part(unit, &pieces, begin..pieces.len(), parts.len(), context)?);
+        parts.push(part(
+            unit,
+            &pieces,
+            begin..pieces.len(),
+            parts.len(),
+            context,
+        )?);
     }
     // Nothing to ingest is nothing to ask for: the service refuses empty blobs.
     parts.retain(|part| part.rows > 0);

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use thalweg_stream::sink::{Published, PublishUnit, Released, SinkContext, StageStore};
+use thalweg_stream::sink::{PublishUnit, Published, Released, SinkContext, StageStore};
 use thalweg_stream::{Fault, Publisher};
 use uuid::Uuid;
 
@@ -36,6 +37,7 @@ const REPEAT_FIRST: Duration = Duration::from_millis(500);
 const ATTEMPTS_MAX: u32 = 10_000;
 
 /// The publisher of one sink.
+#[derive(Debug)]
 pub(crate) struct AdxPublisher {
     pub(crate) client: Client,
     pub(crate) resources: Resources,
@@ -61,8 +63,11 @@ impl Publisher for AdxPublisher {
         let unit = unit.get();
         let parts = parts(unit, &self.context)?;
         let rows: u64 = parts.iter().map(|part| part.rows).sum();
-        stream::iter(parts)
-            .map(|part| async move { self.publish_part(&part, stage).await })
+        // Nothing runs before it is polled: a few at a time.
+        let publishing: Vec<BoxFuture<'_, Result<(), Fault>>> = (parts.iter())
+            .map(|part| self.publish_part(part, stage).boxed())
+            .collect();
+        stream::iter(publishing)
             .buffer_unordered(PARTS_AT_ONCE)
             .try_collect::<Vec<()>>()
             .await
@@ -227,8 +232,8 @@ impl AdxPublisher {
     /// Inserts the status row of `id`: whether we may post.
     async fn gate(&self, id: Uuid, blob: &SasUrl) -> Result<bool, Error> {
         let remembered = self.lock().get(&id).cloned();
-        let writer = remembered
-            .unwrap_or_else(|| format!("{}-{}", self.context.generation, Uuid::new_v4()));
+        let writer =
+            remembered.unwrap_or_else(|| format!("{}-{}", self.context.generation, Uuid::new_v4()));
         let row = first_row(
             id,
             &self.database,

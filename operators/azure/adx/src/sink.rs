@@ -15,7 +15,6 @@ use crate::client::{Client, Connection};
 use crate::message::Mapping;
 use crate::publish::AdxPublisher;
 use crate::resources::Resources;
-use crate::rows::Rows;
 use crate::target::{check_fit, describe, mapping};
 use crate::writer::AdxWriter;
 
@@ -96,7 +95,9 @@ impl AdxSink {
             )));
         }
         if spec.database.is_empty() || spec.table.is_empty() {
-            return Err(Fault::user("azure data explorer: database or table is empty"));
+            return Err(Fault::user(
+                "azure data explorer: database or table is empty",
+            ));
         }
         crate::cluster::Cluster::parse(&spec.connection.cluster)?;
         Ok(Self { spec, schema })
@@ -115,13 +116,8 @@ impl Sink for AdxSink {
         }
     }
 
-    fn writer(
-        &self,
-        _worker: usize,
-        _context: &SinkContext,
-    ) -> Result<Box<dyn SinkWriter>, Fault> {
-        let rows = Rows::new(&self.schema)?;
-        Ok(Box::new(AdxWriter::new(self.schema.clone(), rows)))
+    fn writer(&self, _worker: usize, _context: &SinkContext) -> Result<Box<dyn SinkWriter>, Fault> {
+        Ok(Box::new(AdxWriter::new(self.schema.clone())?))
     }
 
     async fn publisher(&self, context: SinkContext) -> Result<Box<dyn Publisher>, Fault> {

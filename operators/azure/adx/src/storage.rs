@@ -126,7 +126,10 @@ impl Storage<'_> {
         let reply = self.http.send(what, request).await?;
         match reply.status {
             201 => Ok(Created::Now),
-            409 if reply.header("x-ms-error-code").is_none_or(|c| c == "BlobAlreadyExists") => {
+            409 if reply
+                .header("x-ms-error-code")
+                .is_none_or(|c| c == "BlobAlreadyExists") =>
+            {
                 Ok(Created::Before)
             }
             412 if reply.header("x-ms-error-code") == Some("ConditionNotMet") => {
@@ -197,12 +200,10 @@ impl Storage<'_> {
         let request = self.table(Method::GET, table.entity(id));
         let reply = self.http.send(what, request).await?;
         match reply.status {
-            200 => (serde_json::from_slice(&reply.body).map(Some)).map_err(|error| {
-                Error::Answer {
-                    what: what.to_owned(),
-                    host: table.place(),
-                    reason: error.to_string(),
-                }
+            200 => (serde_json::from_slice(&reply.body).map(Some)).map_err(|error| Error::Answer {
+                what: what.to_owned(),
+                host: table.place(),
+                reason: error.to_string(),
             }),
             404 if reply.header("x-ms-error-code") != Some("TableNotFound") => Ok(None),
             _ => Err(self.refused(what, table, &reply)),

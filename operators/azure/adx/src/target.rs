@@ -225,11 +225,21 @@ mod tests {
             ("b", ColumnType::String),
             ("c d", ColumnType::Timestamp),
         ]);
-        let fits = table(&[("a", "long"), ("b", "string"), ("c d", "datetime"), ("x", "int")]);
+        let fits = table(&[
+            ("a", "long"),
+            ("b", "string"),
+            ("c d", "datetime"),
+            ("x", "int"),
+        ]);
         assert_eq!(check_fit(&schema, "T", &fits), Ok(()));
         let error = check_fit(&schema, "T", &table(&[("a", "int")])).expect_err("does not fit");
         let text = error.to_string();
-        for part in ["['b']: string", "['c d']: datetime", "column \"a\" is int", "long or decimal"] {
+        for part in [
+            "['b']: string",
+            "['c d']: datetime",
+            "column \"a\" is int",
+            "long or decimal",
+        ] {
             assert!(text.contains(part), "{text}");
         }
     }

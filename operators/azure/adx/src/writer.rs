@@ -1,53 +1,71 @@
 //! Encodes rows as JSON lines, compressed in pieces that the publisher only has to string together.
 
-use arrow::array::{Array, AsArray, BooleanArray};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
+use serde_json::Value;
+use thalweg_formats::{JsonLines, Nulls, SystemColumn, WriteOptions};
 use thalweg_stream::dead_letter::Remains;
-use thalweg_stream::schema::{DELETE, INSERT};
 use thalweg_stream::sink::{Encoded, EncodedObject};
-use thalweg_stream::{DeadClass, DeadLetter, Epoch, Fault, Origin, SinkWriter, StreamSchema};
+use thalweg_stream::{
+    DeadClass, DeadLetter, Epoch, Fault, Origin, SinkWriter, StreamKind, StreamSchema,
+};
 
 use crate::gzip::PieceWriter;
-use crate::rows::Rows;
 
-/// The service cuts longer values without a word (bytes).
+/// The service cuts longer text and drops longer dynamic values without a word (bytes).
 const VALUE_BYTES_MAX: usize = 1 << 20;
+/// The service fails a blob with a longer record (bytes).
+const RECORD_BYTES_MAX: usize = 64 << 20;
 /// An object is handed out at this size…
 const OBJECT_BYTES_MAX: usize = 8 << 20;
 /// …or when it has this many bytes before compression, so that a blob can hold a whole number of
 /// objects.
 const OBJECT_RAW_MAX: u64 = 64 << 20;
+/// Text that is encoded before it is compressed (bytes).
+const TEXT_BYTES: usize = 256 << 10;
 /// What a compressor holds on to, roughly (bytes).
 const COMPRESSOR_BYTES: usize = 300 << 10;
 
 /// The writer of one worker.
+#[derive(Debug)]
 pub(crate) struct AdxWriter {
     schema: StreamSchema,
-    rows: Rows,
+    lines: JsonLines,
     piece: PieceWriter,
-    count: u64,
+    rows: u64,
+    /// Encoded, and not yet compressed.
     text: Vec<u8>,
 }
 
 impl AdxWriter {
-    pub(crate) fn new(schema: StreamSchema, rows: Rows) -> Self {
-        Self {
-            schema,
-            rows,
-            piece: PieceWriter::new(),
-            count: 0,
-            text: Vec::new(),
+    pub(crate) fn new(schema: StreamSchema) -> Result<Self, Fault> {
+        // Whether the table has a place for the event time is for the mapping to say.
+        let mut include = Vec::new();
+        if schema.timed {
+            include.push(SystemColumn::EventTime);
         }
+        if matches!(schema.kind, StreamKind::Changes { .. }) {
+            include.push(SystemColumn::Change);
+        }
+        let options = WriteOptions {
+            // What is missing is null.
+            nulls: Nulls::Omit,
+            include,
+            ..WriteOptions::default()
+        };
+        let lines = JsonLines::new(&schema, options).map_err(|e| Fault::bug(e.to_string()))?;
+        Ok(Self {
+            schema,
+            lines,
+            piece: PieceWriter::new(),
+            rows: 0,
+            text: Vec::new(),
+        })
     }
 
-    fn encode(&mut self, batch: &RecordBatch, out: &mut Encoded) -> Result<(), Fault> {
-        self.text.clear();
-        self.rows.encode(batch, &mut self.text)?;
+    fn compress(&mut self, out: &mut Encoded) -> Result<(), Fault> {
         self.piece.write(&self.text).map_err(cannot_happen)?;
-        self.count += batch.num_rows() as u64;
+        self.text.clear();
         if self.piece.compressed() >= OBJECT_BYTES_MAX || self.piece.raw() >= OBJECT_RAW_MAX {
             self.hand_out(out)?;
         }
@@ -55,7 +73,7 @@ impl AdxWriter {
     }
 
     fn hand_out(&mut self, out: &mut Encoded) -> Result<(), Fault> {
-        let rows = std::mem::take(&mut self.count);
+        let rows = std::mem::take(&mut self.rows);
         if rows == 0 {
             return Ok(());
         }
@@ -76,69 +94,63 @@ fn cannot_happen(error: std::io::Error) -> Fault {
 
 impl SinkWriter for AdxWriter {
     fn write(&mut self, batch: &RecordBatch, out: &mut Encoded) -> Result<(), Fault> {
-        let Some(too_long) = too_long(&self.schema, batch) else {
-            return self.encode(batch, out);
-        };
-        for (row, column) in too_long.iter().enumerate() {
-            if let Some(column) = column {
-                out.dead.push(reject(&self.schema, batch, row, column)?);
+        let lines = self.lines.clone();
+        let prepared = lines.prepare(batch)?;
+        for row in 0..batch.num_rows() {
+            let begin = self.text.len();
+            prepared.write(row, &mut self.text);
+            let record = self.text.get(begin..).unwrap_or_default();
+            // No value is longer than its record.
+            if record.len() > VALUE_BYTES_MAX
+                && let Some(why) = too_long(record)
+            {
+                self.text.truncate(begin);
+                out.dead.push(reject(&self.schema, batch, row, why)?);
+                continue;
+            }
+            self.text.push(b'\n');
+            self.rows += 1;
+            if self.text.len() >= TEXT_BYTES {
+                self.compress(out)?;
             }
         }
-        let kept: BooleanArray = too_long.iter().map(|c| Some(c.is_none())).collect();
-        let rest = filter_record_batch(batch, &kept)?;
-        self.encode(&rest, out)
+        Ok(())
     }
 
     fn seal(&mut self, _epoch: Epoch, out: &mut Encoded) -> Result<(), Fault> {
+        self.compress(out)?;
         self.hand_out(out)
     }
 
     fn buffered_bytes(&self) -> usize {
-        let empty = self.count == 0;
-        let compressor = if empty { 0 } else { COMPRESSOR_BYTES };
-        self.piece.compressed() + self.text.capacity() + compressor
+        let compressor = if self.rows == 0 { 0 } else { COMPRESSOR_BYTES };
+        self.piece.compressed() + self.text.len() + compressor
     }
 }
 
-/// For each row the name of a column whose value is too long; nothing if all rows fit.
-fn too_long<'s>(schema: &'s StreamSchema, batch: &RecordBatch) -> Option<Vec<Option<&'s str>>> {
-    let mut found: Option<Vec<Option<&'s str>>> = None;
-    for (column, values) in schema.columns.iter().zip(batch.columns()) {
-        // Values cannot be longer than what holds them all.
-        if values.get_buffer_memory_size() <= VALUE_BYTES_MAX {
-            continue;
-        }
-        let longer: Vec<usize> = match values.data_type() {
-            DataType::Utf8View => rows_longer(values.as_string_view().iter().map(|v| v.map(str::len)), VALUE_BYTES_MAX),
-            // Base64 takes four characters for three bytes.
-            DataType::BinaryView => rows_longer(
-                values.as_binary_view().iter().map(|v| v.map(<[u8]>::len)),
-                VALUE_BYTES_MAX / 4 * 3,
-            ),
-            _ => continue,
-        };
-        for row in longer {
-            let found = found.get_or_insert_with(|| vec![None; batch.num_rows()]);
-            if let Some(entry) = found.get_mut(row) {
-                *entry = Some(&column.name);
-            }
-        }
+/// Why the service would not keep the whole of `record`, if it would not.
+fn too_long(record: &[u8]) -> Option<String> {
+    if record.len() > RECORD_BYTES_MAX {
+        return Some(format!("the row is longer than {RECORD_BYTES_MAX} bytes"));
     }
-    found
-}
-
-fn rows_longer(lengths: impl Iterator<Item = Option<usize>>, max: usize) -> Vec<usize> {
-    (lengths.enumerate())
-        .filter(|(_, length)| length.is_some_and(|length| length > max))
-        .map(|(row, _)| row)
-        .collect()
+    let Ok(Value::Object(members)) = serde_json::from_slice(record) else {
+        return Some("the row is no json object".to_owned());
+    };
+    (members.iter())
+        .find(|(_, value)| match value {
+            Value::String(text) => text.len() > VALUE_BYTES_MAX,
+            other => other.to_string().len() > VALUE_BYTES_MAX,
+        })
+        .map(|(name, _)| {
+            format!("column {name:?} is longer than {VALUE_BYTES_MAX} bytes, which would be cut")
+        })
 }
 
 fn reject(
     schema: &StreamSchema,
     batch: &RecordBatch,
     row: usize,
-    column: &str,
+    message: String,
 ) -> Result<DeadLetter, Fault> {
     let event_time = match schema.timed {
         true => schema.event_times(batch)?.get(row).copied(),
@@ -148,7 +160,7 @@ fn reject(
     Ok(DeadLetter {
         class: DeadClass::SinkReject,
         code: "too-long",
-        message: format!("column {column:?} is longer than {VALUE_BYTES_MAX} bytes, which the service would cut"),
+        message,
         origin: origin.ok_or_else(|| Fault::bug("a row has no origin"))?,
         event_time,
         remains: Remains::Row {
@@ -159,11 +171,5 @@ fn reject(
     })
 }
 
-/// The word for a change.
-pub(crate) fn change_word(change: u8) -> &'static str {
-    match change {
-        INSERT => "insert",
-        DELETE => "delete",
-        _ => "update",
-    }
-}
+#[cfg(test)]
+mod tests;

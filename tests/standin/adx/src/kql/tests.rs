@@ -87,7 +87,7 @@ fn queries_answer() {
         ("where isnull(value) | project n", "n:int | 3"),
         (
             "where isnotnull(value) and n % 2 == 0 | project x = n * 2 + 1",
-            "x:int | 5 / 9",
+            "x:long | 5 / 9",
         ),
         (
             "take 1 | project device, half = n / 2.0",
