@@ -205,48 +205,23 @@ impl Column {
         depth: u32,
     ) -> Result<State, Stop> {
         let byte = cursor.byte();
-        let number = byte == b'-' || byte.is_ascii_digit();
         let done = match &mut self.values {
             Values::String(views) if byte == b'"' => {
                 cursor.pos += 1;
                 views.read(row, cursor)?
             }
-            Values::Int64(values) if number => {
+            Values::Int64(values) => put(values, row, cursor.short_integer()),
+            Values::Int32(values) => {
                 let start = cursor.pos;
-                match (cursor.number()?.int64(), values.get_mut(row)) {
-                    (Some(value), Some(place)) => {
-                        *place = value;
-                        true
-                    }
-                    _ => {
-                        cursor.pos = start;
-                        false
-                    }
+                let value = cursor.short_integer().and_then(|v| i32::try_from(v).ok());
+                if value.is_none() {
+                    cursor.pos = start;
                 }
+                put(values, row, value)
             }
-            Values::Float64(values) if number => {
-                let value = cursor.number()?.float64(cursor.bytes());
-                match values.get_mut(row) {
-                    Some(place) => {
-                        *place = value;
-                        true
-                    }
-                    None => false,
-                }
-            }
-            Values::Timestamp(values) if number => {
-                let start = cursor.pos;
-                let auto = matches!(self.timestamp, TimestampReader::Auto);
-                match (cursor.number()?.int64(), values.get_mut(row)) {
-                    (Some(value), Some(place)) if auto => {
-                        *place = value;
-                        true
-                    }
-                    _ => {
-                        cursor.pos = start;
-                        false
-                    }
-                }
+            Values::Float64(values) => put(values, row, cursor.short_float()),
+            Values::Timestamp(values) if matches!(self.timestamp, TimestampReader::Auto) => {
+                put(values, row, cursor.short_integer())
             }
             _ => false,
         };
@@ -290,5 +265,17 @@ impl Column {
             views.put(row, text);
             self.set_state(row, State::Value);
         }
+    }
+}
+
+/// Puts a value into `row`, if there is one.
+#[inline(always)]
+fn put<T>(values: &mut [T], row: usize, value: Option<T>) -> bool {
+    match (value, values.get_mut(row)) {
+        (Some(value), Some(place)) => {
+            *place = value;
+            true
+        }
+        _ => false,
     }
 }

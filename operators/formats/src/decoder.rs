@@ -17,7 +17,7 @@ use thalweg_stream::{
 use crate::column::{Column, State};
 use crate::error::FormatError;
 use crate::record::{RecordReader, Verdict};
-use crate::scan::{Cursor, Stop};
+use crate::scan::{Cursor, Stop, pad};
 use crate::spec::{DecodeSpec, EventTimeFrom, Layout};
 
 /// What some programs put in front of UTF-8 text.
@@ -58,6 +58,7 @@ impl DecoderFactory for JsonDecoderFactory {
             event_times: Vec::with_capacity(self.layout.batch_rows_max),
             records: Vec::with_capacity(self.layout.batch_rows_max),
             seen: 0,
+            padded: Vec::new(),
         }))
     }
 }
@@ -76,6 +77,8 @@ struct JsonDecoder {
     records: Vec<u32>,
     /// Records of this chunk so far.
     seen: u32,
+    /// A copy of a record at the end of a chunk.
+    padded: Vec<u8>,
 }
 
 impl Decoder for JsonDecoder {
@@ -112,34 +115,80 @@ impl JsonDecoder {
             at = BYTE_ORDER_MARK.len();
         }
         while at < bytes.len() {
-            let mut cursor = Cursor::over_lines(bytes, at);
-            // Records are parsed without looking for their end first: a line feed is nothing that
-            // the cursor would pass.
-            let mut result = self.reader.read(&mut cursor);
-            if result.is_ok() {
-                cursor.space();
-                if cursor.byte() != b'\n' && cursor.pos < bytes.len() {
-                    result = Err(Stop::Syntax);
-                }
-            }
-            let end = match &result {
-                Ok(()) => cursor.pos,
-                Err(_) => {
-                    let from = cursor.pos.min(bytes.len());
-                    let rest = bytes.get(from..).unwrap_or_default();
-                    memchr::memchr(b'\n', rest).map_or(bytes.len(), |distance| from + distance)
-                }
+            let (line, result) = match self.line(bytes, at) {
+                Some(read) => read,
+                None => self.last_line(bytes, at),
             };
-            let line = bytes.get(at..end).unwrap_or_default();
+            let offset = chunk.start.saturating_add(at as u64);
+            at += line.len() + 1;
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if !line.is_empty() {
-                let result = result.and_then(|()| check_utf8(&cursor, line));
-                let offset = chunk.start.saturating_add(at as u64);
                 self.judge(chunk, result, line, offset, out)?;
             }
-            at = end + 1;
         }
         Ok(())
+    }
+
+    /// Reads the record that begins at `at`, up to its line feed, unless that is too close to the
+    /// end of `bytes`.
+    #[inline]
+    fn line<'b>(&mut self, bytes: &'b [u8], at: usize) -> Option<(&'b [u8], Result<(), Stop>)> {
+        let mut cursor = Cursor::over_line(bytes, at)?;
+        // Records are parsed without looking for their end first: a line feed is nothing that the
+        // cursor would pass.
+        let mut result = self.reader.read(&mut cursor);
+        if result.is_ok() {
+            cursor.space();
+            if cursor.byte() != b'\n' {
+                result = Err(Stop::Syntax);
+            }
+        }
+        if cursor.beyond() {
+            return None;
+        }
+        let end = match result {
+            Ok(()) => cursor.pos,
+            Err(_) => line_end(bytes, cursor.pos),
+        };
+        let line = cursor.span(at, end);
+        Some((line, result.and_then(|()| check_utf8(&cursor, line))))
+    }
+
+    /// Reads the record that begins at `at` from a copy with room behind it.
+    #[cold]
+    fn last_line<'b>(&mut self, bytes: &'b [u8], at: usize) -> (&'b [u8], Result<(), Stop>) {
+        let line = bytes.get(at..line_end(bytes, at)).unwrap_or_default();
+        let result = self.copied(line);
+        (line, result)
+    }
+
+    /// Reads a record from a copy with room behind it.
+    #[cold]
+    fn copied(&mut self, record: &[u8]) -> Result<(), Stop> {
+        // A first attempt may have left something.
+        self.reader.give_up();
+        let mut padded = std::mem::take(&mut self.padded);
+        pad(record, &mut padded);
+        let result = match Cursor::over_padded(&padded) {
+            Some(cursor) => self.whole(cursor, record),
+            None => Err(Stop::Syntax),
+        };
+        self.padded = padded;
+        result
+    }
+
+    /// Reads the record under the cursor, which must be all of `record`.
+    #[inline]
+    fn whole(&mut self, mut cursor: Cursor<'_>, record: &[u8]) -> Result<(), Stop> {
+        let end = cursor.pos + record.len();
+        self.reader.read(&mut cursor)?;
+        let end_of_object = cursor.pos;
+        cursor.space();
+        // White space may have taken the cursor into the next record.
+        if end_of_object > end || cursor.pos < end {
+            return Err(Stop::Syntax);
+        }
+        check_utf8(&cursor, record)
     }
 
     /// Decodes one record whose place is known.
@@ -153,18 +202,10 @@ impl JsonDecoder {
         let Some(record) = chunk.bytes.get(start..end) else {
             return Err(Fault::bug("a record lies outside its chunk"));
         };
-        let mut cursor = Cursor::over_record(&chunk.bytes, start, end);
-        let mut result = self.reader.read(&mut cursor);
-        if result.is_ok() {
-            cursor.space();
-            // White space may have taken the cursor into the next record.
-            let behind = bytes_between(&chunk.bytes, end, cursor.pos);
-            let only_space = behind.iter().all(u8::is_ascii_whitespace);
-            if cursor.pos < end || !only_space {
-                result = Err(Stop::Syntax);
-            }
-        }
-        let result = result.and_then(|()| check_utf8(&cursor, record));
+        let result = match Cursor::over_record(&chunk.bytes, start, end) {
+            Some(cursor) => self.whole(cursor, record),
+            None => self.copied(record),
+        };
         self.judge(chunk, result, record, offset, out)
     }
 
@@ -216,8 +257,8 @@ impl JsonDecoder {
         }
         self.origins.push(origin.0);
         self.records.push(index);
-        self.reader.row += 1;
-        if self.reader.row == self.layout.batch_rows_max {
+        self.reader.keep();
+        if self.reader.row() == self.layout.batch_rows_max {
             self.flush(chunk, out)?;
         }
         Ok(())
@@ -226,7 +267,7 @@ impl JsonDecoder {
     /// The event time that stands in the record just read.
     fn own_event_time(&self) -> Option<i64> {
         match self.layout.event_time?.from {
-            EventTimeFrom::Field(at) => self.reader.columns.get(at)?.timestamp(self.reader.row),
+            EventTimeFrom::Field(at) => self.reader.columns().get(at)?.timestamp(self.reader.row()),
             EventTimeFrom::Metadata(_) => None,
         }
     }
@@ -239,8 +280,8 @@ impl JsonDecoder {
         };
         let time = match spec.from {
             EventTimeFrom::Field(at) => {
-                let column = self.reader.columns.get(at);
-                column.and_then(|c| c.timestamp(self.reader.row))
+                let column = self.reader.columns().get(at);
+                column.and_then(|c| c.timestamp(self.reader.row()))
             }
             EventTimeFrom::Metadata(at) => metadata_time(chunk, at, record),
         };
@@ -278,7 +319,7 @@ impl JsonDecoder {
     }
 
     fn misfit(&self, at: usize, state: State) -> Problem {
-        match self.reader.columns.get(at) {
+        match self.reader.columns().get(at) {
             Some(column) => misfit(column, state),
             None => not_json(Stop::Syntax),
         }
@@ -286,14 +327,12 @@ impl JsonDecoder {
 
     /// Makes a batch of the rows so far.
     fn flush(&mut self, chunk: &Chunk, out: &mut Decoded) -> Result<(), Fault> {
-        let rows = self.reader.row;
+        let rows = self.reader.row();
         if rows == 0 {
             return Ok(());
         }
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
-        for column in &mut self.reader.columns {
-            arrays.extend(column.finish(rows)?);
-        }
+        self.reader.take(&mut arrays)?;
         for (metadata, values) in self.layout.metadata.iter().zip(&chunk.metadata) {
             if metadata.kept {
                 arrays.push(self.metadata(values.as_ref())?);
@@ -306,7 +345,6 @@ impl JsonDecoder {
             arrays.push(Arc::new(times.with_timezone("UTC")));
         }
         arrays.push(Arc::new(UInt64Array::from(self.origins.clone())));
-        self.reader.row = 0;
         self.origins.clear();
         self.event_times.clear();
         self.records.clear();
@@ -419,6 +457,8 @@ fn metadata_time(chunk: &Chunk, at: usize, record: u32) -> Option<i64> {
     (row < times.len() && times.is_valid(row)).then(|| times.value(row))
 }
 
-fn bytes_between(bytes: &[u8], start: usize, end: usize) -> &[u8] {
-    bytes.get(start..end).unwrap_or_default()
+/// Where the line ends that `from` is in: at a line feed or the end of `bytes`.
+fn line_end(bytes: &[u8], from: usize) -> usize {
+    let rest = bytes.get(from..).unwrap_or_default();
+    from + memchr::memchr(b'\n', rest).unwrap_or(rest.len())
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::scan::Cursor;
+use crate::scan::{BLOCK, Cursor};
 use crate::spec::Field;
 
 /// Most segments of a path.
@@ -155,12 +155,12 @@ impl Expected {
     /// Remembers the bytes of a key with its quotes and the colon right behind it, unless there
     /// are too many of them.
     fn new(text: &[u8], target: Target) -> Option<Self> {
-        let mut bytes = [0; 32];
+        let mut bytes = [0; 2 * BLOCK];
         bytes.get_mut(..text.len())?.copy_from_slice(text);
-        let mut masks = [0; 32];
+        let mut masks = [0; 2 * BLOCK];
         masks.get_mut(..text.len())?.fill(0xff);
-        let halves = |bytes: [u8; 32]| {
-            let (head, tail) = bytes.split_at(16);
+        let halves = |bytes: [u8; 2 * BLOCK]| {
+            let (head, tail) = bytes.split_at(BLOCK);
             let number = |half: &[u8]| half.iter().rev().fold(0, |n, b| n << 8 | u128::from(*b));
             (number(head), number(tail))
         };
@@ -181,7 +181,8 @@ impl Expected {
         if (cursor.block(cursor.pos) ^ self.head) & self.head_mask != 0 {
             return None;
         }
-        if self.len > 16 && (cursor.block(cursor.pos + 16) ^ self.tail) & self.tail_mask != 0 {
+        if self.len > BLOCK && (cursor.block(cursor.pos + BLOCK) ^ self.tail) & self.tail_mask != 0
+        {
             return None;
         }
         cursor.pos += self.len;

@@ -1,21 +1,31 @@
 //! One pass over a record: its declared values into columns, all the rest checked.
 
+use arrow::array::ArrayRef;
+use thalweg_stream::Fault;
+
 use crate::column::{Column, State};
-use crate::path::{self, Expected, Node, Target};
+use crate::path::{self, Node, Target};
 use crate::scan::{Cursor, DEPTH_MAX, Stop, Token, unescape};
 use crate::spec::Layout;
 
 /// Reads records into columns, one row after the other.
 #[derive(Debug)]
 pub(crate) struct RecordReader {
-    pub(crate) columns: Vec<Column>,
-    /// The row that the next record becomes.
-    pub(crate) row: usize,
+    /// Where columns stand in a record; the root first.
     nodes: Vec<Node>,
     /// Position of the column for unknown fields.
     extra: Option<usize>,
     /// How many columns records fill.
     declared: usize,
+    row: Row,
+}
+
+/// The row that the next record becomes.
+#[derive(Debug)]
+struct Row {
+    columns: Vec<Column>,
+    /// Its number.
+    at: usize,
     /// How many columns this record has filled.
     filled: usize,
     /// Whether it filled one with anything but a value.
@@ -46,38 +56,53 @@ impl RecordReader {
     pub(crate) fn new(layout: &Layout) -> Self {
         let rows = layout.batch_rows_max;
         Self {
-            columns: (layout.fields.iter())
-                .map(|field| Column::new(field, rows))
-                .collect(),
-            row: 0,
             nodes: path::tree(&layout.fields, layout.extra),
             extra: layout.extra,
             declared: layout.fields.len() - usize::from(layout.extra.is_some()),
-            filled: 0,
-            trouble: false,
-            unknown: Vec::new(),
-            scratch: Vec::new(),
+            row: Row {
+                columns: (layout.fields.iter())
+                    .map(|field| Column::new(field, rows))
+                    .collect(),
+                at: 0,
+                filled: 0,
+                trouble: false,
+                unknown: Vec::new(),
+                scratch: Vec::new(),
+            },
         }
+    }
+
+    /// The columns, in the order of their declaration.
+    pub(crate) fn columns(&self) -> &[Column] {
+        &self.row.columns
+    }
+
+    /// The number of the row that the next record becomes.
+    pub(crate) fn row(&self) -> usize {
+        self.row.at
     }
 
     /// Reads the object under the cursor into the current row.
     ///
-    /// The row counts once [`RecordReader::row`] is increased; [`RecordReader::give_up`] otherwise.
+    /// Then either [`Self::keep`] or [`Self::give_up`].
     #[inline]
     pub(crate) fn read(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Stop> {
-        self.filled = 0;
-        self.trouble = false;
+        self.row.filled = 0;
+        self.row.trouble = false;
         cursor.space();
         if cursor.byte() != b'{' {
-            cursor.token(0)?;
+            cursor.skip(0)?;
             return Err(Stop::NotAnObject);
         }
         let start = cursor.pos;
-        self.unknown.clear();
-        self.object(0, cursor, 1)?;
-        self.leaves(0, Token::Object, cursor, start);
+        self.row.object(&mut self.nodes, 0, cursor, 1)?;
+        if let Some(root) = self.nodes.first()
+            && !root.leaves.is_empty()
+        {
+            self.row.leaves(root, Token::Object, cursor, start);
+        }
         if let Some(extra) = self.extra {
-            self.collect_unknown(extra, cursor);
+            self.row.collect_unknown(extra, cursor);
         }
         Ok(())
     }
@@ -85,16 +110,44 @@ impl RecordReader {
     /// Whether the record just read is as declared.
     #[inline(always)]
     pub(crate) fn verdict(&self) -> Verdict {
-        if self.filled == self.declared && !self.trouble && self.extra.is_none() {
+        if self.row.filled == self.declared && !self.row.trouble && self.extra.is_none() {
             return Verdict::Fits;
         }
-        self.verdict_slow()
+        self.row.verdict()
     }
 
+    /// Makes the record just read a row.
+    #[inline(always)]
+    pub(crate) fn keep(&mut self) {
+        self.row.at += 1;
+    }
+
+    /// Forgets what the record just read has left in the columns.
+    #[cold]
+    pub(crate) fn give_up(&mut self) {
+        let row = &mut self.row;
+        row.unknown.clear();
+        for column in &mut row.columns {
+            column.forget(row.at);
+        }
+    }
+
+    /// Takes the rows out, as arrays of the columns that somebody wants.
+    pub(crate) fn take(&mut self, arrays: &mut Vec<ArrayRef>) -> Result<(), Fault> {
+        let rows = std::mem::take(&mut self.row.at);
+        for column in &mut self.row.columns {
+            arrays.extend(column.finish(rows)?);
+        }
+        Ok(())
+    }
+}
+
+impl Row {
+    /// Looks at the columns one by one.
     #[inline(never)]
-    fn verdict_slow(&self) -> Verdict {
+    fn verdict(&self) -> Verdict {
         for (at, column) in self.columns.iter().enumerate() {
-            match column.state(self.row) {
+            match column.state(self.at) {
                 State::Value => {}
                 State::Missing | State::Null if !column.required => {}
                 state => return Verdict::Misfit(at, state),
@@ -103,39 +156,18 @@ impl RecordReader {
         Verdict::Fits
     }
 
-    /// Forgets what the record just read has left in the columns.
-    pub(crate) fn give_up(&mut self) {
-        for column in &mut self.columns {
-            column.forget(self.row);
-        }
-    }
-
     /// Passes the object under the cursor, which `node` describes; it is the `depth`th around its
     /// members.
-    fn object(&mut self, node: usize, cursor: &mut Cursor<'_>, depth: u32) -> Result<(), Stop> {
-        if depth > DEPTH_MAX {
-            return Err(Stop::TooDeep);
-        }
-        // Taken out, so that values can be read while keys are looked at.
-        let mut expected = match self.nodes.get_mut(node) {
-            Some(node) => std::mem::take(&mut node.expected),
-            None => Vec::new(),
-        };
-        let result = self.members(node, &mut expected, cursor, depth);
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.expected = expected;
-        }
-        result
-    }
-
-    #[inline(always)]
-    fn members(
+    fn object(
         &mut self,
+        nodes: &mut [Node],
         node: usize,
-        expected: &mut Vec<Expected>,
         cursor: &mut Cursor<'_>,
         depth: u32,
     ) -> Result<(), Stop> {
+        if depth > DEPTH_MAX {
+            return Err(Stop::TooDeep);
+        }
         cursor.pos += 1;
         cursor.space();
         if cursor.byte() == b'}' {
@@ -147,20 +179,21 @@ impl RecordReader {
             if cursor.beyond() {
                 return Err(Stop::Syntax);
             }
+            let Some(this) = nodes.get_mut(node) else {
+                return Err(Stop::Syntax);
+            };
             let key = cursor.pos;
-            let target = match expected.get(slot).and_then(|e| e.pass(cursor)) {
+            let target = match this.expected.get(slot).and_then(|e| e.pass(cursor)) {
                 Some(target) => target,
-                None => self.look_up(node, expected, &mut slot, cursor)?,
+                None => look_up(this, &mut slot, cursor, &mut self.scratch)?,
             };
             slot += 1;
             cursor.space();
             match target {
                 Target::Field(at) => self.field(at, cursor, depth)?,
-                Target::Skip => {
-                    cursor.token(depth)?;
-                }
+                Target::Skip => cursor.skip(depth)?,
                 Target::Extra => self.unknown_member(key, cursor, depth)?,
-                Target::Node(child) => self.node(child, cursor, depth)?,
+                Target::Node(child) => self.node(nodes, child, cursor, depth)?,
             }
             cursor.space();
             match cursor.byte() {
@@ -175,111 +208,82 @@ impl RecordReader {
         }
     }
 
-    /// Reads a key that did not come as expected; moves `slot` to where it is remembered.
-    #[inline(never)]
-    fn look_up(
-        &mut self,
-        node: usize,
-        expected: &mut Vec<Expected>,
-        slot: &mut usize,
-        cursor: &mut Cursor<'_>,
-    ) -> Result<Target, Stop> {
-        if let Some(target) = path::pass_any(expected, slot, cursor) {
-            return Ok(target);
-        }
-        let start = cursor.pos;
-        let key = cursor.key()?;
-        let raw = cursor.span(key.start, key.end);
-        let Some(node) = self.nodes.get(node) else {
-            return Err(Stop::Syntax);
-        };
-        if key.escaped {
-            self.scratch.clear();
-            unescape(raw, &mut self.scratch);
-            return Ok(node.target(&self.scratch).0);
-        }
-        let (target, declared) = node.target(raw);
-        // A remembered key is not looked at again, so it must be known to be UTF-8.
-        if cursor.at(key.end + 1) == b':' && (declared || raw.is_ascii()) {
-            path::remember(expected, *slot, cursor.span(start, key.end + 2), target);
-        }
-        Ok(target)
-    }
-
     #[inline(always)]
     fn field(&mut self, at: usize, cursor: &mut Cursor<'_>, depth: u32) -> Result<(), Stop> {
         let Some(column) = self.columns.get_mut(at) else {
             return Err(Stop::Syntax);
         };
-        if column.state(self.row) == State::Missing {
+        if column.state(self.at) == State::Missing {
             self.filled += 1;
         } else {
             // As in `serde_json`, the last of several equal keys holds.
-            column.forget(self.row);
+            column.forget(self.at);
         }
-        let state = column.read(self.row, cursor, depth)?;
+        let state = column.read(self.at, cursor, depth)?;
         self.trouble |= state != State::Value;
         Ok(())
     }
 
     /// Passes a value that `node` describes.
-    fn node(&mut self, node: usize, cursor: &mut Cursor<'_>, depth: u32) -> Result<(), Stop> {
-        self.forget_below(node);
-        let (is_leaf, has_children, has_elements) = match self.nodes.get(node) {
-            Some(node) => (
-                !node.leaves.is_empty(),
-                node.has_children(),
-                !node.elements.is_empty(),
-            ),
-            None => return Err(Stop::Syntax),
+    #[inline(never)]
+    fn node(
+        &mut self,
+        nodes: &mut [Node],
+        node: usize,
+        cursor: &mut Cursor<'_>,
+        depth: u32,
+    ) -> Result<(), Stop> {
+        let Some(this) = nodes.get(node) else {
+            return Err(Stop::Syntax);
         };
+        self.forget(&this.fields);
         let start = cursor.pos;
-        if is_leaf {
+        if !this.leaves.is_empty() {
             let token = cursor.token(depth)?;
-            self.leaves(node, token, cursor, start);
-            if !has_children {
+            self.leaves(this, token, cursor, start);
+            if !this.has_children() {
                 return Ok(());
             }
             cursor.pos = start;
         }
         match cursor.byte() {
-            b'{' => self.object(node, cursor, depth + 1),
-            b'[' if has_elements => self.array(node, cursor, depth + 1),
-            _ => cursor.token(depth).map(|_| ()),
+            b'{' => self.object(nodes, node, cursor, depth + 1),
+            b'[' if !this.elements.is_empty() => self.array(nodes, node, cursor, depth + 1),
+            _ => cursor.skip(depth),
         }
     }
 
     /// Gives the value that has been passed since `start` to the fields whose value it is.
-    #[inline]
-    fn leaves(&mut self, node: usize, token: Token, cursor: &Cursor<'_>, start: usize) {
-        let leaves = match self.nodes.get(node) {
-            Some(node) => node.leaves.as_slice(),
-            None => &[],
-        };
-        for at in leaves {
+    fn leaves(&mut self, node: &Node, token: Token, cursor: &Cursor<'_>, start: usize) {
+        for at in &node.leaves {
             if let Some(column) = self.columns.get_mut(*at) {
-                let state = column.set(self.row, token, cursor.bytes(), start, cursor.pos);
+                let state = column.set(self.at, token, cursor.bytes(), start, cursor.pos);
                 self.filled += 1;
                 self.trouble |= state != State::Value;
             }
         }
     }
 
-    /// Forgets all that an earlier value for the same key has given.
-    fn forget_below(&mut self, node: usize) {
-        let fields = self.nodes.get(node).map_or(&[][..], |n| &n.fields);
+    /// Forgets what an earlier value for the same key has given to `fields`.
+    fn forget(&mut self, fields: &[usize]) {
         for at in fields {
             if let Some(column) = self.columns.get_mut(*at)
-                && column.state(self.row) != State::Missing
+                && column.state(self.at) != State::Missing
             {
-                column.forget(self.row);
+                column.forget(self.at);
                 self.filled -= 1;
             }
         }
     }
 
     /// Passes the array under the cursor, of which `node` describes some elements.
-    fn array(&mut self, node: usize, cursor: &mut Cursor<'_>, depth: u32) -> Result<(), Stop> {
+    fn array(
+        &mut self,
+        nodes: &mut [Node],
+        node: usize,
+        cursor: &mut Cursor<'_>,
+        depth: u32,
+    ) -> Result<(), Stop> {
         if depth > DEPTH_MAX {
             return Err(Stop::TooDeep);
         }
@@ -294,13 +298,12 @@ impl RecordReader {
             if cursor.beyond() {
                 return Err(Stop::Syntax);
             }
-            let elements = self.nodes.get(node).map_or(&[][..], |n| &n.elements);
-            match elements.iter().find(|(at, _)| *at == index) {
-                Some((_, Target::Field(at))) => self.field(*at, cursor, depth)?,
-                Some((_, Target::Node(child))) => self.node(*child, cursor, depth)?,
-                Some((_, Target::Skip | Target::Extra)) | None => {
-                    cursor.token(depth)?;
-                }
+            let elements = nodes.get(node).map_or(&[][..], |n| &n.elements);
+            let target = elements.iter().find(|(at, _)| *at == index);
+            match target.map(|(_, target)| *target) {
+                Some(Target::Field(at)) => self.field(at, cursor, depth)?,
+                Some(Target::Node(child)) => self.node(nodes, child, cursor, depth)?,
+                Some(Target::Skip | Target::Extra) | None => cursor.skip(depth)?,
             }
             index += 1;
             cursor.space();
@@ -317,6 +320,7 @@ impl RecordReader {
     }
 
     /// Passes the value of a key that nobody declared.
+    #[inline(never)]
     fn unknown_member(
         &mut self,
         key: usize,
@@ -324,14 +328,14 @@ impl RecordReader {
         depth: u32,
     ) -> Result<(), Stop> {
         let start = cursor.pos;
-        cursor.token(depth)?;
-        let value = (start, cursor.pos);
-        // The key was passed before and ends before the colon and white space.
-        let mut again = Cursor::over_record(cursor.bytes(), key, start);
-        let text = again.key()?;
+        cursor.skip(depth)?;
+        // The key has been passed, but not where it ends: before a colon and white space.
+        let text = Cursor::over_record(cursor.bytes(), key, start)
+            .ok_or(Stop::Syntax)?
+            .key()?;
         self.unknown.push(Member {
             key: (key, text.end + 1),
-            value,
+            value: (start, cursor.pos),
         });
         Ok(())
     }
@@ -341,9 +345,8 @@ impl RecordReader {
         if self.unknown.is_empty() {
             return;
         }
-        let members = last_of_each(&self.unknown, cursor);
         self.scratch.clear();
-        for member in members {
+        for member in last_of_each(&self.unknown, cursor) {
             let separator = if self.scratch.is_empty() { b'{' } else { b',' };
             self.scratch.push(separator);
             (self.scratch).extend_from_slice(cursor.span(member.key.0, member.key.1));
@@ -351,10 +354,39 @@ impl RecordReader {
             (self.scratch).extend_from_slice(cursor.span(member.value.0, member.value.1));
         }
         self.scratch.push(b'}');
+        self.unknown.clear();
         if let Some(column) = self.columns.get_mut(extra) {
-            column.set_json(self.row, &self.scratch);
+            column.set_json(self.at, &self.scratch);
         }
     }
+}
+
+/// Reads a key that did not come as expected; moves `slot` to where it is remembered.
+#[inline(never)]
+fn look_up(
+    node: &mut Node,
+    slot: &mut usize,
+    cursor: &mut Cursor<'_>,
+    scratch: &mut Vec<u8>,
+) -> Result<Target, Stop> {
+    if let Some(target) = path::pass_any(&node.expected, slot, cursor) {
+        return Ok(target);
+    }
+    let start = cursor.pos;
+    let key = cursor.key()?;
+    let raw = cursor.span(key.start, key.end);
+    if key.escaped {
+        scratch.clear();
+        unescape(raw, scratch);
+        return Ok(node.target(scratch).0);
+    }
+    let (target, declared) = node.target(raw);
+    // A remembered key is not looked at again, so it must be known to be UTF-8.
+    if cursor.at(key.end + 1) == b':' && (declared || raw.is_ascii()) {
+        let text = cursor.span(start, key.end + 2);
+        path::remember(&mut node.expected, *slot, text, target);
+    }
+    Ok(target)
 }
 
 /// The members without those whose key comes again later.

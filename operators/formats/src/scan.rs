@@ -3,7 +3,14 @@
 //! Whatever it accepts, `serde_json` accepts, and the other way round: grammar, escapes, lone
 //! surrogates, the range of numbers, nesting. UTF-8 is the one thing it only takes note of
 //! ([`Cursor::non_ascii`]): whoever drives it checks a record that has other than ASCII once, as a
-//! whole. All reads are checked; beyond the last byte there are zeros, which no JSON text has.
+//! whole.
+//!
+//! Checking the bounds of every read would cost a third of the time, so reads are not checked but
+//! steps are: a cursor's [`limit`](Cursor) lies at least [`MARGIN`] bytes before the end of the
+//! bytes, every loop ends beyond the limit, and between two looks at the limit the cursor moves
+//! less than the margin. The longest such step is in an object: a remembered key (32 bytes), white
+//! space (1), a number of 24 digits before and after its point (50), a look at what follows (16).
+//! Debug builds, and with them the fuzz tests, check every read.
 
 mod block;
 mod number;
@@ -39,7 +46,7 @@ pub(crate) enum Token {
     /// `true` or `false`
     Bool(bool),
     /// A number.
-    Number,
+    Number(Number),
     /// A string.
     String(Text),
     /// An array.
@@ -48,13 +55,16 @@ pub(crate) enum Token {
     Object,
 }
 
+/// Bytes behind a cursor's limit that it may look at.
+pub(crate) const MARGIN: usize = 128;
+
 /// A position in the bytes of a chunk.
 #[derive(Clone, Debug)]
 pub(crate) struct Cursor<'a> {
     buf: &'a [u8],
-    /// The next byte.
+    /// The next byte. It goes forward only, by this module and by steps that stay in the margin.
     pub(crate) pos: usize,
-    /// End of what may be read; loops stop there.
+    /// Where loops end; at least `MARGIN` before the end of `buf`.
     limit: usize,
     /// Whether a line feed is white space: not where it ends the record.
     line_feed_is_space: bool,
@@ -63,31 +73,43 @@ pub(crate) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// A cursor at `pos` of `buf` over a record that ends at a line feed or the end of `buf`.
-    pub(crate) fn over_lines(buf: &'a [u8], pos: usize) -> Self {
-        Self {
-            buf,
-            pos,
-            limit: buf.len(),
-            line_feed_is_space: false,
-            non_ascii: false,
-        }
-    }
-
-    /// A cursor over the record from `pos` to `limit`.
-    ///
-    /// It may look, and even go, somewhat beyond `limit`; its driver checks where it ends up.
-    pub(crate) fn over_record(buf: &'a [u8], pos: usize, limit: usize) -> Self {
-        Self {
+    /// A cursor at `pos` of `buf` over a record that ends at a line feed, or nothing if `pos` is
+    /// too close to the end. A record that runs into the margin may be refused wrongly; then the
+    /// cursor is [`beyond`](Self::beyond) its limit.
+    #[inline]
+    pub(crate) fn over_line(buf: &'a [u8], pos: usize) -> Option<Self> {
+        let limit = buf.len().checked_sub(MARGIN)?;
+        (pos <= limit).then_some(Self {
             buf,
             pos,
             limit,
+            line_feed_is_space: false,
+            non_ascii: false,
+        })
+    }
+
+    /// A cursor over the record from `pos` to `end` of `buf`, or nothing if that lies in the margin.
+    ///
+    /// It may look, and even go, somewhat beyond `end`; its driver checks where it ends up.
+    #[inline]
+    pub(crate) fn over_record(buf: &'a [u8], pos: usize, end: usize) -> Option<Self> {
+        let roomy = buf.len().checked_sub(MARGIN)? >= end;
+        (pos <= end && roomy).then_some(Self {
+            buf,
+            pos,
+            limit: end,
             line_feed_is_space: true,
             non_ascii: false,
-        }
+        })
+    }
+
+    /// A cursor over text that [`pad`] has made, up to its padding.
+    pub(crate) fn over_padded(buf: &'a [u8]) -> Option<Self> {
+        Self::over_record(buf, 0, buf.len().checked_sub(MARGIN)?)
     }
 
     /// The bytes under the cursor.
+    #[inline(always)]
     pub(crate) fn bytes(&self) -> &'a [u8] {
         self.buf
     }
@@ -98,13 +120,13 @@ impl<'a> Cursor<'a> {
         self.buf.get(start..end).unwrap_or_default()
     }
 
-    /// The byte at `at`.
+    /// The byte at `at`, which lies in the margin at most.
     #[inline(always)]
+    #[allow(unsafe_code, reason = "see the module's documentation")]
     pub(crate) fn at(&self, at: usize) -> u8 {
-        match self.buf.get(at) {
-            Some(byte) => *byte,
-            None => 0,
-        }
+        debug_assert!(at < self.buf.len());
+        // SAFETY: steps between looks at the limit are shorter than the margin.
+        unsafe { *self.buf.get_unchecked(at) }
     }
 
     /// The next byte.
@@ -115,35 +137,22 @@ impl<'a> Cursor<'a> {
 
     /// The eight bytes from `at` on, the first one lowest.
     #[inline(always)]
+    #[allow(unsafe_code, reason = "see the module's documentation")]
     pub(crate) fn word(&self, at: usize) -> u64 {
-        match self.buf.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-            Some(bytes) => u64::from_le_bytes(*bytes),
-            None => self.last_block(at) as u64,
-        }
+        debug_assert!(at + 8 <= self.buf.len());
+        // SAFETY: steps between looks at the limit are shorter than the margin, this read included.
+        let word = unsafe { self.buf.as_ptr().add(at).cast::<u64>().read_unaligned() };
+        u64::from_le(word)
     }
 
     /// The sixteen bytes from `at` on, the first one lowest.
     #[inline(always)]
+    #[allow(unsafe_code, reason = "see the module's documentation")]
     pub(crate) fn block(&self, at: usize) -> u128 {
-        match self
-            .buf
-            .get(at..)
-            .and_then(|rest| rest.first_chunk::<BLOCK>())
-        {
-            Some(bytes) => u128::from_le_bytes(*bytes),
-            None => self.last_block(at),
-        }
-    }
-
-    /// What is left from `at` on, filled up with zeros.
-    #[cold]
-    #[inline(never)]
-    fn last_block(&self, at: usize) -> u128 {
-        let mut bytes = [0; BLOCK];
-        for (to, from) in bytes.iter_mut().zip(self.buf.get(at..).unwrap_or_default()) {
-            *to = *from;
-        }
-        u128::from_le_bytes(bytes)
+        debug_assert!(at + BLOCK <= self.buf.len());
+        // SAFETY: steps between looks at the limit are shorter than the margin, this read included.
+        let block = unsafe { self.buf.as_ptr().add(at).cast::<u128>().read_unaligned() };
+        u128::from_le(block)
     }
 
     /// Passes white space.
@@ -156,7 +165,7 @@ impl<'a> Cursor<'a> {
 
     #[inline(never)]
     fn space_slow(&mut self) {
-        loop {
+        while !self.beyond() {
             match self.byte() {
                 b' ' | b'\t' | b'\r' => self.pos += 1,
                 b'\n' if self.line_feed_is_space => self.pos += 1,
@@ -165,15 +174,31 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Passes any value; `depth` containers are open around it.
+    /// Passes any value and forgets it; `depth` containers are open around it.
     #[inline]
+    pub(crate) fn skip(&mut self, depth: u32) -> Result<(), Stop> {
+        match self.byte() {
+            b'"' => {
+                self.pos += 1;
+                self.string().map(|_| ())
+            }
+            b'-' | b'0'..=b'9' => self.skip_number(),
+            b'n' => self.literal(*b"null\0", 4),
+            b't' => self.literal(*b"true\0", 4),
+            b'f' => self.literal(*b"false", 5),
+            b'[' | b'{' => self.container(depth),
+            _ => Err(Stop::Syntax),
+        }
+    }
+
+    /// Passes any value; `depth` containers are open around it.
     pub(crate) fn token(&mut self, depth: u32) -> Result<Token, Stop> {
         match self.byte() {
             b'"' => {
                 self.pos += 1;
                 Ok(Token::String(self.string()?))
             }
-            b'-' | b'0'..=b'9' => self.number().map(|_| Token::Number),
+            b'-' | b'0'..=b'9' => Ok(Token::Number(self.number()?)),
             b'n' => self.literal(*b"null\0", 4).map(|()| Token::Null),
             b't' => self.literal(*b"true\0", 4).map(|()| Token::Bool(true)),
             b'f' => self.literal(*b"false", 5).map(|()| Token::Bool(false)),
@@ -217,7 +242,7 @@ impl<'a> Cursor<'a> {
         let mut objects: u128 = 0;
         let mut level: u32 = 0;
         loop {
-            if self.pos > self.limit {
+            if self.beyond() {
                 return Err(Stop::Syntax);
             }
             match self.byte() {
@@ -244,9 +269,7 @@ impl<'a> Cursor<'a> {
                     self.pos += 1;
                     self.string()?;
                 }
-                b'-' | b'0'..=b'9' => {
-                    self.number()?;
-                }
+                b'-' | b'0'..=b'9' => self.skip_number()?,
                 b'n' => self.literal(*b"null\0", 4)?,
                 b't' => self.literal(*b"true\0", 4)?,
                 b'f' => self.literal(*b"false", 5)?,
@@ -258,6 +281,9 @@ impl<'a> Cursor<'a> {
                     return Ok(());
                 }
                 self.space();
+                if self.beyond() {
+                    return Err(Stop::Syntax);
+                }
                 let in_object = objects & 1 == 1;
                 match self.byte() {
                     b',' => {
@@ -286,11 +312,22 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Fills `padded` with `text` and a margin behind it.
+pub(crate) fn pad(text: &[u8], padded: &mut Vec<u8>) {
+    padded.clear();
+    padded.extend_from_slice(text);
+    padded.resize(text.len() + MARGIN, 0);
+}
+
 /// Whether `text` is one JSON value and nothing else; `depth` containers are open around it.
 pub(crate) fn is_json(text: &[u8], depth: u32) -> bool {
-    let mut cursor = Cursor::over_record(text, 0, text.len());
+    let mut padded = Vec::with_capacity(text.len() + MARGIN);
+    pad(text, &mut padded);
+    let Some(mut cursor) = Cursor::over_padded(&padded) else {
+        return false;
+    };
     cursor.space();
-    if cursor.token(depth).is_err() {
+    if cursor.skip(depth).is_err() {
         return false;
     }
     cursor.space();

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 use super::{Column, Items, State, Values};
 use crate::calendar;
 use crate::decimal::{self, DecimalError, Rounding};
-use crate::scan::{Cursor, Number, Text, Token, unescape};
+use crate::scan::{Cursor, Number, Text, Token, pad, unescape};
 use crate::spec::{TimestampReader, TimestampUnit};
 
 impl Column {
@@ -29,17 +29,17 @@ impl Column {
             }
             (Values::List(items), Token::Array) => items.read(row, bytes, start, end),
             (Values::Bool(values), Token::Bool(value)) => put(values, row, value),
-            (Values::String(views), Token::Bool(_) | Token::Number) if coerce => {
+            (Values::String(views), Token::Bool(_) | Token::Number(_)) if coerce => {
                 views.put(row, span);
                 State::Value
             }
-            (Values::Timestamp(values), Token::Number) if coerce => {
+            (Values::Timestamp(values), Token::Number(number)) if coerce => {
                 if let TimestampReader::Pattern(pattern) = &self.timestamp {
                     return put_parsed(values, row, pattern.parse(span));
                 }
-                self.convert_number(row, span)
+                self.convert_number(row, &number, bytes)
             }
-            (_, Token::Number) => self.convert_number(row, span),
+            (_, Token::Number(number)) => self.convert_number(row, &number, bytes),
             (_, Token::String(text)) => {
                 let mut scratch = std::mem::take(&mut self.scratch);
                 let state = self.convert_string(row, content(bytes, text, &mut scratch));
@@ -51,30 +51,39 @@ impl Column {
     }
 
     /// Converts the number that is all of `text`.
-    fn convert_number(&mut self, row: usize, text: &[u8]) -> State {
-        let Some(number) = whole_number(text) else {
-            return State::BadFormat;
-        };
+    fn convert_number_text(&mut self, row: usize, text: &[u8]) -> State {
+        let mut padded = Vec::new();
+        pad(text, &mut padded);
+        let number = Cursor::over_padded(&padded).and_then(|mut cursor| cursor.number().ok());
+        match number {
+            Some(number) if number.end == text.len() => self.convert_number(row, &number, &padded),
+            _ => State::BadFormat,
+        }
+    }
+
+    /// Converts a number that stands in `bytes`.
+    fn convert_number(&mut self, row: usize, number: &Number, bytes: &[u8]) -> State {
+        let text = bytes.get(number.start..number.end).unwrap_or_default();
         match &mut self.values {
-            Values::Int32(values) => match integer(&number, text, self.coerce) {
+            Values::Int32(values) => match integer(number, text, self.coerce) {
                 Ok(value) => match i32::try_from(value) {
                     Ok(value) => put(values, row, value),
                     Err(_) => State::OutOfRange,
                 },
                 Err(state) => state,
             },
-            Values::Int64(values) => match integer(&number, text, self.coerce) {
+            Values::Int64(values) => match integer(number, text, self.coerce) {
                 Ok(value) => put(values, row, value),
                 Err(state) => state,
             },
             Values::Float32(values) => {
-                let value = number.float32(text);
+                let value = number.float32(bytes);
                 if value.is_infinite() {
                     return State::OutOfRange;
                 }
                 put(values, row, value)
             }
-            Values::Float64(values) => put(values, row, number.float64(text)),
+            Values::Float64(values) => put(values, row, number.float64(bytes)),
             Values::Decimal(values, precision, scale) => {
                 let rounding = if self.coerce {
                     Rounding::HalfAway
@@ -89,7 +98,7 @@ impl Column {
             }
             Values::Timestamp(values) => {
                 let ms = match &self.timestamp {
-                    TimestampReader::Auto => integer(&number, text, self.coerce),
+                    TimestampReader::Auto => integer(number, text, self.coerce),
                     TimestampReader::Unit(unit) => in_milliseconds(text, *unit),
                     TimestampReader::Pattern(_) => Err(State::WrongType),
                 };
@@ -139,10 +148,10 @@ impl Column {
                 }
                 TimestampReader::Auto => match calendar::parse_rfc3339(content, coerce) {
                     Some(ms) => put(values, row, ms),
-                    None if coerce => self.convert_number(row, content),
+                    None if coerce => self.convert_number_text(row, content),
                     None => State::BadFormat,
                 },
-                TimestampReader::Unit(_) if coerce => self.convert_number(row, content),
+                TimestampReader::Unit(_) if coerce => self.convert_number_text(row, content),
                 TimestampReader::Unit(_) => State::WrongType,
             },
             Values::Bool(values) if coerce => match content {
@@ -157,7 +166,7 @@ impl Column {
             | Values::Decimal(..)
                 if coerce =>
             {
-                self.convert_number(row, content)
+                self.convert_number_text(row, content)
             }
             Values::Bool(_)
             | Values::Int32(_)
@@ -176,11 +185,17 @@ impl Items {
     fn read(&mut self, row: usize, bytes: &[u8], start: usize, end: usize) -> State {
         let before = self.count;
         self.last = Some((row, before));
-        let mut cursor = Cursor::over_record(bytes, start + 1, end);
+        // The array has been passed before, so none of this can fail, nor run past its end, unless
+        // the record runs past its own and is refused anyway.
+        let Some(mut cursor) = Cursor::over_record(bytes, start + 1, end) else {
+            return State::WrongType;
+        };
         cursor.space();
         while cursor.byte() != b']' {
             let item_start = cursor.pos;
-            // The array has been passed before, so this cannot fail, nor run past its end.
+            if cursor.beyond() {
+                return State::WrongType;
+            }
             let Ok(token) = cursor.token(0) else {
                 return State::WrongType;
             };
@@ -233,13 +248,6 @@ fn content<'a>(bytes: &'a [u8], text: Text, scratch: &'a mut Vec<u8>) -> &'a [u8
     scratch.clear();
     unescape(raw, scratch);
     scratch
-}
-
-/// The number that is all of `text`.
-fn whole_number(text: &[u8]) -> Option<Number> {
-    let mut cursor = Cursor::over_record(text, 0, text.len());
-    let number = cursor.number().ok()?;
-    (number.end == text.len()).then_some(number)
 }
 
 /// The integer that a number is; with `coerce` also one written with a point or an exponent.

@@ -21,6 +21,9 @@ const RUN_SHIFT: [u64; 9] = [
     100_000_000,
 ];
 
+/// Eight zeros.
+const ZEROS: u64 = 0x3030_3030_3030_3030;
+
 /// Most digits that a `u64` always holds.
 const EXACT_DIGITS: usize = 19;
 
@@ -96,8 +99,117 @@ impl Number {
 }
 
 impl Cursor<'_> {
-    /// Passes a number.
+    /// Passes an ordinary integer, of at most 18 digits; stays where it is at anything else.
     #[inline(always)]
+    pub(crate) fn short_integer(&mut self) -> Option<i64> {
+        let negative = self.byte() == b'-';
+        let first = self.pos + usize::from(negative);
+        let (mantissa, end) = self.short_digits(first, 0);
+        let digits = end - first;
+        // No short cuts here and below: lengths differ from record to record, and a branch on
+        // what cannot be foretold costs more than all of this. `-0` is a float.
+        let unusual = (digits.wrapping_sub(1) > 17)
+            | ((digits > 1) & (self.at(first) == b'0'))
+            | !self.ends_number(end)
+            | (negative & (mantissa == 0));
+        if unusual {
+            return None;
+        }
+        self.pos = end;
+        let value = mantissa.cast_signed();
+        Some(if negative { -value } else { value })
+    }
+
+    /// Passes an ordinary number without exponent, whose float is exact or one division away from
+    /// it; stays where it is at anything else.
+    #[inline(always)]
+    pub(crate) fn short_float(&mut self) -> Option<f64> {
+        let negative = self.byte() == b'-';
+        let first = self.pos + usize::from(negative);
+        let (mut mantissa, mut end) = self.short_digits(first, 0);
+        let whole = end - first;
+        let leading_zero = (whole > 1) & (self.at(first) == b'0');
+        let mut fraction = 0;
+        if self.at(end) == b'.' {
+            let point = end;
+            (mantissa, end) = self.short_digits(point + 1, mantissa);
+            fraction = end - point - 1;
+            if fraction == 0 {
+                return None;
+            }
+        }
+        let power = POWERS_OF_TEN.get(fraction)?;
+        let unusual = leading_zero
+            | (whole == 0)
+            | (whole + fraction > EXACT_DIGITS)
+            | (mantissa > 1 << 53)
+            | !self.ends_number(end);
+        if unusual {
+            return None;
+        }
+        self.pos = end;
+        // As in `Number::float64`.
+        let value = mantissa as f64 / power;
+        Some(if negative { -value } else { value })
+    }
+
+    /// Whether what stands at `at` usually comes after a number; white space may come too.
+    #[inline(always)]
+    fn ends_number(&self, at: usize) -> bool {
+        let byte = self.at(at);
+        (byte == b',') | (byte == b'}')
+    }
+
+    /// Appends the digits from `at` on to `value`, modulo 2^64, and says where they end; stops
+    /// after 24 of them.
+    #[inline(always)]
+    fn short_digits(&self, mut at: usize, mut value: u64) -> (u64, usize) {
+        for _ in 0..3 {
+            let (digits, run) = leading_digits(self.word(at));
+            value = value.wrapping_mul(RUN_SHIFT[run]).wrapping_add(digits);
+            at += run;
+            if run != 8 {
+                break;
+            }
+        }
+        (value, at)
+    }
+
+    /// Passes a number that nobody wants.
+    #[inline]
+    pub(crate) fn skip_number(&mut self) -> Result<(), Stop> {
+        let first = self.pos + usize::from(self.byte() == b'-');
+        let mut end = self.skip_digits(first);
+        let whole = end - first;
+        let mut unusual = (whole == 0) | ((whole > 1) & (self.at(first) == b'0'));
+        if self.at(end) == b'.' {
+            let point = end;
+            end = self.skip_digits(point + 1);
+            unusual |= end - point == 1;
+        }
+        // A number so short is in range, unless it has an exponent.
+        if unusual | (end - first > 2 * EXACT_DIGITS) | !self.ends_number(end) {
+            return self.number().map(|_| ());
+        }
+        self.pos = end;
+        Ok(())
+    }
+
+    /// Where the digits from `at` on end; stops after 24 of them.
+    #[inline(always)]
+    fn skip_digits(&self, mut at: usize) -> usize {
+        for _ in 0..3 {
+            let run = other_than_digits(self.word(at)).trailing_zeros() as usize / 8;
+            at += run;
+            if run != 8 {
+                break;
+            }
+        }
+        at
+    }
+
+    /// Passes a number.
+    #[inline(never)]
     pub(crate) fn number(&mut self) -> Result<Number, Stop> {
         let start = self.pos;
         let negative = self.byte() == b'-';
@@ -146,39 +258,24 @@ impl Cursor<'_> {
     }
 
     /// Passes one or more digits and appends them to `value`, modulo 2^64.
-    #[inline(always)]
+    #[inline]
     fn digits(&mut self, mut value: u64) -> Result<u64, Stop> {
-        const ZEROS: u64 = 0x3030_3030_3030_3030;
-        const HIGH: u64 = 0x8080_8080_8080_8080;
-        const SEVENS: u64 = 0x7676_7676_7676_7676;
         let first = self.pos;
         loop {
-            // A digit becomes its value; the high bit of `over` is set in all other bytes.
-            let word = self.word(self.pos) ^ ZEROS;
-            let over = (((word & !HIGH) + SEVENS) | word) & HIGH;
-            if over == 0 {
-                value = value
-                    .wrapping_mul(RUN_SHIFT[8])
-                    .wrapping_add(eight_digits(word));
-                self.pos += 8;
-                if self.beyond() {
-                    return Err(Stop::Syntax);
-                }
-                continue;
+            let (digits, run) = leading_digits(self.word(self.pos));
+            value = value.wrapping_mul(RUN_SHIFT[run]).wrapping_add(digits);
+            self.pos += run;
+            if run != 8 {
+                break;
             }
-            let run = over.trailing_zeros() / 8;
-            self.pos += run as usize;
-            if run > 0 {
-                // Zeros move in where the leading digits are read from.
-                let word = word << (64 - 8 * run);
-                value = value
-                    .wrapping_mul(RUN_SHIFT[run as usize & 7])
-                    .wrapping_add(eight_digits(word));
-            } else if self.pos == first {
+            if self.beyond() {
                 return Err(Stop::Syntax);
             }
-            return Ok(value);
         }
+        if self.pos == first {
+            return Err(Stop::Syntax);
+        }
+        Ok(value)
     }
 
     /// Passes the letter, the sign and the digits of an exponent.
@@ -190,7 +287,7 @@ impl Cursor<'_> {
         self.pos += usize::from(negative || self.byte() == b'+');
         let first = self.pos;
         let mut value: i32 = 0;
-        while self.byte().is_ascii_digit() {
+        while self.byte().is_ascii_digit() && !self.beyond() {
             let digit = i32::from(self.byte() - b'0');
             value = value.saturating_mul(10).saturating_add(digit);
             self.pos += 1;
@@ -200,6 +297,25 @@ impl Cursor<'_> {
         }
         Ok(if negative { -value } else { value })
     }
+}
+
+/// The high bit of every byte that is no digit.
+#[inline(always)]
+fn other_than_digits(word: u64) -> u64 {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    const UP_TO_HIGH: u64 = 0x7676_7676_7676_7676;
+    let word = word ^ ZEROS;
+    (((word & !HIGH) + UP_TO_HIGH) | word) & HIGH
+}
+
+/// The value of the digits that eight bytes begin with, and how many they are.
+#[inline(always)]
+fn leading_digits(word: u64) -> (u64, usize) {
+    let bits = other_than_digits(word).trailing_zeros() & !7;
+    // Digits become their values and move up, and zeros move in where the leading ones are read
+    // from.
+    let digits = (word ^ ZEROS).checked_shl(64 - bits).unwrap_or(0);
+    (eight_digits(digits), (bits / 8) as usize)
 }
 
 /// The value of eight digits, one a byte, the first one lowest.
