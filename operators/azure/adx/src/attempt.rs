@@ -338,9 +338,14 @@ mod tests {
 
     #[test]
     fn source_ids_never_change() {
+        // Kept as they were first made: another id would be another gate.
         assert_eq!(
             source_id("job/l/s/1/0", 0).to_string(),
-            source_id("job/l/s/1/0", 0).to_string()
+            "2c261813-75b4-5fc1-8531-596af3c49e43"
+        );
+        assert_eq!(
+            source_id("job/l/s/1/0", 1).to_string(),
+            "62a25874-0b8e-5f5b-8c91-1fb1d8214ffb"
         );
         assert_ne!(source_id("a", 0), source_id("a", 1));
         assert_ne!(source_id("a", 1), source_id("a", 2));

@@ -263,26 +263,48 @@ impl AdxPublisher {
         Ok(ours)
     }
 
+    /// Checks that messages are short enough, before the first is needed.
+    pub(crate) async fn check_message(&self) -> Result<(), Error> {
+        let lent = self.resources.get(&self.client).await?;
+        let id = Uuid::max();
+        let longest = "x".repeat(512);
+        let blob = choose(&lent.containers, id, 0)?.join(&longest);
+        let message = self.message(&lent, id, blob.as_str(), u64::MAX, &longest)?;
+        Storage::check_message(&message)
+    }
+
+    fn message(
+        &self,
+        lent: &Lent,
+        id: Uuid,
+        blob: &str,
+        raw_bytes: u64,
+        tag: &str,
+    ) -> Result<String, Error> {
+        let message = Message {
+            id: id.to_string(),
+            blob,
+            raw_bytes,
+            database: &self.database,
+            table: &self.table,
+            tag,
+            mapping: &self.mapping,
+            status_table: own_table(lent, id)?.reveal(),
+            identity: lent.identity.reveal(),
+            application: self.client.application(),
+            client_version: VERSION_HEADER,
+            created_at: time_text(self.context.clock.now_ms()),
+        };
+        Ok(message.to_json())
+    }
+
     /// Posts the message of `id`. Once it may have left, it is never posted again.
     async fn post(&self, part: &Part<'_>, id: Uuid, blob: &SasUrl) -> Result<(), Error> {
         let posted = self
             .with_lent(|lent, tries| async move {
-                let message = Message {
-                    id: id.to_string(),
-                    blob: blob.reveal(),
-                    raw_bytes: part.raw_bytes,
-                    database: &self.database,
-                    table: &self.table,
-                    tag: &part.tag,
-                    mapping: &self.mapping,
-                    status_table: own_table(&lent, id)?.reveal(),
-                    identity: lent.identity.reveal(),
-                    application: self.client.application(),
-                    client_version: VERSION_HEADER,
-                    created_at: time_text(self.context.clock.now_ms()),
-                };
+                let message = self.message(&lent, id, blob.reveal(), part.raw_bytes, &part.tag)?;
                 let queue = choose(&lent.queues, id, tries)?;
-                match self.storage().post_message(queue, &message.to_json()).await {
+                match self.storage().post_message(queue, &message).await {
                     // Lost on the way out or on the way back: only the status can tell.
                     Err(Error::Unknown { reason, .. }) => Ok(Some(reason)),
                     Ok(()) => Ok(None),

@@ -139,7 +139,7 @@ impl Sink for AdxSink {
         let resources = Resources::default();
         // Fetched now, so that a missing right to ingest is found before the first row.
         resources.get(&client).await?;
-        Ok(Box::new(AdxPublisher {
+        let publisher = AdxPublisher {
             client,
             resources,
             database: database.clone(),
@@ -148,6 +148,8 @@ impl Sink for AdxSink {
             repost_after: self.spec.repost_after,
             context,
             unposted: Mutex::new(BTreeMap::new()),
-        }))
+        };
+        publisher.check_message().await?;
+        Ok(Box::new(publisher))
     }
 }

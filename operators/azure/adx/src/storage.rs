@@ -139,17 +139,24 @@ impl Storage<'_> {
         }
     }
 
+    /// Checks that a queue takes the message.
+    pub(crate) fn check_message(text: &str) -> Result<(), Error> {
+        // Base64 takes four characters for three bytes.
+        let bytes = text.len().div_ceil(3) * 4;
+        if bytes <= MESSAGE_BYTES_MAX {
+            return Ok(());
+        }
+        Err(Error::Setting(format!(
+            "the message that asks for an ingestion has {bytes} bytes and the queue takes \
+             {MESSAGE_BYTES_MAX}: name a mapping that the table has instead of listing every column"
+        )))
+    }
+
     /// Posts a message to a queue.
     pub(crate) async fn post_message(&self, queue: &SasUrl, text: &str) -> Result<(), Error> {
         let what = "post an ingestion";
+        Self::check_message(text)?;
         let encoded = BASE64.encode(text);
-        if encoded.len() > MESSAGE_BYTES_MAX {
-            return Err(Error::Setting(format!(
-                "{what}: the message has {} bytes and the queue takes {MESSAGE_BYTES_MAX}: name a \
-                 mapping that the table has instead of listing every column",
-                encoded.len()
-            )));
-        }
         let body = format!(
             "<?xml version='1.0' encoding='utf-8'?><QueueMessage><MessageText>{encoded}\
              </MessageText></QueueMessage>"

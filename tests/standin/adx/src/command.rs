@@ -85,7 +85,10 @@ impl Command<'_> {
 
     fn dispatch(&self, parser: &mut Parser, world: &mut World) -> Done {
         let verb = parser.hyphenated()?;
-        let noun = parser.name()?;
+        let noun = match parser.peek() {
+            Some(_) => parser.name()?,
+            None => String::new(),
+        };
         match (verb.as_str(), noun.as_str()) {
             ("show", _) => self.show(&noun, parser, world).map(|rows| (rows, false)),
             ("get", "ingestion") => {
