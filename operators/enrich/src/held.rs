@@ -186,7 +186,12 @@ impl Part for HeldRows {
         self.written_before = self.written.clone();
     }
 
-    fn drain_group(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool {
+    fn drain(&mut self, _budget_bytes: usize) -> (usize, bool) {
+        // Rows are encoded as their group is taken: nothing can change them before.
+        (0, true)
+    }
+
+    fn take_group(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool {
         if self.frozen_by_group.is_none() {
             self.frozen_by_group = Some(self.group_frozen());
         }

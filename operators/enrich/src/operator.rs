@@ -203,11 +203,7 @@ impl Enrich {
     fn look_through(&self) -> Result<BTreeMap<i64, Vec<Vec<u8>>>, Fault> {
         let mut prunable: BTreeMap<i64, Vec<Vec<u8>>> = BTreeMap::new();
         if let Some(pane) = self.table.pane(PANE) {
-            for entry in pane
-                .sorted()
-                .into_iter()
-                .filter_map(|slot| pane.entry(slot))
-            {
+            for entry in pane.sorted() {
                 if let Some(time) = History::read(entry.payload)?.prunable_at() {
                     let key = entry.key.as_slice().to_vec();
                     prunable.entry(time).or_default().push(key);

@@ -41,10 +41,8 @@ impl Tumbling {
         let Some(pane) = self.table.pane(start) else {
             return Ok(());
         };
-        for slot in pane.sorted() {
-            if let Some(entry) = pane.entry(slot) {
-                self.outcome.push(window, &entry, INSERT, out)?;
-            }
+        for entry in pane.sorted() {
+            self.outcome.push(window, &entry, INSERT, out)?;
         }
         Ok(())
     }
@@ -56,7 +54,7 @@ impl Tumbling {
             return Ok(());
         };
         let mut rows: Vec<_> = (changed.into_iter())
-            .filter_map(|(slot, new)| Some((pane.entry(slot)?, new)))
+            .map(|(slot, new)| (pane.entry(slot), new))
             .collect();
         // Of the rows of one key the one that made its slot comes first.
         rows.sort_by(|(a, new_a), (b, new_b)| {

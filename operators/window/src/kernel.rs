@@ -331,11 +331,11 @@ pub(crate) fn distinct(
         }
         bytes.clear();
         put_u32(&mut bytes, number as u32);
-        if let Some(entry) = target.pane.as_ref().entry(slot) {
-            put_bytes(&mut bytes, entry.key.as_slice());
-        }
+        let entry = target.pane.as_ref().entry(slot);
+        put_bytes(&mut bytes, entry.key.as_slice());
+        let group = key::key_group(entry.hash);
         key::encode_value(column, row, &mut bytes)?;
-        if set.insert(window_start, slot.group, fingerprint(&bytes), 0)
+        if set.insert(window_start, group, fingerprint(&bytes), 0)
             && let Some(word) = target.pane.touched_mut(slot).get_mut(counter)
         {
             *word += 1;

@@ -23,6 +23,8 @@ use crate::spec::{LateFate, SpecError, TumblingSpec};
 
 /// Port of the rows that no window takes any more.
 const LATE_PORT: usize = 1;
+/// Rows whose slots are looked up before their accumulators are updated.
+const BLOCK_ROWS: usize = 256;
 
 /// Builds tumbling windows; checked against the input's schema when made.
 #[derive(Debug)]
@@ -141,56 +143,49 @@ impl Tumbling {
         &self.plan
     }
 
-    /// Aggregates the rows of `batch` that belong to one window.
+    /// Aggregates the rows of `batch` that belong to one window, a block at a time, so that a
+    /// slot is still in the cache when its accumulators are updated.
     fn apply(&mut self, batch: &RecordBatch, start: i64, rows: &[u32]) -> Result<(), Fault> {
         let plan = Arc::clone(&self.plan);
         let fired = plan.windows.end(start) <= self.fired.get();
-        self.slots.clear();
-        let mut pane = self.table.pane_mut(start);
         let text = text_key(batch, &plan.spec.by);
-        for &row in rows {
-            let row = row as usize;
-            let short = text.and_then(|column| Key::of_view(*column.views().get(row)?));
-            let (slot, new) = match short {
-                Some(key) => pane.touch(&key),
-                None => {
-                    self.key_bytes.clear();
-                    for &at in &plan.spec.by {
-                        key::encode_value(batch.column(at), row, &mut self.key_bytes)?;
+        let mut pane = self.table.pane_mut(start);
+        for rows in rows.chunks(BLOCK_ROWS) {
+            self.slots.clear();
+            for &row in rows {
+                let row = row as usize;
+                let short = text.and_then(|column| Key::of_view(*column.views().get(row)?));
+                let (slot, new) = match short {
+                    Some(key) => pane.touch(&key),
+                    None => {
+                        self.key_bytes.clear();
+                        for &at in &plan.spec.by {
+                            key::encode_value(batch.column(at), row, &mut self.key_bytes)?;
+                        }
+                        pane.touch(&Key::of(&self.key_bytes))
                     }
-                    pane.touch(&Key::of(&self.key_bytes))
+                };
+                if new {
+                    begin(pane.touched_mut(slot), &plan.initial);
                 }
+                if let Some(count) = pane.touched_mut(slot).get_mut(ROWS) {
+                    *count += 1;
+                }
+                if fired {
+                    self.changed.entry(start).or_default().push((slot, new));
+                }
+                self.slots.push(slot);
+            }
+            let mut target = Target {
+                rows,
+                slots: &self.slots,
+                pane: &mut pane,
             };
-            let words = pane.touched_mut(slot);
-            if new {
-                for &(at, word) in &plan.initial {
-                    if let Some(place) = words.get_mut(at) {
-                        *place = word;
-                    }
-                }
+            for (number, measure) in plan.measures.list.iter().enumerate() {
+                kernel::update(measure, batch, &mut target)?;
+                let measure = (number, measure);
+                kernel::distinct(measure, batch, start, &mut target, &mut self.distinct)?;
             }
-            if let Some(count) = words.get_mut(ROWS) {
-                *count += 1;
-            }
-            if fired {
-                self.changed.entry(start).or_default().push((slot, new));
-            }
-            self.slots.push(slot);
-        }
-        let mut target = Target {
-            rows,
-            slots: &self.slots,
-            pane: &mut pane,
-        };
-        for (number, measure) in plan.measures.list.iter().enumerate() {
-            kernel::update(measure, batch, &mut target)?;
-            kernel::distinct(
-                (number, measure),
-                batch,
-                start,
-                &mut target,
-                &mut self.distinct,
-            )?;
         }
         Ok(())
     }
@@ -229,6 +224,16 @@ impl Tumbling {
             }
         }
         Ok(())
+    }
+}
+
+/// Gives a new slot the words that are not zero at first.
+#[cold]
+fn begin(words: &mut [u64], initial: &[(usize, u64)]) {
+    for &(at, word) in initial {
+        if let Some(place) = words.get_mut(at) {
+            *place = word;
+        }
     }
 }
 

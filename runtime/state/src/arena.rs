@@ -51,6 +51,30 @@ impl Arena {
         self.push(part)
     }
 
+    /// Appends a part with its length before it; where it starts.
+    pub(crate) fn push_framed(&mut self, part: &[u8]) -> u64 {
+        let start = self.bytes.len() as u64;
+        self.bytes
+            .extend_from_slice(&(part.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(part);
+        start
+    }
+
+    /// The part that [`push_framed`](Self::push_framed) put at `start`.
+    pub(crate) fn framed(&self, start: u64) -> &[u8] {
+        let rest = self.bytes.get(start as usize..).unwrap_or_default();
+        match rest.split_first_chunk::<4>() {
+            Some((length, part)) => {
+                (part.get(..u32::from_le_bytes(*length) as usize)).unwrap_or_default()
+            }
+            None => &[],
+        }
+    }
+
+    pub(crate) fn release_framed(&mut self, start: u64) {
+        self.garbage += 4 + self.framed(start).len();
+    }
+
     pub(crate) fn release(&mut self, span: Span) {
         self.garbage += span.length as usize;
     }

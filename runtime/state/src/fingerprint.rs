@@ -1,27 +1,26 @@
 //! A set of 128-bit fingerprints that only grows, until a whole pane of it is dropped.
 //!
-//! Within a shard fingerprints lie in order of insertion, so what is new since the last snapshot
-//! is a suffix: no bitmaps, and nothing ever has to be copied before it changes.
-//!
-//! Content of a section: `count u32`, each fingerprint (16 bytes) and, if the set has times, its
-//! time (8 bytes).
+//! Fingerprints lie in order of insertion, so what is new since the last snapshot is a suffix: no
+//! bitmaps, and nothing ever has to be written before it changes. The top eight bits of what is
+//! kept are the key group, the others the fingerprint's.
 
-use hashbrown::HashTable;
 use thalweg_stream::KeyGroup;
+use thalweg_stream::key::HASH_SEED;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use thalweg_stream::key::HASH_SEED;
-
+use crate::bitmap::GroupSet;
 use crate::error::StateError;
-use crate::pane::{Pane, Panes, Shard};
+use crate::index::Index;
+use crate::log::{Logs, PRINT};
+use crate::pane::{Pane, Panes, Store};
 use crate::section::Part;
-use crate::wire::{Reader, put_i64, put_u32};
+use crate::wire::{Reader, put_i64};
 
 /// The fingerprint of encoded bytes: XXH3-128 with the seed of the key hash. Part of the
 /// checkpoint format.
 ///
-/// Of n fingerprints two are equal by chance with probability n² / 2¹²⁹: 10¹⁰ live ones and 10¹⁰
-/// a day give 10⁻¹⁹ a day.
+/// A set keeps 120 bits of it and the key group: of n of them two are equal by chance with
+/// probability below n² / 2¹²¹; 10¹⁰ live ones and 10¹⁰ new ones a day make 10⁻¹⁶ a day.
 #[inline]
 #[must_use]
 pub fn fingerprint(bytes: &[u8]) -> u128 {
@@ -31,7 +30,7 @@ pub fn fingerprint(bytes: &[u8]) -> u128 {
 /// Fingerprints by pane and key group, each with a time if the set is made so.
 #[derive(Debug)]
 pub struct FingerprintSet {
-    panes: Panes<LogShard>,
+    panes: Panes<PrintStore>,
 }
 
 impl FingerprintSet {
@@ -46,8 +45,9 @@ impl FingerprintSet {
     /// Adds `print` to a pane with `time`; false if it is there already, with whatever time.
     pub fn insert(&mut self, pane: i64, group: KeyGroup, print: u128, time: i64) -> bool {
         let at = self.panes.open(pane);
-        let shape = self.panes.shape;
-        (self.panes.panes[at].shard_mut(group, shape, &mut self.panes.spare)).insert(print, time)
+        let pane = &mut self.panes.panes[at];
+        pane.groups.insert(group);
+        pane.store.insert(of_group(group, print), time)
     }
 
     /// The panes from `first` to `last`, ascending.
@@ -77,8 +77,16 @@ impl FingerprintSet {
     /// How many fingerprints there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        let shards = self.panes.panes.iter().flat_map(Pane::shards);
-        shards.map(|(_, shard)| shard.prints.len()).sum()
+        let panes = self.panes.panes.iter();
+        panes
+            .map(|pane| {
+                let gone = pane.forgotten;
+                let prints = pane.store.prints.iter();
+                prints
+                    .filter(|&&print| !gone.contains(group_of(print)))
+                    .count()
+            })
+            .sum()
     }
 
     /// Whether there is none.
@@ -97,7 +105,7 @@ impl FingerprintSet {
 /// A pane of fingerprints to read.
 #[derive(Clone, Copy, Debug)]
 pub struct SetPane<'a> {
-    pane: &'a Pane<LogShard>,
+    pane: &'a Pane<PrintStore>,
 }
 
 impl SetPane<'_> {
@@ -105,34 +113,51 @@ impl SetPane<'_> {
     #[inline]
     #[must_use]
     pub fn time(&self, group: KeyGroup, print: u128) -> Option<i64> {
-        let shard = self.pane.shard(group)?;
-        let at = shard.find(print)?;
-        Some(shard.times.get(at as usize).copied().unwrap_or_default())
+        let store = &self.pane.store;
+        let at = store.find(of_group(group, print))?;
+        if self.pane.forgotten.contains(group) {
+            return None;
+        }
+        Some(store.times.get(at as usize).copied().unwrap_or_default())
     }
 }
 
+#[inline]
+fn of_group(group: KeyGroup, print: u128) -> u128 {
+    u128::from(group) << 120 | print & (u128::MAX >> 8)
+}
+
+#[inline]
+fn group_of(print: u128) -> KeyGroup {
+    (print >> 120) as KeyGroup
+}
+
+/// The hash the index sees: its top byte is even over groups as over prints.
+#[inline]
+fn hash(print: u128) -> u64 {
+    print as u64
+}
+
 #[derive(Debug)]
-struct LogShard {
+struct PrintStore {
     timed: bool,
-    index: HashTable<u32>,
+    index: Index,
     prints: Vec<u128>,
     times: Vec<i64>,
     /// How many the snapshots up to and including the last freeze have.
     saved: usize,
-    /// Those before this one were in the snapshots before the last freeze.
+    /// How many those before the last freeze have.
     before: usize,
-    /// Whether the last freeze wants them all.
-    full: bool,
+    /// How many are written, of those saved.
+    drained: usize,
 }
 
-impl LogShard {
+impl PrintStore {
     #[inline]
     fn find(&self, print: u128) -> Option<u32> {
-        (self.index)
-            .find(print as u64, |&at| {
-                self.prints.get(at as usize) == Some(&print)
-            })
-            .copied()
+        (self.index).find(hash(print), |at| {
+            self.prints.get(at as usize) == Some(&print)
+        })
     }
 
     fn insert(&mut self, print: u128, time: i64) -> bool {
@@ -145,56 +170,82 @@ impl LogShard {
             self.times.push(time);
         }
         let prints = &self.prints;
-        (self.index).insert_unique(print as u64, at, |&at| prints[at as usize] as u64);
+        (self.index).insert(hash(print), at, |at| hash(prints[at as usize]));
         true
     }
 }
 
-impl Shard for LogShard {
+impl Store for PrintStore {
     type Shape = bool;
 
     fn new(timed: bool) -> Self {
         Self {
             timed,
-            index: HashTable::new(),
+            index: Index::default(),
             prints: Vec::new(),
             times: Vec::new(),
             saved: 0,
             before: 0,
-            full: false,
+            drained: 0,
         }
     }
 
     fn freeze(&mut self, full: bool) {
         self.before = self.saved;
+        self.drained = if full { 0 } else { self.saved };
         self.saved = self.prints.len();
-        self.full = full;
     }
 
-    fn drain(&mut self, _full: bool, out: &mut Vec<u8>) {
-        let from = if self.full { 0 } else { self.before };
-        put_u32(out, (self.saved - from) as u32);
-        for at in from..self.saved {
-            out.extend_from_slice(&self.prints[at].to_le_bytes());
+    fn is_pending(&self) -> bool {
+        self.drained < self.saved
+    }
+
+    fn drain(&mut self, pane: i64, budget: usize, logs: &mut Logs) -> usize {
+        let each = if self.timed { 24 } else { 16 };
+        let to = (self.drained + budget.div_ceil(each)).min(self.saved);
+        let bytes = (to - self.drained) * each;
+        for at in self.drained..to {
+            let print = self.prints[at];
+            let out = logs.about(group_of(print), pane, PRINT);
+            out.extend_from_slice(&print.to_le_bytes());
             if self.timed {
                 put_i64(out, self.times[at]);
             }
         }
+        self.drained = to;
+        bytes
     }
 
     fn thaw(&mut self) {
         self.saved = self.before;
+        self.drained = self.saved;
     }
 
-    fn restore(&mut self, content: &mut Reader<'_>) -> Result<(), StateError> {
-        for _ in 0..content.u32()? {
-            let print = u128::from_le_bytes(content.array()?);
-            let time = if self.timed { content.i64()? } else { 0 };
-            self.insert(print, time);
+    fn restore(&mut self, operation: u8, content: &mut Reader<'_>) -> Result<(), StateError> {
+        if operation != PRINT {
+            return Err(StateError::Shape("no operation of a set"));
+        }
+        let print = u128::from_le_bytes(content.array()?);
+        let time = if self.timed { content.i64()? } else { 0 };
+        self.insert(print, time);
+        self.saved = self.prints.len();
+        self.before = self.saved;
+        self.drained = self.saved;
+        Ok(())
+    }
+
+    fn forget(&mut self, groups: GroupSet) {
+        let prints = std::mem::take(&mut self.prints);
+        let times = std::mem::take(&mut self.times);
+        self.clear();
+        for (at, print) in prints.into_iter().enumerate() {
+            if !groups.contains(group_of(print)) {
+                self.insert(print, times.get(at).copied().unwrap_or_default());
+            }
         }
         self.saved = self.prints.len();
         self.before = self.saved;
-        Ok(())
+        self.drained = self.saved;
     }
 
     fn clear(&mut self) {
@@ -203,10 +254,11 @@ impl Shard for LogShard {
         self.times.clear();
         self.saved = 0;
         self.before = 0;
+        self.drained = 0;
     }
 
     fn memory_bytes(&self) -> usize {
-        self.index.allocation_size() + self.prints.capacity() * 16 + self.times.capacity() * 8
+        self.index.memory_bytes() + self.prints.capacity() * 16 + self.times.capacity() * 8
     }
 }
 
@@ -215,8 +267,12 @@ impl Part for FingerprintSet {
         self.panes.freeze(full);
     }
 
-    fn drain_group(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool {
-        self.panes.drain_group(group, out)
+    fn drain(&mut self, budget_bytes: usize) -> (usize, bool) {
+        self.panes.drain(budget_bytes)
+    }
+
+    fn take_group(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool {
+        self.panes.take(group, out)
     }
 
     fn thaw(&mut self) {

@@ -1,23 +1,33 @@
-//! A key as the tables look it up: its hash, and its encoded bytes in words if they are few.
+//! A key as the tables look it up: its hash, and a cell of two words that is the key if it is short.
+//!
+//! The low half of a cell's first word says what it is: up to 12, the view of a string of that
+//! length (a single string column is the common key); [`INLINE`] and a length, another encoding of
+//! up to 12 bytes; [`LONG`], a key whose bytes lie in the arena; [`FREE`], no key.
 
-use thalweg_stream::KeyGroup;
-use thalweg_stream::key;
+use thalweg_stream::{KeyGroup, key};
 
-/// Longest encoded key that is stored within its slot (bytes).
-pub(crate) const INLINE_BYTES_MAX: usize = 23;
-/// Tag of a cell whose bytes lie in the arena.
-const LONG: u64 = 0xff;
-/// A cell that no key has: the slot is free.
-pub(crate) const FREE: u64 = 0xfe;
+/// Longest string, and longest other encoded key, that a cell holds (bytes).
+const CELL_BYTES_MAX: usize = 12;
+/// Mark of a short encoding; its length is added.
+const INLINE: u32 = 0xffff_ff00;
+/// Mark of a key in the arena.
+const LONG: u32 = 0xffff_fffe;
+/// Mark of a slot without a key.
+const FREE: u32 = 0xffff_fffd;
+/// Bytes that stand before a string in an encoded key: type tag and length.
+const TEXT_HEADER: usize = 5;
+/// Type tag of a string in an encoded key.
+const TEXT_TAG: u8 = 0x07;
+
+/// A cell of no key.
+pub(crate) const FREE_CELL: [u64; 2] = [FREE as u64, 0];
 
 /// An encoded key, ready to be looked up.
-///
-/// Keys of up to 23 bytes (a string of up to 18, two int64) are compared as three words without
-/// touching other memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'a> {
     hash: u64,
-    pub(crate) cell: [u64; 3],
+    /// For a long key, only what can be compared before its bytes are.
+    pub(crate) cell: [u64; 2],
     pub(crate) long: &'a [u8],
 }
 
@@ -25,22 +35,19 @@ impl<'a> Key<'a> {
     /// The key encoded as `bytes`, whose hash is `hash` ([`key::hash`]).
     #[must_use]
     pub fn new(hash: u64, bytes: &'a [u8]) -> Self {
-        if bytes.len() > INLINE_BYTES_MAX {
-            let cell = [LONG | (bytes.len() as u64) << 8, 0, 0];
-            return Self {
-                hash,
-                cell,
-                long: bytes,
-            };
-        }
-        let mut raw = [0; 24];
-        raw[0] = bytes.len() as u8;
-        raw[1..=bytes.len()].copy_from_slice(bytes);
-        Self {
-            hash,
-            cell: cell_of(raw),
-            long: &[],
-        }
+        let (cell, long) = match bytes {
+            [TEXT_TAG, a, b, c, d, text @ ..]
+                if text.len() <= CELL_BYTES_MAX
+                    && u32::from_le_bytes([*a, *b, *c, *d]) as usize == text.len() =>
+            {
+                (cell(text.len() as u32, text), &[][..])
+            }
+            short if short.len() <= CELL_BYTES_MAX => {
+                (cell(INLINE + short.len() as u32, short), &[][..])
+            }
+            long => ([u64::from(LONG) | hash & !0xffff_ffff, 0], long),
+        };
+        Self { hash, cell, long }
     }
 
     /// The key that encodes and hashes `bytes` as they are.
@@ -55,24 +62,16 @@ impl<'a> Key<'a> {
     #[must_use]
     pub fn of_view(view: u128) -> Option<Key<'static>> {
         let length = view as u32 as usize;
-        if length > 12 {
+        if length > CELL_BYTES_MAX {
             return None;
         }
-        // 1 byte for our length, 1 for the type tag; then the view is the encoding already:
-        // length (u32), bytes, zeros behind them.
-        let head = (length as u64 + 5) | 0x07 << 8;
-        let cell = [
-            head | (view as u64) << 16,
-            (view >> 48) as u64,
-            (view >> 112) as u64,
-        ];
-        let mut raw = [0; 24];
-        raw[0..8].copy_from_slice(&cell[0].to_le_bytes());
-        raw[8..16].copy_from_slice(&cell[1].to_le_bytes());
-        raw[16..24].copy_from_slice(&cell[2].to_le_bytes());
+        // Behind the type tag the view is the encoding: length (u32), bytes.
+        let mut encoded = [0; 1 + 16];
+        encoded[0] = TEXT_TAG;
+        encoded[1..].copy_from_slice(&view.to_le_bytes());
         Some(Key {
-            hash: key::hash(&raw[1..6 + length]),
-            cell,
+            hash: key::hash(&encoded[..TEXT_HEADER + length]),
+            cell: [view as u64, (view >> 64) as u64],
             long: &[],
         })
     }
@@ -98,40 +97,58 @@ impl<'a> Key<'a> {
     }
 }
 
-fn cell_of(raw: [u8; 24]) -> [u64; 3] {
-    let mut cell = [0; 3];
-    for (word, bytes) in cell.iter_mut().zip(raw.chunks_exact(8)) {
-        let mut eight = [0; 8];
-        eight.copy_from_slice(bytes);
-        *word = u64::from_le_bytes(eight);
-    }
-    cell
+fn cell(mark: u32, bytes: &[u8]) -> [u64; 2] {
+    let mut raw = [0; 16];
+    raw[..4].copy_from_slice(&mark.to_le_bytes());
+    raw[4..4 + bytes.len()].copy_from_slice(bytes);
+    let both = u128::from_le_bytes(raw);
+    [both as u64, (both >> 64) as u64]
 }
 
-/// Length of the long key a stored cell stands for, or nothing if the cell holds the key itself.
-pub(crate) fn long_length(cell: u64) -> Option<u32> {
-    (cell & 0xff == LONG).then_some((cell >> 8) as u32)
+/// Whether a stored cell is of a key in the arena.
+#[inline]
+pub(crate) fn is_long(cell: u64) -> bool {
+    cell as u32 == LONG
+}
+
+/// Whether a stored cell is of no key.
+#[inline]
+pub(crate) fn is_free(cell: u64) -> bool {
+    cell as u32 == FREE
 }
 
 /// The encoded bytes of a stored key.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyBytes<'a> {
-    raw: [u8; 24],
+    raw: [u8; TEXT_HEADER + CELL_BYTES_MAX],
+    length: usize,
     long: Option<&'a [u8]>,
 }
 
 impl<'a> KeyBytes<'a> {
-    pub(crate) fn inline(cell: [u64; 3]) -> Self {
-        let mut raw = [0; 24];
-        for (bytes, word) in raw.chunks_exact_mut(8).zip(cell) {
-            bytes.copy_from_slice(&word.to_le_bytes());
+    pub(crate) fn inline(cell: [u64; 2]) -> Self {
+        let both = (u128::from(cell[0]) | u128::from(cell[1]) << 64).to_le_bytes();
+        let mark = cell[0] as u32;
+        let mut raw = [0; TEXT_HEADER + CELL_BYTES_MAX];
+        let length = if mark as usize <= CELL_BYTES_MAX {
+            raw[0] = TEXT_TAG;
+            raw[1..].copy_from_slice(&both);
+            TEXT_HEADER + mark as usize
+        } else {
+            raw[..CELL_BYTES_MAX].copy_from_slice(&both[4..]);
+            (mark.wrapping_sub(INLINE) as usize).min(CELL_BYTES_MAX)
+        };
+        Self {
+            raw,
+            length,
+            long: None,
         }
-        Self { raw, long: None }
     }
 
     pub(crate) fn long(bytes: &'a [u8]) -> Self {
         Self {
-            raw: [0; 24],
+            raw: [0; TEXT_HEADER + CELL_BYTES_MAX],
+            length: 0,
             long: Some(bytes),
         }
     }
@@ -139,10 +156,7 @@ impl<'a> KeyBytes<'a> {
     /// The bytes.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
-        match self.long {
-            Some(bytes) => bytes,
-            None => &self.raw[1..=usize::from(self.raw[0]).min(INLINE_BYTES_MAX)],
-        }
+        self.long.unwrap_or(&self.raw[..self.length])
     }
 }
 
@@ -150,7 +164,7 @@ impl<'a> KeyBytes<'a> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, RecordBatch, StringViewArray};
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
     use thalweg_stream::KeyEncoder;
 
     use super::{Key, KeyBytes};
@@ -166,7 +180,7 @@ mod tests {
         for (row, text) in texts.iter().enumerate() {
             let encoded = Key::new(encoder.hashes()[row], encoder.key(row));
             let Some(key) = Key::of_view(views[row]) else {
-                assert!(text.len() > 12);
+                assert!(text.len() > 12 && encoded.is_long());
                 continue;
             };
             assert_eq!(
@@ -176,5 +190,29 @@ mod tests {
             );
             assert_eq!(KeyBytes::inline(key.cell).as_slice(), encoder.key(row));
         }
+    }
+
+    #[test]
+    fn short_keys_of_other_types_are_told_apart_and_come_back() {
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(0), Some(7), None]));
+        let batch = RecordBatch::try_from_iter_with_nullable([("n", numbers, true)]).unwrap();
+        let mut encoder = KeyEncoder::new(vec![0]);
+        encoder.encode(&batch).unwrap();
+        let mut cells = vec![
+            Key::of(&[]).cell,
+            Key::of(&[0; 3]).cell,
+            Key::of(&[0; 4]).cell,
+        ];
+        for row in 0..3 {
+            let key = Key::of(encoder.key(row));
+            assert_eq!(KeyBytes::inline(key.cell).as_slice(), encoder.key(row));
+            cells.push(key.cell);
+        }
+        // A string's tag and length that do not fit the bytes are no string.
+        cells.push(Key::of(&[7, 9, 0, 0, 0, b'x']).cell);
+        let all = cells.len();
+        cells.sort_unstable();
+        cells.dedup();
+        assert_eq!(cells.len(), all);
     }
 }

@@ -10,11 +10,11 @@
 //!
 //! # Snapshots
 //! [`Part::freeze`] marks what has changed since the last snapshot, in time proportional to the
-//! number of keys divided by 64; [`Part::drain_group`] writes it out later, group by group, while
-//! updates go on: an update of a slot that is frozen and not yet written copies the old content
+//! number of keys divided by 64; [`Part::drain`] writes it out later, some bytes at a time, while
+//! updates go on: an update of a slot that is marked and not yet written writes the old content
 //! first. So a snapshot holds exactly what the state was at the freeze. [`Part::thaw`] gives the
 //! content of a failed checkpoint to the next one. [`Sections`] assembles the parts of an operator
-//! into the sections the engine carries.
+//! into the sections the engine carries, one per key group.
 //!
 //! Nothing here depends on time, chance or the order of a hash map: what is read in order is
 //! sorted by hash and key.
@@ -26,7 +26,9 @@ mod arena;
 mod bitmap;
 mod error;
 mod fingerprint;
+mod index;
 mod key;
+mod log;
 mod pane;
 mod register;
 mod section;

@@ -1,8 +1,8 @@
-//! Panes of shards: what the table and the set have in common.
+//! Panes of stores: what the table and the set have in common.
 //!
-//! A pane holds one shard per key group that has anything in it. Freezing visits only the shards
-//! that changed; dropping a pane leaves one tombstone per group that a snapshot knows of it, and
-//! keeps shards that are frozen and not yet written until they are.
+//! Freezing marks what changed in each pane's store; draining walks through the stores and writes
+//! what is marked into a log per key group. Removals are logged as they happen. A pane that is
+//! dropped while marked content of it is not yet written is kept until it is.
 
 use std::fmt::Debug;
 
@@ -11,31 +11,30 @@ use thalweg_stream::key::KEY_GROUPS;
 
 use crate::bitmap::GroupSet;
 use crate::error::StateError;
-use crate::wire::{Reader, put_framed, put_i64, put_u32};
+use crate::log::{Logs, Operation};
+use crate::wire::Reader;
 
-/// Emptied shards kept for the next pane, so that windows do not start with small allocations.
-const SPARE_SHARDS_MAX: usize = KEY_GROUPS;
+/// Emptied stores kept for the next panes, so that windows do not grow from nothing each time.
+const SPARE_STORES_MAX: usize = 2;
 
-/// Emptied shards, boxed because panes hold them so.
-#[allow(
-    clippy::vec_box,
-    reason = "a shard moves between here and a pane without being copied"
-)]
-pub(crate) type Spare<S> = Vec<Box<S>>;
-
-/// The content of one pane in one key group.
-pub(crate) trait Shard: Debug {
-    /// What all shards of a structure have in common.
+/// The content of one pane.
+pub(crate) trait Store: Debug {
+    /// What all stores of a structure have in common.
     type Shape: Copy + Debug;
 
     fn new(shape: Self::Shape) -> Self;
     /// Marks the changes since the last freeze, or everything.
     fn freeze(&mut self, full: bool);
-    /// Writes what is marked as it was at the freeze; with `full` no deletions.
-    fn drain(&mut self, full: bool, out: &mut Vec<u8>);
+    /// Whether something marked is not yet written.
+    fn is_pending(&self) -> bool;
+    /// Writes about `budget` bytes of what is marked, as it was at the freeze; how many it was.
+    fn drain(&mut self, pane: i64, budget: usize, logs: &mut Logs) -> usize;
     /// Gives what was marked at the last freeze to the next one.
     fn thaw(&mut self);
-    fn restore(&mut self, content: &mut Reader<'_>) -> Result<(), StateError>;
+    /// Takes back an operation of a log.
+    fn restore(&mut self, operation: u8, content: &mut Reader<'_>) -> Result<(), StateError>;
+    /// Forgets the keys of these groups, leaving no trace.
+    fn forget(&mut self, groups: GroupSet);
     /// Empties it, keeping memory.
     fn clear(&mut self);
     fn memory_bytes(&self) -> usize;
@@ -44,156 +43,106 @@ pub(crate) trait Shard: Debug {
 #[derive(Debug)]
 pub(crate) struct Pane<S> {
     pub(crate) id: i64,
-    shards: Vec<Option<Box<S>>>,
-    /// Groups changed since the last freeze.
-    dirty: GroupSet,
-    /// Groups that the last freeze marked.
-    frozen: GroupSet,
-    /// Those of them not yet written.
-    pending: GroupSet,
-    /// Groups of which some snapshot knows this pane.
-    saved: GroupSet,
+    pub(crate) store: S,
+    /// Groups that have or had something in it.
+    pub(crate) groups: GroupSet,
+    /// Groups that a restored log says are gone. As a pane is dropped in all its groups, usually
+    /// all of it goes; the keys are looked for only if the pane stays.
+    pub(crate) forgotten: GroupSet,
+    /// Whether some snapshot knows this pane.
+    saved: bool,
 }
 
-impl<S: Shard> Pane<S> {
-    fn new(id: i64) -> Self {
-        Self {
-            id,
-            shards: (0..KEY_GROUPS).map(|_| None).collect(),
-            dirty: GroupSet::default(),
-            frozen: GroupSet::default(),
-            pending: GroupSet::default(),
-            saved: GroupSet::default(),
-        }
-    }
-
+impl<S: Store> Pane<S> {
+    /// Makes sure that nothing forgotten is left.
     #[inline]
-    pub(crate) fn shard(&self, group: KeyGroup) -> Option<&S> {
-        self.shards[usize::from(group)].as_deref()
-    }
-
-    /// The shard of `group`, about to be changed.
-    #[inline]
-    pub(crate) fn shard_mut(
-        &mut self,
-        group: KeyGroup,
-        shape: S::Shape,
-        spare: &mut Spare<S>,
-    ) -> &mut S {
-        self.dirty.insert(group);
-        self.shards[usize::from(group)]
-            .get_or_insert_with(|| spare.pop().unwrap_or_else(|| Box::new(S::new(shape))))
-    }
-
-    pub(crate) fn shards(&self) -> impl Iterator<Item = (KeyGroup, &S)> {
-        (self.shards.iter().enumerate())
-            .filter_map(|(group, shard)| Some((group as KeyGroup, shard.as_deref()?)))
-    }
-
-    fn freeze(&mut self, full: bool) {
-        if full {
-            for (group, shard) in self.shards.iter().enumerate() {
-                if shard.is_some() {
-                    self.dirty.insert(group as KeyGroup);
-                }
-            }
+    fn sweep(&mut self) {
+        if !self.forgotten.is_empty() {
+            self.store.forget(std::mem::take(&mut self.forgotten));
         }
-        self.frozen = std::mem::take(&mut self.dirty);
-        self.pending = self.frozen;
-        self.saved.merge(self.frozen);
-        for group in self.frozen.iter() {
-            if let Some(shard) = &mut self.shards[usize::from(group)] {
-                shard.freeze(full);
-            }
-        }
-    }
-
-    fn thaw(&mut self) {
-        for group in self.frozen.iter() {
-            if let Some(shard) = &mut self.shards[usize::from(group)] {
-                shard.thaw();
-            }
-        }
-        self.dirty.merge(std::mem::take(&mut self.frozen));
-        self.pending = GroupSet::default();
-    }
-
-    fn drain(&mut self, group: KeyGroup, full: bool, out: &mut Vec<u8>) -> bool {
-        if !self.pending.contains(group) {
-            return false;
-        }
-        self.pending.remove(group);
-        put_i64(out, self.id);
-        put_framed(out, |out| {
-            if let Some(shard) = &mut self.shards[usize::from(group)] {
-                shard.drain(full, out);
-            }
-        });
-        true
     }
 }
 
 /// All panes of a structure, ascending.
 #[derive(Debug)]
-pub(crate) struct Panes<S: Shard> {
+pub(crate) struct Panes<S: Store> {
     pub(crate) shape: S::Shape,
     pub(crate) panes: Vec<Pane<S>>,
-    pub(crate) spare: Spare<S>,
-    /// Panes dropped since the last freeze, with the groups in which a snapshot knows them.
-    drops: Vec<(i64, GroupSet)>,
-    frozen_drops: Vec<(i64, GroupSet)>,
-    /// Dropped panes of which frozen shards are not yet written.
+    spare: Vec<S>,
+    /// Dropped panes that are not yet written.
     retired: Vec<Pane<S>>,
+    /// What was removed since the last freeze, and what between the one before and the last.
+    pub(crate) removals: Logs,
+    frozen_removals: Logs,
+    /// What is written of the snapshot.
+    pub(crate) written: Logs,
     full: bool,
 }
 
-impl<S: Shard> Panes<S> {
+impl<S: Store> Panes<S> {
     pub(crate) fn new(shape: S::Shape) -> Self {
         Self {
             shape,
             panes: Vec::new(),
             spare: Vec::new(),
-            drops: Vec::new(),
-            frozen_drops: Vec::new(),
             retired: Vec::new(),
+            removals: Logs::default(),
+            frozen_removals: Logs::default(),
+            written: Logs::default(),
             full: false,
         }
     }
 
+    fn position(&self, id: i64) -> Result<usize, usize> {
+        self.panes.binary_search_by_key(&id, |pane| pane.id)
+    }
+
     /// Position of the pane `id`, which is made if it does not exist.
     pub(crate) fn open(&mut self, id: i64) -> usize {
-        match self.panes.binary_search_by_key(&id, |pane| pane.id) {
-            Ok(at) => at,
-            Err(at) => {
-                self.panes.insert(at, Pane::new(id));
-                at
-            }
-        }
+        let at = self.restored(id);
+        self.panes[at].sweep();
+        at
+    }
+
+    fn restored(&mut self, id: i64) -> usize {
+        self.position(id).unwrap_or_else(|at| {
+            let store = self.spare.pop().unwrap_or_else(|| S::new(self.shape));
+            let pane = Pane {
+                id,
+                store,
+                groups: GroupSet::default(),
+                forgotten: GroupSet::default(),
+                saved: false,
+            };
+            self.panes.insert(at, pane);
+            at
+        })
     }
 
     pub(crate) fn get(&self, id: i64) -> Option<&Pane<S>> {
-        let at = (self.panes.binary_search_by_key(&id, |pane| pane.id)).ok()?;
-        self.panes.get(at)
+        self.panes.get(self.position(id).ok()?)
     }
 
     /// Drops the pane `id` with everything in it.
     pub(crate) fn drop_pane(&mut self, id: i64) {
-        let Ok(at) = self.panes.binary_search_by_key(&id, |pane| pane.id) else {
-            return;
-        };
-        let mut pane = self.panes.remove(at);
-        if !pane.saved.is_empty() {
-            self.drops.push((id, pane.saved));
-        }
-        if pane.pending.is_empty() {
-            for mut shard in pane.shards.drain(..).flatten() {
-                if self.spare.len() < SPARE_SHARDS_MAX {
-                    shard.clear();
-                    self.spare.push(shard);
-                }
+        let Ok(at) = self.position(id) else { return };
+        let pane = self.panes.remove(at);
+        if pane.saved {
+            for group in pane.groups.iter() {
+                self.removals.drop_pane(group, id);
             }
-        } else {
+        }
+        if pane.store.is_pending() {
             self.retired.push(pane);
+        } else {
+            self.recycle(pane.store);
+        }
+    }
+
+    fn recycle(&mut self, mut store: S) {
+        if self.spare.len() < SPARE_STORES_MAX {
+            store.clear();
+            self.spare.push(store);
         }
     }
 
@@ -204,43 +153,49 @@ impl<S: Shard> Panes<S> {
             "the snapshot before is not written"
         );
         self.full = full;
-        self.frozen_drops = std::mem::take(&mut self.drops);
+        self.frozen_removals = std::mem::take(&mut self.removals);
         for pane in &mut self.panes {
-            pane.freeze(full);
+            pane.sweep();
+            pane.saved = true;
+            pane.store.freeze(full);
         }
     }
 
-    pub(crate) fn drain_group(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool {
-        let start = out.len();
-        let drops = (self.frozen_drops.iter()).filter(|(_, groups)| groups.contains(group));
-        let drops: Vec<i64> = if self.full {
-            Vec::new()
-        } else {
-            drops.map(|&(id, _)| id).collect()
-        };
-        put_u32(out, drops.len() as u32);
-        for &id in &drops {
-            put_i64(out, id);
-        }
-        let mut said = !drops.is_empty();
+    /// Writes about `budget` bytes into the logs; how many, and whether all is written.
+    pub(crate) fn drain(&mut self, budget: usize) -> (usize, bool) {
+        let mut bytes = 0;
         for pane in self.retired.iter_mut().chain(&mut self.panes) {
-            said |= pane.drain(group, self.full, out);
+            if bytes >= budget {
+                break;
+            }
+            if pane.store.is_pending() {
+                bytes += pane.store.drain(pane.id, budget - bytes, &mut self.written);
+            }
         }
-        self.retired.retain(|pane| !pane.pending.is_empty());
-        if !said {
-            out.truncate(start);
+        self.retired.retain(|pane| pane.store.is_pending());
+        let done = self.retired.is_empty() && !self.panes.iter().any(|p| p.store.is_pending());
+        (bytes, done)
+    }
+
+    /// Appends what the snapshot says of `group`; false if that is nothing.
+    pub(crate) fn take(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        if !self.full {
+            out.extend_from_slice(self.frozen_removals.bytes(group));
         }
-        said
+        out.append(&mut self.written.take(group));
+        out.len() > start
     }
 
     pub(crate) fn thaw(&mut self) {
         for pane in &mut self.panes {
-            pane.thaw();
+            pane.store.thaw();
         }
         self.retired.clear();
-        let later = std::mem::take(&mut self.drops);
-        self.drops = std::mem::take(&mut self.frozen_drops);
-        self.drops.extend(later);
+        self.written = Logs::default();
+        let later = std::mem::take(&mut self.removals);
+        self.removals = std::mem::take(&mut self.frozen_removals);
+        self.removals.append(later);
     }
 
     pub(crate) fn restore_group(
@@ -248,47 +203,63 @@ impl<S: Shard> Panes<S> {
         group: KeyGroup,
         content: &mut Reader<'_>,
     ) -> Result<(), StateError> {
-        for _ in 0..content.u32()? {
-            let id = content.i64()?;
-            self.forget(id, group);
-        }
+        let mut at = None;
         while content.remaining() > 0 {
-            let id = content.i64()?;
-            let mut shard = content.framed()?;
-            let at = self.open(id);
-            let pane = &mut self.panes[at];
-            pane.saved.insert(group);
-            (pane.shards[usize::from(group)].get_or_insert_with(|| Box::new(S::new(self.shape))))
-                .restore(&mut shard)?;
-            shard.end()?;
+            match Operation::of(content.u8()?) {
+                Operation::Pane => {
+                    let here = self.restored(content.i64()?);
+                    let pane = &mut self.panes[here];
+                    pane.saved = true;
+                    if pane.forgotten.contains(group) {
+                        pane.sweep();
+                    }
+                    pane.groups.insert(group);
+                    at = Some(here);
+                }
+                Operation::Drop => {
+                    if let Ok(here) = self.position(content.i64()?) {
+                        self.forget(here, group);
+                    }
+                    at = None;
+                }
+                Operation::Of(tag) => {
+                    let here = at.ok_or(StateError::Shape("an operation is about no pane"))?;
+                    self.panes[here].store.restore(tag, content)?;
+                }
+            }
         }
         Ok(())
     }
 
     pub(crate) fn forget_group(&mut self, group: KeyGroup) {
-        for pane in &mut self.panes {
-            pane.shards[usize::from(group)] = None;
-            pane.saved.remove(group);
+        for at in (0..self.panes.len()).rev() {
+            if self.panes[at].groups.contains(group) {
+                let mut one = GroupSet::default();
+                one.insert(group);
+                self.panes[at].store.forget(one);
+                self.forget(at, group);
+            }
         }
-        self.panes
-            .retain(|pane| pane.shards.iter().any(Option::is_some));
     }
 
-    /// Forgets one group of a pane, as a tombstone asks.
-    fn forget(&mut self, id: i64, group: KeyGroup) {
-        let Ok(at) = self.panes.binary_search_by_key(&id, |pane| pane.id) else {
-            return;
-        };
+    /// Forgets one group of a pane.
+    fn forget(&mut self, at: usize, group: KeyGroup) {
         let pane = &mut self.panes[at];
-        pane.shards[usize::from(group)] = None;
-        pane.saved.remove(group);
-        if pane.shards.iter().all(Option::is_none) {
+        if pane.groups.contains(group) {
+            pane.groups.remove(group);
+            pane.forgotten.insert(group);
+        }
+        if pane.groups.is_empty() {
             self.panes.remove(at);
         }
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        let shards = self.panes.iter().flat_map(|pane| pane.shards());
-        shards.map(|(_, shard)| shard.memory_bytes()).sum()
+        self.panes
+            .iter()
+            .map(|pane| pane.store.memory_bytes())
+            .sum()
     }
 }
+
+const _: () = assert!(KEY_GROUPS == 256, "a group set holds 256 groups");

@@ -47,7 +47,11 @@ impl Part for Register {
         self.saved = Some(self.value);
     }
 
-    fn drain_group(&mut self, _group: KeyGroup, out: &mut Vec<u8>) -> bool {
+    fn drain(&mut self, _budget_bytes: usize) -> (usize, bool) {
+        (0, true)
+    }
+
+    fn take_group(&mut self, _group: KeyGroup, out: &mut Vec<u8>) -> bool {
         if self.frozen_changed {
             put_i64(out, self.frozen);
         }

@@ -21,14 +21,18 @@ pub trait Part {
     /// Marks the changes since the last freeze (all of it, if `full`) as what is to be written.
     fn freeze(&mut self, full: bool);
 
-    /// Appends what is frozen of `group` to `out`; false, with nothing appended, if there is
-    /// nothing to say.
-    fn drain_group(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool;
+    /// Prepares about `budget_bytes` of what is frozen; how many bytes that was, and whether all
+    /// is prepared.
+    fn drain(&mut self, budget_bytes: usize) -> (usize, bool);
+
+    /// Appends what was prepared of `group` to `out`, once; false, with nothing appended, if there
+    /// is nothing to say.
+    fn take_group(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool;
 
     /// The last freeze came to nothing: its content belongs to the next one.
     fn thaw(&mut self);
 
-    /// Applies what [`drain_group`](Self::drain_group) wrote, all of it.
+    /// Applies what [`take_group`](Self::take_group) wrote, all of it.
     ///
     /// # Errors
     /// If it is not ours.
@@ -42,7 +46,7 @@ pub trait Part {
     fn forget_group(&mut self, group: KeyGroup);
 }
 
-/// Writes the frozen parts of an operator as sections, a few groups at a time.
+/// Writes the frozen parts of an operator as sections, a few at a time.
 #[derive(Debug)]
 pub struct Sections {
     groups: Range<usize>,
@@ -82,13 +86,26 @@ impl Sections {
         parts: &mut [&mut dyn Part],
     ) -> bool {
         let mut written = 0;
-        while self.next < self.groups.end && written < budget_bytes.max(1) {
+        for part in parts.iter_mut() {
+            if written >= budget_bytes.max(1) {
+                return false;
+            }
+            let (bytes, done) = part.drain(budget_bytes.max(1) - written);
+            written += bytes;
+            if !done {
+                return false;
+            }
+        }
+        while self.next < self.groups.end {
+            if written >= budget_bytes.max(1) {
+                return false;
+            }
             let group = self.next as KeyGroup;
             self.next += 1;
             let mut bytes = vec![FORMAT_VERSION];
             let mut said = false;
             for part in parts.iter_mut() {
-                put_framed(&mut bytes, |out| said |= part.drain_group(group, out));
+                put_framed(&mut bytes, |out| said |= part.take_group(group, out));
             }
             // A full section is written even of nothing: it ends the chain of earlier ones.
             if said || self.full {
@@ -100,7 +117,7 @@ impl Sections {
                 });
             }
         }
-        self.next >= self.groups.end
+        true
     }
 
     /// The checkpoint failed: gives the frozen content of `parts` to the next one.

@@ -1,26 +1,27 @@
-//! One shard of a table: fixed-width slots behind an open-addressed index.
+//! The store of a pane of a table: fixed-width slots behind an index.
 //!
-//! A slot is a run of 64-bit words: hash, key cell (3 words), the user's words, and, where the
-//! layout has a payload, its place in the arena (2 words). Numbers of slots are given again after
-//! a removal; they are never seen outside a shard's lifetime.
+//! A slot is a run of 64-bit words: the key's cell (2 words), the user's words, and, where the
+//! layout has a payload, its place in the arena (2 words). With six words of accumulators it fills
+//! a cache line. Hashes lie apart, as a lookup does not need them. Numbers of slots are given
+//! again after a removal.
 //!
 //! Three bitmaps make snapshots: `dirty` (changed since the last freeze), `frozen` (what the last
 //! freeze marked, kept until the next one in case it fails) and `pending` (of those, not yet
 //! written). A slot that is pending is written out before it changes.
-//!
-//! Content of a section: `deleted u32`, keys; `upserts u32`, each key, words, payload.
 
-use hashbrown::HashTable;
+use thalweg_stream::key::key_group;
 
 use crate::arena::{Arena, Span};
-use crate::bitmap::Bitmap;
+use crate::bitmap::{Bitmap, GroupSet};
 use crate::error::StateError;
-use crate::key::{FREE, Key, KeyBytes, long_length};
-use crate::pane::Shard;
-use crate::wire::{Reader, put_bytes, put_u32, put_u64};
+use crate::index::Index;
+use crate::key::{FREE_CELL, Key, KeyBytes, is_free, is_long};
+use crate::log::{DELETE, Logs, PUT};
+use crate::pane::Store;
+use crate::wire::{Reader, put_bytes, put_u64};
 
-/// Words before the user's: the hash and the key.
-const HEADER_WORDS: usize = 4;
+/// Words before the user's: the key's cell.
+const HEADER_WORDS: usize = 2;
 
 /// What the slots of a table hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,33 +39,23 @@ impl Layout {
 }
 
 #[derive(Debug)]
-pub(crate) struct SlotShard {
+pub(crate) struct SlotStore {
     layout: Layout,
-    index: HashTable<u32>,
+    stride: usize,
+    index: Index,
     slots: Vec<u64>,
+    hashes: Vec<u64>,
     arena: Arena,
     free: Vec<u32>,
     dirty: Bitmap,
     frozen: Bitmap,
     pending: Bitmap,
-    /// Encoded keys removed since the last freeze, each with its length before it.
-    deleted: Vec<u8>,
-    deleted_count: u32,
-    frozen_deleted: Vec<u8>,
-    frozen_deleted_count: u32,
-    /// Slots of the snapshot that were written out because they changed.
-    early: Vec<u8>,
-    early_count: u32,
+    /// Pending slots below this one are all written.
+    drained_to: u32,
+    pending_count: u32,
 }
 
-/// The hash the index sees. Within a shard the top eight bits of a key's hash are all the same,
-/// and the top seven are what the index tells slots apart by.
-#[inline]
-fn index_hash(hash: u64) -> u64 {
-    hash ^ (hash << 8)
-}
-
-impl SlotShard {
+impl SlotStore {
     /// The keys it holds.
     pub(crate) fn len(&self) -> usize {
         self.index.len()
@@ -72,104 +63,95 @@ impl SlotShard {
 
     #[inline]
     fn base(&self, slot: u32) -> usize {
-        slot as usize * self.layout.stride()
+        slot as usize * self.stride
     }
 
-    /// The words of `slot`, header included; nothing for a number that is no slot.
     #[inline]
-    fn row(&self, slot: u32) -> &[u64] {
+    fn cell(&self, slot: u32) -> [u64; 2] {
         let base = self.base(slot);
-        (self.slots.get(base..base + self.layout.stride())).unwrap_or_default()
+        match self.slots.get(base..base + HEADER_WORDS) {
+            Some(&[a, b]) => [a, b],
+            _ => FREE_CELL,
+        }
     }
 
     #[inline]
     pub(crate) fn find(&self, key: &Key<'_>) -> Option<u32> {
-        let stride = self.layout.stride();
-        (self.index)
-            .find(index_hash(key.hash()), |&slot| {
-                let base = slot as usize * stride;
-                let Some(&[hash, a, b, c]) = self.slots.get(base..base + HEADER_WORDS) else {
-                    return false;
-                };
-                if key.is_long() {
-                    return hash == key.hash()
-                        && a == key.cell[0]
-                        && self.arena.get(long_span(a, b)) == key.long;
-                }
-                // The hash is a function of the key.
-                [a, b, c] == key.cell
-            })
-            .copied()
-    }
-
-    /// The slot of `key`, made with zero words if it is new (then true), ready to be changed.
-    #[inline]
-    pub(crate) fn touch(&mut self, key: &Key<'_>) -> (u32, bool) {
-        if let Some(slot) = self.find(key) {
-            self.mark(slot);
-            return (slot, false);
+        if key.is_long() {
+            return (self.index).find(key.hash(), |slot| {
+                let [mark, at] = self.cell(slot);
+                mark == key.cell[0] && self.arena.framed(at) == key.long
+            });
         }
-        (self.insert(key), true)
+        (self.index).find(key.hash(), |slot| self.cell(slot) == key.cell)
     }
 
+    /// The slot of `key`, ready to be changed: made with zero words if it is new (then true).
+    #[inline]
+    pub(crate) fn touch(&mut self, key: &Key<'_>, logs: (i64, &mut Logs)) -> (u32, bool) {
+        match self.find(key) {
+            Some(slot) => {
+                self.mark(slot, logs);
+                (slot, false)
+            }
+            None => (self.insert(key), true),
+        }
+    }
+
+    #[inline(never)]
     fn insert(&mut self, key: &Key<'_>) -> u32 {
-        let stride = self.layout.stride();
         let slot = self.free.pop().unwrap_or_else(|| {
-            let slot = (self.slots.len() / stride) as u32;
-            self.slots.resize(self.slots.len() + stride, 0);
-            slot
+            self.slots.resize(self.slots.len() + self.stride, 0);
+            self.hashes.push(0);
+            (self.hashes.len() - 1) as u32
         });
         let mut cell = key.cell;
         if key.is_long() {
-            cell[1] = self.arena.push(key.long).start;
+            cell[1] = self.arena.push_framed(key.long);
         }
         let base = self.base(slot);
-        let row = &mut self.slots[base..base + stride];
+        let row = &mut self.slots[base..base + self.stride];
         row.fill(0);
-        row[0] = key.hash();
-        row[1..HEADER_WORDS].copy_from_slice(&cell);
-        let slots = &self.slots;
-        let rehash = |&slot: &u32| index_hash(slots[slot as usize * stride]);
-        self.index
-            .insert_unique(index_hash(key.hash()), slot, rehash);
+        row[..HEADER_WORDS].copy_from_slice(&cell);
+        self.hashes[slot as usize] = key.hash();
+        let hashes = &self.hashes;
+        (self.index).insert(key.hash(), slot, |slot| hashes[slot as usize]);
         self.dirty.insert(slot);
         slot
     }
 
     /// Says that `slot` is about to change.
     #[inline]
-    pub(crate) fn mark(&mut self, slot: u32) {
+    pub(crate) fn mark(&mut self, slot: u32, logs: (i64, &mut Logs)) {
         if !self.dirty.contains(slot) {
-            self.mark_first(slot);
+            self.mark_first(slot, logs);
         }
     }
 
     #[cold]
-    fn mark_first(&mut self, slot: u32) {
-        if self.pending.remove(slot) {
-            self.write_early(slot);
-        }
+    fn mark_first(&mut self, slot: u32, logs: (i64, &mut Logs)) {
+        self.write_pending(slot, logs);
         self.dirty.insert(slot);
     }
 
-    fn write_early(&mut self, slot: u32) {
-        let mut early = std::mem::take(&mut self.early);
-        self.write(slot, &mut early);
-        self.early = early;
-        self.early_count += 1;
+    /// Writes a slot of the snapshot that is about to change, unless that was done.
+    fn write_pending(&mut self, slot: u32, (pane, logs): (i64, &mut Logs)) {
+        if self.pending.remove(slot) {
+            self.pending_count -= 1;
+            self.write(slot, pane, logs);
+        }
     }
 
     pub(crate) fn hash(&self, slot: u32) -> u64 {
-        self.row(slot).first().copied().unwrap_or_default()
+        self.hashes.get(slot as usize).copied().unwrap_or_default()
     }
 
     pub(crate) fn key(&self, slot: u32) -> KeyBytes<'_> {
-        let Some(&[_, a, b, c]) = self.row(slot).get(..HEADER_WORDS) else {
-            return KeyBytes::inline([0; 3]);
-        };
-        match long_length(a) {
-            Some(_) => KeyBytes::long(self.arena.get(long_span(a, b))),
-            None => KeyBytes::inline([a, b, c]),
+        let cell = self.cell(slot);
+        if is_long(cell[0]) {
+            KeyBytes::long(self.arena.framed(cell[1]))
+        } else {
+            KeyBytes::inline(cell)
         }
     }
 
@@ -188,14 +170,12 @@ impl SlotShard {
     }
 
     pub(crate) fn payload(&self, slot: u32) -> &[u8] {
-        if !self.layout.payload {
-            return &[];
-        }
         self.arena.get(self.payload_span(slot))
     }
 
     fn payload_span(&self, slot: u32) -> Span {
-        match self.row(slot).get(HEADER_WORDS + self.layout.words..) {
+        let from = self.base(slot) + HEADER_WORDS + self.layout.words;
+        match self.slots.get(from..self.base(slot) + self.stride) {
             Some(&[start, length]) => Span {
                 start,
                 length: length as u32,
@@ -227,12 +207,14 @@ impl SlotShard {
     /// Moves what is alive in the arena together.
     fn compact(&mut self) {
         let mut arena = Arena::default();
-        let live: Vec<u32> = self.index.iter().copied().collect();
-        for slot in live {
-            let base = self.base(slot);
-            let (a, b) = (self.slots[base + 1], self.slots[base + 2]);
-            if long_length(a).is_some() {
-                self.slots[base + 2] = arena.push(self.arena.get(long_span(a, b))).start;
+        for slot in 0..self.hashes.len() as u32 {
+            let [mark, at] = self.cell(slot);
+            if is_free(mark) {
+                continue;
+            }
+            if is_long(mark) {
+                let base = self.base(slot);
+                self.slots[base + 1] = arena.push_framed(self.arena.framed(at));
             }
             if self.layout.payload {
                 let span = arena.push(self.arena.get(self.payload_span(slot)));
@@ -242,55 +224,62 @@ impl SlotShard {
         self.arena = arena;
     }
 
-    /// Removes `key`; true if it was there.
-    pub(crate) fn remove(&mut self, key: &Key<'_>) -> bool {
+    /// Removes `key` and logs that; true if it was there.
+    pub(crate) fn remove(
+        &mut self,
+        key: &Key<'_>,
+        pane: i64,
+        written: &mut Logs,
+        removals: &mut Logs,
+    ) -> bool {
         let Some(slot) = self.find(key) else {
             return false;
         };
-        if self.pending.remove(slot) {
-            self.write_early(slot);
-        }
-        self.frozen.remove(slot);
-        self.dirty.remove(slot);
-        let mut deleted = std::mem::take(&mut self.deleted);
-        put_bytes(&mut deleted, self.key(slot).as_slice());
-        self.deleted = deleted;
-        self.deleted_count += 1;
-        let base = self.base(slot);
-        let (a, b) = (self.slots[base + 1], self.slots[base + 2]);
-        if long_length(a).is_some() {
-            self.arena.release(long_span(a, b));
-        }
-        if self.layout.payload {
-            self.arena.release(self.payload_span(slot));
-        }
-        if let Ok(entry) = (self.index).find_entry(index_hash(key.hash()), |&at| at == slot) {
-            entry.remove();
-        }
-        self.slots[base + 1] = FREE;
-        self.free.push(slot);
+        self.write_pending(slot, (pane, written));
+        let log = removals.about(key.group(), pane, DELETE);
+        put_bytes(log, self.key(slot).as_slice());
+        self.unlink(slot);
         true
     }
 
-    /// The numbers of all slots in use, in no particular order of keys.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
-        let stride = self.layout.stride();
-        (self.slots.chunks_exact(stride).enumerate())
-            .filter(|(_, row)| row[1] != FREE)
-            .map(|(at, _)| at as u32)
+    fn unlink(&mut self, slot: u32) {
+        let [mark, at] = self.cell(slot);
+        if is_long(mark) {
+            self.arena.release_framed(at);
+        }
+        self.arena.release(self.payload_span(slot));
+        if self.pending.remove(slot) {
+            self.pending_count -= 1;
+        }
+        self.frozen.remove(slot);
+        self.dirty.remove(slot);
+        self.index.remove(self.hash(slot), slot);
+        let base = self.base(slot);
+        self.slots[base..base + HEADER_WORDS].copy_from_slice(&FREE_CELL);
+        self.free.push(slot);
+    }
+
+    /// The numbers of all slots in use.
+    pub(crate) fn in_use(&self) -> impl Iterator<Item = u32> + '_ {
+        (self.slots.chunks_exact(self.stride).enumerate())
+            .filter(|(_, row)| !is_free(row[0]))
+            .map(|(slot, _)| slot as u32)
     }
 
     /// All slots in use, by hash and key.
-    pub(crate) fn sorted(&self, into: &mut Vec<u32>) {
-        into.clear();
-        into.extend(self.slots());
-        into.sort_unstable_by(|&a, &b| {
-            (self.hash(a).cmp(&self.hash(b)))
-                .then_with(|| self.key(a).as_slice().cmp(self.key(b).as_slice()))
+    pub(crate) fn sorted(&self) -> Vec<u32> {
+        let mut slots: Vec<(u64, u32)> = (self.in_use())
+            .map(|slot| (self.hash(slot), slot))
+            .collect();
+        slots.sort_unstable_by(|a, b| {
+            (a.0.cmp(&b.0)).then_with(|| self.key(a.1).as_slice().cmp(self.key(b.1).as_slice()))
         });
+        slots.into_iter().map(|(_, slot)| slot).collect()
     }
 
-    fn write(&self, slot: u32, out: &mut Vec<u8>) {
+    fn write(&self, slot: u32, pane: i64, logs: &mut Logs) -> usize {
+        let out = logs.about(key_group(self.hash(slot)), pane, PUT);
+        let start = out.len();
         put_bytes(out, self.key(slot).as_slice());
         for &word in self.words(slot) {
             put_u64(out, word);
@@ -298,130 +287,123 @@ impl SlotShard {
         if self.layout.payload {
             put_bytes(out, self.payload(slot));
         }
+        out.len() - start
+    }
+
+    fn put(&mut self, content: &mut Reader<'_>) -> Result<(), StateError> {
+        let key = Key::of(content.bytes()?);
+        let slot = match self.find(&key) {
+            Some(slot) => slot,
+            None => self.insert(&key),
+        };
+        let base = self.base(slot) + HEADER_WORDS;
+        for word in base..base + self.layout.words {
+            self.slots[word] = content.u64()?;
+        }
+        if self.layout.payload {
+            self.set_payload(slot, content.bytes()?);
+        }
+        // What was read is known to the checkpoint already.
+        self.dirty.remove(slot);
+        Ok(())
     }
 }
 
-fn long_span(cell: u64, start: u64) -> Span {
-    Span {
-        start,
-        length: long_length(cell).unwrap_or_default(),
-    }
-}
-
-impl Shard for SlotShard {
+impl Store for SlotStore {
     type Shape = Layout;
 
     fn new(layout: Layout) -> Self {
         Self {
             layout,
-            index: HashTable::new(),
+            stride: layout.stride(),
+            index: Index::default(),
             slots: Vec::new(),
+            hashes: Vec::new(),
             arena: Arena::default(),
             free: Vec::new(),
             dirty: Bitmap::default(),
             frozen: Bitmap::default(),
             pending: Bitmap::default(),
-            deleted: Vec::new(),
-            deleted_count: 0,
-            frozen_deleted: Vec::new(),
-            frozen_deleted_count: 0,
-            early: Vec::new(),
-            early_count: 0,
+            drained_to: 0,
+            pending_count: 0,
         }
     }
 
     fn freeze(&mut self, full: bool) {
         if full {
-            self.dirty
-                .fill((self.slots.len() / self.layout.stride()) as u32);
-            for at in 0..self.free.len() {
-                self.dirty.remove(self.free[at]);
+            self.dirty.fill(self.hashes.len() as u32);
+            for &slot in &self.free {
+                self.dirty.remove(slot);
             }
         }
         self.frozen.copy_from(&self.dirty);
         self.pending.copy_from(&self.dirty);
+        self.pending_count = self.dirty.count();
         self.dirty.clear();
-        self.frozen_deleted = std::mem::take(&mut self.deleted);
-        self.frozen_deleted_count = std::mem::take(&mut self.deleted_count);
-        self.early.clear();
-        self.early_count = 0;
+        self.drained_to = 0;
     }
 
-    fn drain(&mut self, full: bool, out: &mut Vec<u8>) {
-        if full {
-            put_u32(out, 0);
-        } else {
-            put_u32(out, self.frozen_deleted_count);
-            out.extend_from_slice(&self.frozen_deleted);
+    fn is_pending(&self) -> bool {
+        self.pending_count > 0
+    }
+
+    fn drain(&mut self, pane: i64, budget: usize, logs: &mut Logs) -> usize {
+        let mut bytes = 0;
+        while self.pending_count > 0 && bytes < budget {
+            let Some(slot) = self.pending.next_from(self.drained_to) else {
+                break;
+            };
+            bytes += self.write(slot, pane, logs);
+            self.pending.remove(slot);
+            self.pending_count -= 1;
+            self.drained_to = slot;
         }
-        put_u32(out, self.early_count + self.pending.count());
-        out.extend_from_slice(&self.early);
-        for slot in self.pending.iter() {
-            self.write(slot, out);
-        }
-        self.pending.clear();
-        self.early = Vec::new();
-        self.early_count = 0;
+        bytes
     }
 
     fn thaw(&mut self) {
         self.dirty.merge(&self.frozen);
         self.frozen.clear();
         self.pending.clear();
-        self.early = Vec::new();
-        self.early_count = 0;
-        let later = std::mem::take(&mut self.deleted);
-        self.deleted = std::mem::take(&mut self.frozen_deleted);
-        self.deleted.extend_from_slice(&later);
-        self.deleted_count += std::mem::take(&mut self.frozen_deleted_count);
+        self.pending_count = 0;
     }
 
-    fn restore(&mut self, content: &mut Reader<'_>) -> Result<(), StateError> {
-        for _ in 0..content.u32()? {
-            self.remove(&Key::of(content.bytes()?));
-        }
-        for _ in 0..content.u32()? {
-            let key = content.bytes()?;
-            let (slot, _) = self.touch(&Key::of(key));
-            for at in 0..self.layout.words {
-                let word = content.u64()?;
-                if let Some(place) = self.touched_mut(slot).get_mut(at) {
-                    *place = word;
+    fn restore(&mut self, operation: u8, content: &mut Reader<'_>) -> Result<(), StateError> {
+        match operation {
+            PUT => self.put(content),
+            DELETE => {
+                if let Some(slot) = self.find(&Key::of(content.bytes()?)) {
+                    self.unlink(slot);
                 }
+                Ok(())
             }
-            if self.layout.payload {
-                let payload = content.bytes()?;
-                self.set_payload(slot, payload);
-            }
+            _ => Err(StateError::Shape("no operation of a table")),
         }
-        // What was read is known to the checkpoint already.
-        self.dirty.clear();
-        self.deleted.clear();
-        self.deleted_count = 0;
-        Ok(())
+    }
+
+    fn forget(&mut self, groups: GroupSet) {
+        let gone = |slot: &u32| groups.contains(key_group(self.hash(*slot)));
+        let gone: Vec<u32> = self.in_use().filter(gone).collect();
+        for slot in gone {
+            self.unlink(slot);
+        }
     }
 
     fn clear(&mut self) {
         self.index.clear();
         self.slots.clear();
+        self.hashes.clear();
         self.arena.clear();
         self.free.clear();
         self.dirty.clear();
         self.frozen.clear();
         self.pending.clear();
-        self.deleted.clear();
-        self.deleted_count = 0;
-        self.frozen_deleted.clear();
-        self.frozen_deleted_count = 0;
-        self.early.clear();
-        self.early_count = 0;
+        self.pending_count = 0;
     }
 
     fn memory_bytes(&self) -> usize {
-        self.slots.capacity() * 8
-            + self.index.allocation_size()
+        (self.slots.capacity() + self.hashes.capacity()) * 8
+            + self.index.memory_bytes()
             + self.arena.memory_bytes()
-            + self.deleted.capacity()
-            + self.early.capacity()
     }
 }

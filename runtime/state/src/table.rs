@@ -1,12 +1,14 @@
 //! The table operators keep their keys in.
 
 use thalweg_stream::KeyGroup;
+use thalweg_stream::key::key_group;
 
 use crate::error::StateError;
 use crate::key::{Key, KeyBytes};
-use crate::pane::{Pane, Panes, Spare};
+use crate::log::Logs;
+use crate::pane::{Pane, Panes};
 use crate::section::Part;
-use crate::slot::{Layout, SlotShard};
+use crate::slot::{Layout, SlotStore};
 use crate::wire::Reader;
 
 /// Keys with a fixed number of words and an optional payload each, by pane.
@@ -25,17 +27,12 @@ use crate::wire::Reader;
 /// ```
 #[derive(Debug)]
 pub struct KeyedTable {
-    panes: Panes<SlotShard>,
+    panes: Panes<SlotStore>,
 }
 
 /// Where a key lies within its pane. Valid until the key is removed or the pane dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot {
-    /// The key group.
-    pub group: KeyGroup,
-    /// The slot's number in the group.
-    pub at: u32,
-}
+pub struct Slot(u32);
 
 /// One key and what is kept for it.
 #[derive(Clone, Copy, Debug)]
@@ -71,9 +68,9 @@ impl KeyedTable {
     pub fn pane_mut(&mut self, id: i64) -> PaneMut<'_> {
         let at = self.panes.open(id);
         PaneMut {
-            layout: self.panes.shape,
             pane: &mut self.panes.panes[at],
-            spare: &mut self.panes.spare,
+            written: &mut self.panes.written,
+            removals: &mut self.panes.removals,
         }
     }
 
@@ -114,7 +111,7 @@ impl KeyedTable {
 /// A pane to read.
 #[derive(Clone, Copy, Debug)]
 pub struct PaneRef<'a> {
-    pane: &'a Pane<SlotShard>,
+    pane: &'a Pane<SlotStore>,
 }
 
 impl<'a> PaneRef<'a> {
@@ -122,42 +119,45 @@ impl<'a> PaneRef<'a> {
     #[inline]
     #[must_use]
     pub fn find(&self, key: &Key<'_>) -> Option<Slot> {
-        let group = key.group();
-        let at = self.pane.shard(group)?.find(key)?;
-        Some(Slot { group, at })
+        let gone = !self.pane.forgotten.is_empty() && self.pane.forgotten.contains(key.group());
+        (self.pane.store.find(key)).filter(|_| !gone).map(Slot)
     }
 
     /// The words of a key.
     #[inline]
     #[must_use]
     pub fn words(&self, slot: Slot) -> &'a [u64] {
-        (self.pane.shard(slot.group)).map_or(&[], |shard| shard.words(slot.at))
+        self.pane.store.words(slot.0)
     }
 
     /// The payload of a key.
     #[inline]
     #[must_use]
     pub fn payload(&self, slot: Slot) -> &'a [u8] {
-        (self.pane.shard(slot.group)).map_or(&[], |shard| shard.payload(slot.at))
+        self.pane.store.payload(slot.0)
     }
 
     /// All there is at `slot`.
     #[must_use]
-    pub fn entry(&self, slot: Slot) -> Option<Entry<'a>> {
-        let shard = self.pane.shard(slot.group)?;
-        Some(Entry {
+    pub fn entry(&self, slot: Slot) -> Entry<'a> {
+        let store = &self.pane.store;
+        Entry {
             slot,
-            hash: shard.hash(slot.at),
-            key: shard.key(slot.at),
-            words: shard.words(slot.at),
-            payload: shard.payload(slot.at),
-        })
+            hash: store.hash(slot.0),
+            key: store.key(slot.0),
+            words: store.words(slot.0),
+            payload: store.payload(slot.0),
+        }
     }
 
     /// How many keys there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.pane.shards().map(|(_, shard)| shard.len()).sum()
+        if self.pane.forgotten.is_empty() {
+            self.pane.store.len()
+        } else {
+            self.all_words().count()
+        }
     }
 
     /// Whether there is no key.
@@ -168,29 +168,27 @@ impl<'a> PaneRef<'a> {
 
     /// The words of every key, in no particular order: for sums only.
     pub fn all_words(&self) -> impl Iterator<Item = &'a [u64]> + use<'a> {
-        let pane = self.pane;
-        (pane.shards()).flat_map(|(_, shard)| shard.slots().map(|at| shard.words(at)))
+        let (store, gone) = (&self.pane.store, self.pane.forgotten);
+        (store.in_use())
+            .filter(move |&slot| !gone.contains(key_group(store.hash(slot))))
+            .map(|slot| store.words(slot))
     }
 
-    /// Where all keys lie, ordered by hash and key.
-    #[must_use]
-    pub fn sorted(&self) -> Vec<Slot> {
-        let mut slots = Vec::with_capacity(self.len());
-        let mut ats = Vec::new();
-        for (group, shard) in self.pane.shards() {
-            shard.sorted(&mut ats);
-            slots.extend(ats.iter().map(|&at| Slot { group, at }));
-        }
-        slots
+    /// Everything there is, ordered by hash and key.
+    pub fn sorted(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        let (pane, gone) = (*self, self.pane.forgotten);
+        (self.pane.store.sorted().into_iter())
+            .map(move |slot| pane.entry(Slot(slot)))
+            .filter(move |entry| !gone.contains(key_group(entry.hash)))
     }
 }
 
 /// A pane to change.
 #[derive(Debug)]
 pub struct PaneMut<'a> {
-    layout: Layout,
-    pane: &'a mut Pane<SlotShard>,
-    spare: &'a mut Spare<SlotShard>,
+    pane: &'a mut Pane<SlotStore>,
+    written: &'a mut Logs,
+    removals: &'a mut Logs,
 }
 
 impl PaneMut<'_> {
@@ -198,40 +196,36 @@ impl PaneMut<'_> {
     /// new (then true).
     #[inline]
     pub fn touch(&mut self, key: &Key<'_>) -> (Slot, bool) {
-        let group = key.group();
-        let shard = self.pane.shard_mut(group, self.layout, self.spare);
-        let (at, new) = shard.touch(key);
-        (Slot { group, at }, new)
+        let logs = (self.pane.id, &mut *self.written);
+        let (slot, new) = self.pane.store.touch(key, logs);
+        if new {
+            self.pane.groups.insert(key.group());
+        }
+        (Slot(slot), new)
     }
 
     /// The words of a slot, to be changed.
     pub fn words_mut(&mut self, slot: Slot) -> &mut [u64] {
-        let shard = (self.pane).shard_mut(slot.group, self.layout, self.spare);
-        shard.mark(slot.at);
-        shard.touched_mut(slot.at)
+        (self.pane.store).mark(slot.0, (self.pane.id, self.written));
+        self.pane.store.touched_mut(slot.0)
     }
 
     /// The words of a slot that [`touch`](Self::touch) gave since the last freeze: spares the
     /// hot path the bookkeeping.
     #[inline]
     pub fn touched_mut(&mut self, slot: Slot) -> &mut [u64] {
-        (self.pane)
-            .shard_mut(slot.group, self.layout, self.spare)
-            .touched_mut(slot.at)
+        self.pane.store.touched_mut(slot.0)
     }
 
     /// Replaces the payload of a slot.
     pub fn set_payload(&mut self, slot: Slot, payload: &[u8]) {
-        let shard = (self.pane).shard_mut(slot.group, self.layout, self.spare);
-        shard.mark(slot.at);
-        shard.set_payload(slot.at, payload);
+        (self.pane.store).mark(slot.0, (self.pane.id, self.written));
+        self.pane.store.set_payload(slot.0, payload);
     }
 
     /// Removes `key`; true if it was there.
     pub fn remove(&mut self, key: &Key<'_>) -> bool {
-        (self.pane)
-            .shard_mut(key.group(), self.layout, self.spare)
-            .remove(key)
+        (self.pane.store).remove(key, self.pane.id, self.written, self.removals)
     }
 
     /// The pane as it is now.
@@ -246,8 +240,12 @@ impl Part for KeyedTable {
         self.panes.freeze(full);
     }
 
-    fn drain_group(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool {
-        self.panes.drain_group(group, out)
+    fn drain(&mut self, budget_bytes: usize) -> (usize, bool) {
+        self.panes.drain(budget_bytes)
+    }
+
+    fn take_group(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool {
+        self.panes.take(group, out)
     }
 
     fn thaw(&mut self) {

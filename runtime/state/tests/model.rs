@@ -73,11 +73,10 @@ impl Worker {
 
     fn read(&self, model: &mut Model, keys: &BTreeSet<Vec<u8>>) {
         for (id, pane) in self.table.panes() {
-            for slot in pane.sorted() {
-                let entry = pane.entry(slot).unwrap();
+            for entry in pane.sorted() {
                 let words = [entry.words[0], entry.words[1]];
                 let key = entry.key.as_slice().to_vec();
-                assert_eq!(pane.find(&Key::of(&key)), Some(slot));
+                assert_eq!(pane.find(&Key::of(&key)), Some(entry.slot));
                 model
                     .rows
                     .insert((id, key), (words, entry.payload.to_vec()));
@@ -138,6 +137,12 @@ impl World {
         let mut read = Model::default();
         for worker in &self.workers {
             worker.read(&mut read, &self.keys);
+        }
+        for (key, row) in &self.model.rows {
+            assert_eq!(read.rows.get(key), Some(row), "{key:?}");
+        }
+        for key in read.rows.keys() {
+            assert!(self.model.rows.contains_key(key), "{key:?} is back");
         }
         assert_eq!(read, self.model);
         let len: usize = self.workers.iter().map(|w| w.table.len()).sum();
