@@ -105,11 +105,11 @@ fn table(value: &Value) -> Result<Table, String> {
         .ok_or("a column has no name or type")?;
     let rows = value.get("Rows").and_then(Value::as_array);
     let rows = (rows.ok_or("a table has no rows")?.iter())
-        .map(|row| match row {
-            Value::Array(values) if values.len() == columns.len() => Ok(values.clone()),
+        .map(|row| match row.as_array() {
+            Some(values) if values.len() == columns.len() => Ok(values.clone()),
+            Some(_) => Err("a row does not fit its columns".to_owned()),
             // A failure after the first rows stands where a row should.
-            Value::Object(_) => Err(partial(row)),
-            _ => Err("a row does not fit its columns".to_owned()),
+            None => Err(partial(row)),
         })
         .collect::<Result<_, String>>()?;
     Ok(Table { columns, rows })

@@ -287,7 +287,7 @@ impl Tokens {
             .header("Content-Type", "application/x-www-form-urlencoded")
             .header("Accept", "application/json")
             .body(body);
-        self.token_of(http.send("log in", request).await?, host)
+        self.token_of(&http.send("log in", request).await?, host)
     }
 
     async fn instance(
@@ -305,15 +305,15 @@ impl Tokens {
             .extend_pairs(client_id.map(|id| ("client_id", id)));
         let host = url.host_str().unwrap_or_default().to_owned();
         let request = (http.request(Method::GET, url, LOGIN_TIMEOUT)).header("Metadata", "true");
-        self.token_of(http.send("log in", request).await?, host)
+        self.token_of(&http.send("log in", request).await?, host)
     }
 
-    fn token_of(&self, reply: Reply, host: String) -> Result<Token, Error> {
+    fn token_of(&self, reply: &Reply, host: String) -> Result<Token, Error> {
         let now = self.clock.elapsed();
         if reply.status != 200 {
             return Err(Error::Login {
                 host,
-                reason: refusal(&reply),
+                reason: refusal(reply),
                 permanent: !matches!(reply.status, 408 | 410 | 429 | 500..),
             });
         }
@@ -324,9 +324,9 @@ impl Tokens {
                 reason: "the answer holds no token".to_owned(),
                 permanent: false,
             })?;
-        let seconds = match &answer.expires_in {
-            serde_json::Value::String(text) => text.parse().unwrap_or(0),
-            other => other.as_u64().unwrap_or(0),
+        let seconds = match answer.expires_in.as_str() {
+            Some(text) => text.parse().unwrap_or(0),
+            None => answer.expires_in.as_u64().unwrap_or(0),
         };
         Ok(Token {
             text: Secret::new(answer.access_token),

@@ -124,13 +124,13 @@ impl Mapping {
 
 /// The value with the names of its members in lower case, two levels deep.
 pub(crate) fn lower_keys(value: &Value) -> Value {
-    let lower = |value: &Value| match value {
-        Value::Object(members) => Value::Object(
+    let lower = |value: &Value| match value.as_object() {
+        Some(members) => Value::Object(
             (members.iter())
                 .map(|(name, value)| (name.to_lowercase(), value.clone()))
                 .collect(),
         ),
-        other => other.clone(),
+        None => value.clone(),
     };
     let Value::Object(mut members) = lower(value) else {
         return value.clone();
@@ -171,11 +171,11 @@ fn path_parts(path: &str) -> Option<Vec<String>> {
 }
 
 fn follow<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
-    path.iter().try_fold(value, |value, part| match value {
-        Value::Object(members) => members.get(part),
-        Value::Array(items) => items.get(part.parse::<usize>().ok()?),
-        _ => None,
-    })
+    path.iter()
+        .try_fold(value, |value, part| match value.as_array() {
+            Some(items) => items.get(part.parse::<usize>().ok()?),
+            None => value.as_object()?.get(part),
+        })
 }
 
 /// The rows in `bytes`.
@@ -220,11 +220,10 @@ pub(crate) fn rows(
                 let value = value.map_err(|error| {
                     Failure::permanent("BadRequest_InvalidBlob", error.to_string())
                 })?;
-                let values = match value {
-                    Value::Array(values) => values,
-                    value => vec![value],
-                };
-                for value in &values {
+                let values = value
+                    .as_array()
+                    .map_or(std::slice::from_ref(&value), Vec::as_slice);
+                for value in values {
                     if !value.is_object() {
                         let details = "a record is no object";
                         return Err(Failure::permanent("BadRequest_InvalidBlob", details));

@@ -248,10 +248,11 @@ impl Datum {
 impl fmt::Display for Datum {
     /// As `tostring()` writes it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.to_json() {
-            Value::Null => Ok(()),
-            Value::String(text) => f.write_str(&text),
-            other => write!(f, "{other}"),
+        let value = self.to_json();
+        match (value.is_null(), value.as_str()) {
+            (true, _) => Ok(()),
+            (false, Some(text)) => f.write_str(text),
+            (false, None) => write!(f, "{value}"),
         }
     }
 }

@@ -5,6 +5,11 @@
 //! Deliberately absent: joins, series, `let`, graphs, rendering. What is not known is refused with
 //! the service's own kind of error rather than guessed at.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "most operators mean nothing to most types, and give null"
+)]
+
 mod aggregate;
 mod bind;
 mod function;

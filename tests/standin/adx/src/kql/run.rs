@@ -46,7 +46,7 @@ pub(crate) fn run(
                 columns: Vec::new(),
                 rows: vec![Arc::from(Vec::new())],
             };
-            project(one, list, now, "print_")?
+            project(&one, list, now, "print_")?
         }
         Source::Table(_) | Source::Given => given,
     };
@@ -68,7 +68,7 @@ fn apply(mut input: Tabular, step: &Step, now: i64) -> Result<Tabular, QueryErro
             input.rows.retain(|row| predicate.holds(row));
             Ok(input)
         }
-        Step::Project(list) => project(input, list, now, "Column"),
+        Step::Project(list) => project(&input, list, now, "Column"),
         Step::ProjectAway(names) => {
             if let Some(unknown) = names
                 .iter()
@@ -114,7 +114,7 @@ fn apply(mut input: Tabular, step: &Step, now: i64) -> Result<Tabular, QueryErro
     }
 }
 
-fn project(input: Tabular, list: &[Named], now: i64, prefix: &str) -> Result<Tabular, QueryError> {
+fn project(input: &Tabular, list: &[Named], now: i64, prefix: &str) -> Result<Tabular, QueryError> {
     let mut columns = Vec::new();
     let mut bound = Vec::new();
     for (at, named) in list.iter().enumerate() {

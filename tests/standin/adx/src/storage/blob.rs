@@ -109,6 +109,10 @@ impl Stored {
 }
 
 /// The ids in a list of blocks, wherever each is to be looked for.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the other events mean nothing here"
+)]
 fn block_ids(body: &[u8]) -> Option<Vec<String>> {
     let text = std::str::from_utf8(body).ok()?;
     let mut reader = Reader::from_str(text);

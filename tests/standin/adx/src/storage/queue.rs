@@ -163,6 +163,10 @@ fn listed<'m>(
     out
 }
 
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the other events mean nothing here"
+)]
 fn message_text(body: &[u8]) -> Option<String> {
     let mut reader = Reader::from_str(std::str::from_utf8(body).ok()?);
     let (mut text, mut inside) = (None, false);
