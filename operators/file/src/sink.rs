@@ -43,7 +43,7 @@ impl FileSinkOptions {
 ///
 /// Until its checkpoint is committed, output is staged in `PATH/.thalweg-stage`, a
 /// [`FileStageStore`]. A published file is never written again; a row of a stream of changes is a
-/// line like any other.
+/// line like any other. At least once is the same: a definition that asks for less gets no less.
 ///
 /// # Crash safety
 /// Staged files are fsynced, file and folder, before the checkpoint names them. Publishing is a

@@ -1,33 +1,41 @@
-//! Lines on standard output, as they come.
+//! Lines on standard output, epoch by epoch.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::RecordBatch;
 use async_trait::async_trait;
-use thalweg_stream::sink::{Encoded, PublishUnit, Published, Released, SinkContext, StageStore};
-use thalweg_stream::{Epoch, Fault, Publisher, Route, Sink, SinkCapabilities, SinkWriter};
+use thalweg_stream::sink::{PublishUnit, Published, Released, SinkContext, StageStore};
+use thalweg_stream::{Fault, Publisher, Route, Sink, SinkCapabilities, SinkWriter, StreamSchema};
 
-use crate::encode::{EncoderFactory, RowEncoder};
-use crate::error::Error;
+use crate::encode::EncoderFactory;
+use crate::error::{Error, blocking};
+use crate::line_writer::LineWriter;
 
-/// Standard output, or what stands for it, shared by all workers and whoever else writes to it.
+/// Size from which on lines go out before the epoch ends, bytes.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Standard output, or what stands for it, shared with whoever else writes to it.
 pub type SharedOutput = Arc<Mutex<dyn Write + Send>>;
 
-/// Writes every batch at once, at least once: after a crash lines come again. Lines of different
-/// workers never mix, as a batch is written in one go.
+/// Writes lines at the end of every epoch, at least once: after a crash lines come again.
 ///
-/// A reader that is slow holds the job up; one that goes away ends it.
+/// Lines of different workers never mix. A reader that is slow slows the job down, as unpublished
+/// output is capped; one that goes away ends it.
 pub struct StdoutSink {
     output: SharedOutput,
+    schema: StreamSchema,
     encoders: EncoderFactory,
 }
 
 impl StdoutSink {
-    /// A sink that writes to `output`.
+    /// A sink that writes to `output` the rows of a stream of `schema`.
     #[must_use]
-    pub fn new(output: SharedOutput, encoders: EncoderFactory) -> Self {
-        Self { output, encoders }
+    pub fn new(output: SharedOutput, schema: StreamSchema, encoders: EncoderFactory) -> Self {
+        Self {
+            output,
+            schema,
+            encoders,
+        }
     }
 }
 
@@ -42,7 +50,7 @@ impl Sink for StdoutSink {
     fn capabilities(&self) -> SinkCapabilities {
         SinkCapabilities {
             exactly_once: false,
-            ordered: false,
+            ordered: true,
             changes: true,
             route: Route::Local,
             grouping: None,
@@ -50,41 +58,37 @@ impl Sink for StdoutSink {
     }
 
     fn writer(&self, _worker: usize, _context: &SinkContext) -> Result<Box<dyn SinkWriter>, Fault> {
-        Ok(Box::new(StdoutWriter {
-            output: Arc::clone(&self.output),
-            encoder: (self.encoders)()?,
-            lines: Vec::new(),
-        }))
+        let encoder = (self.encoders)()?;
+        let writer = LineWriter::new(encoder, self.schema.clone(), PIECE_BYTES);
+        Ok(Box::new(writer))
     }
 
     async fn publisher(&self, _context: SinkContext) -> Result<Box<dyn Publisher>, Fault> {
-        Ok(Box::new(NothingToPublish))
+        Ok(Box::new(StdoutPublisher(Arc::clone(&self.output))))
     }
 }
 
-struct StdoutWriter {
-    output: SharedOutput,
-    encoder: Box<dyn RowEncoder>,
-    /// Kept for its memory.
-    lines: Vec<u8>,
-}
+struct StdoutPublisher(SharedOutput);
 
-impl SinkWriter for StdoutWriter {
-    fn write(&mut self, batch: &RecordBatch, _out: &mut Encoded) -> Result<(), Fault> {
-        self.lines.clear();
-        self.encoder.encode(batch, &mut self.lines)?;
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = output.write_all(&self.lines);
-        Ok(written.map_err(Error::Output)?)
-    }
-
-    fn seal(&mut self, _epoch: Epoch, _out: &mut Encoded) -> Result<(), Fault> {
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(output.flush().map_err(Error::Output)?)
-    }
-
-    fn buffered_bytes(&self) -> usize {
-        0
+#[async_trait]
+impl Publisher for StdoutPublisher {
+    async fn publish(
+        &self,
+        unit: &Released<PublishUnit>,
+        stage: &dyn StageStore,
+    ) -> Result<Published, Fault> {
+        for object in &unit.get().objects {
+            let (lines, output) = (stage.get(object).await?, Arc::clone(&self.0));
+            // A pipe may be full: nobody else waits for its reader.
+            blocking(move || {
+                let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+                (output.write_all(&lines))
+                    .and_then(|()| output.flush())
+                    .map_err(Error::Output)
+            })
+            .await?;
+        }
+        Ok(Published::default())
     }
 }
 
@@ -108,28 +112,45 @@ mod tests {
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
-    use thalweg_stream::sink::Encoded;
-    use thalweg_stream::{Class, Epoch, Sink};
+    use thalweg_stream::sink::{Encoded, PublishUnit, Published, Released, StageStore};
+    use thalweg_stream::{Class, Epoch, Fault, Sink};
 
-    use super::StdoutSink;
-    use crate::sink::tests::{batch, context, encoders};
+    use super::{SharedOutput, StdoutSink};
+    use crate::sink::tests::{batch, context, encoders, schema, stage};
+    use crate::stage::FileStageStore;
 
-    #[test]
-    fn lines_come_at_once_and_are_flushed_at_the_seal() {
-        let output = Arc::new(Mutex::new(io::BufWriter::new(Vec::new())));
-        let sink = StdoutSink::new(Arc::clone(&output) as _, encoders());
-        let mut writer = sink.writer(0, &context("aa")).unwrap();
+    /// Writes three rows as the engine drives the sink.
+    async fn write(output: SharedOutput) -> Result<Published, Fault> {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FileStageStore::new(folder.path());
+        let sink = StdoutSink::new(output, schema(), encoders());
         let mut out = Encoded::default();
+        let mut writer = sink.writer(0, &context("aa")).unwrap();
         writer.write(&batch(1..4), &mut out).unwrap();
-        assert_eq!(output.lock().unwrap().buffer(), b"row 1\nrow 2\nrow 3\n");
         writer.seal(Epoch(1), &mut out).unwrap();
+        let unit = PublishUnit {
+            epoch: Epoch(1),
+            objects: vec![stage(&store, &out.objects[0], 1, 0).await],
+        };
+        let publisher = sink.publisher(context("aa")).await.unwrap();
+        let published = publisher
+            .publish(&Released::at_least_once(unit), &store)
+            .await;
+        assert_eq!(store.list("").await.unwrap().len(), 1);
+        published
+    }
+
+    #[tokio::test]
+    async fn lines_are_written_and_flushed() {
+        let output = Arc::new(Mutex::new(io::BufWriter::new(Vec::new())));
+        write(Arc::clone(&output) as _).await.unwrap();
         assert_eq!(output.lock().unwrap().get_ref(), b"row 1\nrow 2\nrow 3\n");
-        assert!(out.objects.is_empty());
+        let sink = StdoutSink::new(output, schema(), encoders());
         assert!(!sink.capabilities().exactly_once);
     }
 
-    #[test]
-    fn a_reader_that_has_gone_away_ends_the_job() {
+    #[tokio::test]
+    async fn a_reader_that_has_gone_away_ends_the_job() {
         struct Closed;
         impl Write for Closed {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -139,11 +160,7 @@ mod tests {
                 Ok(())
             }
         }
-        let sink = StdoutSink::new(Arc::new(Mutex::new(Closed)), encoders());
-        let mut writer = sink.writer(0, &context("aa")).unwrap();
-        let fault = writer
-            .write(&batch(0..1), &mut Encoded::default())
-            .unwrap_err();
+        let fault = write(Arc::new(Mutex::new(Closed))).await.unwrap_err();
         assert_eq!(fault.class, Class::Unavailable);
         assert_eq!(fault.message, "standard output: broken pipe");
     }

@@ -10,7 +10,9 @@ use arrow::array::{AsArray, Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::Int64Type;
 use thalweg_stream::clock::SystemClock;
 use thalweg_stream::epoch::{Generation, Lineage};
-use thalweg_stream::sink::{Encoded, PublishUnit, Published, Released, SinkContext, StagedObject};
+use thalweg_stream::sink::{
+    Encoded, EncodedObject, PublishUnit, Published, Released, SinkContext, StageStore, StagedObject,
+};
 use thalweg_stream::{Class, Column, ColumnType, Epoch, Fault, Sink, StreamSchema};
 
 use super::{FileSink, FileSinkOptions};
@@ -56,6 +58,27 @@ pub(crate) fn context(lineage: &str) -> SinkContext {
     }
 }
 
+/// Stages an object as the engine does.
+pub(crate) async fn stage(
+    store: &dyn StageStore,
+    object: &EncodedObject,
+    epoch: u64,
+    worker: u32,
+) -> StagedObject {
+    let name = format!("out/{epoch}-{worker}-0-g1");
+    store.put(&name, object.bytes.clone()).await.unwrap();
+    StagedObject {
+        name,
+        epoch: Epoch(epoch),
+        worker,
+        sequence: 0,
+        bytes: object.bytes.len() as u64,
+        crc32: crc32fast::hash(&object.bytes),
+        rows: object.rows,
+        note: object.note.clone(),
+    }
+}
+
 /// A sink's parts as the engine drives them, and its folder.
 struct Driver {
     folder: tempfile::TempDir,
@@ -81,19 +104,7 @@ impl Driver {
             let mut writer = self.sink.writer(0, &context("aa")).unwrap();
             writer.write(&batch(number..number + 1), &mut out).unwrap();
             writer.seal(Epoch(epoch), &mut out).unwrap();
-            let object = &out.objects[0];
-            let name = format!("out/{epoch}-{worker}-0-g1");
-            store.put(&name, object.bytes.clone()).await.unwrap();
-            objects.push(StagedObject {
-                name,
-                epoch: Epoch(epoch),
-                worker,
-                sequence: 0,
-                bytes: object.bytes.len() as u64,
-                crc32: crc32fast::hash(&object.bytes),
-                rows: object.rows,
-                note: object.note.clone(),
-            });
+            objects.push(stage(&*store, &out.objects[0], epoch, worker).await);
         }
         // The order of publication must not depend on the order in the list.
         objects.reverse();
