@@ -14,6 +14,7 @@ mod aggregate;
 mod coerce;
 mod evaluate;
 mod function;
+mod transform;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use thalweg_stream::{ColumnType, StreamSchema};
 pub use aggregate::{AggregateCall, AggregateFunction};
 pub use evaluate::Compiled;
 pub use function::{FunctionCaller, FunctionShape, Functions, NoFunctions};
+pub use transform::{Branch, ColumnSource, TransformFactory};
 
 /// Why an expression is wrong; the caller adds where it stands.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,0 +1,141 @@
+//! Definitions in, models or diagnostics out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use expect_test::expect_file;
+
+use crate::{Definition, Diagnostics, LoadOptions, Operation, Resolver, SinkKind, load};
+
+struct Fixed(BTreeMap<&'static str, &'static str>);
+
+impl Resolver for Fixed {
+    fn env(&self, name: &str) -> Option<String> {
+        self.0.get(name).map(|&value| value.to_owned())
+    }
+    fn file(&self, path: &Path) -> Result<String, String> {
+        match path.ends_with("where.txt") {
+            true => Ok("./from-file\n".to_owned()),
+            false => Err("no such file".to_owned()),
+        }
+    }
+}
+
+fn load_with(text: &str, set: &[(&str, &str)]) -> Result<Definition, Diagnostics> {
+    let resolver = Fixed(BTreeMap::from([("DATA", "./data")]));
+    let set = set
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
+    load(
+        text,
+        "job.yaml",
+        Path::new("."),
+        &LoadOptions {
+            set,
+            resolver: &resolver,
+        },
+    )
+}
+
+const GOOD: &str = r#"
+job: fleet
+sources:
+  events:
+    file: { path: "${env:DATA}/*.jsonl" }
+    schema: { device_id: string, ts: timestamp, speed: { type: float64, required: true } }
+    event_time: { column: ts, out_of_order: 1s }
+steps:
+  moving: { from: events, filter: speed > 0 }
+  per_device:
+    from: moving
+    window: { tumbling: 10s, by: [device_id], aggregate: { n: count(*) }, late: { then: output } }
+sinks:
+  out: { from: per_device, file: { path: "${file:where.txt}" } }
+  late: { from: per_device.late, discard: }
+"#;
+
+#[test]
+fn good_definition_is_loaded() {
+    let definition =
+        load_with(GOOD, &[]).unwrap_or_else(|errors| panic!("{}", errors.render(false)));
+    assert_eq!(definition.job, "fleet");
+    assert!(
+        matches!(&definition.sinks[0].kind, SinkKind::File(file) if file.path.value == "./from-file")
+    );
+    assert!(matches!(&definition.steps[1].operation, Operation::Window(w) if w.size_ms == 10_000));
+    assert_eq!(definition.steps[0].from[0].span.line, 9);
+}
+
+#[test]
+fn fields_can_be_set_from_outside() {
+    let set = [
+        ("sinks.out.file.path", "./elsewhere"),
+        ("settings.checkpoint.every", "2s"),
+    ];
+    let definition = load_with(GOOD, &set).expect("valid");
+    assert_eq!(definition.settings.checkpoint.every_ms, 2000);
+    assert!(
+        matches!(&definition.sinks[0].kind, SinkKind::File(f) if f.path.value == "./elsewhere")
+    );
+    let wrong = load_with(GOOD, &[("job.name", "x")]).expect_err("job is no mapping");
+    assert!(
+        wrong.render(false).contains("--set job.name"),
+        "{}",
+        wrong.render(false)
+    );
+}
+
+#[test]
+fn json_is_yaml() {
+    let text = r#"{"job": "a", "sources": {"s": {"generate": {"what": "fleet"}, "schema": {"x": "string"}}}, "sinks": {"o": {"from": "s", "discard": {}}}}"#;
+    assert!(load_with(text, &[]).is_ok());
+}
+
+/// Every wrong definition of the folder is refused as the file beside it says.
+#[test]
+fn wrong_definitions_are_refused_with_place_and_hint() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/tests");
+    let mut names: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
+        .collect();
+    names.sort();
+    assert!(names.len() >= 25, "{}", names.len());
+    for path in names {
+        let text = std::fs::read_to_string(&path).expect("readable");
+        let errors = load_with(&text, &[]).expect_err(&path.display().to_string());
+        let rendered = errors.render(false);
+        assert!(
+            rendered.contains("job.yaml:") && rendered.contains('^'),
+            "{rendered}"
+        );
+        expect_file![path.with_extension("txt")].assert_eq(&rendered);
+    }
+}
+
+#[test]
+fn damaged_definitions_never_panic() {
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    for _ in 0..3000 {
+        let mut bytes = GOOD.as_bytes().to_vec();
+        for _ in 0..3 {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            if bytes.is_empty() {
+                break;
+            }
+            let at = seed as usize % bytes.len();
+            match seed >> 61 {
+                0..=2 => bytes[at] = b"{}[]:-&*!|>\"'\n\t ,#?0a"[(seed >> 32) as usize % 21],
+                3..=5 => drop(bytes.remove(at)),
+                _ => bytes.truncate(at.max(1)),
+            }
+        }
+        if let Err(errors) = load_with(&String::from_utf8_lossy(&bytes), &[]) {
+            assert!(!errors.render(true).is_empty());
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The document as a tree in which every value knows where it stands.
+
+use granit_parser::{Event, Marker, Parser, ScalarStyle, Span as Marks};
+
+use crate::diagnostic::{Diagnostic, Span};
+
+/// Deepest nesting.
+const DEPTH_MAX: usize = 64;
+
+/// A value.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) span: Span,
+    pub(crate) value: Value,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    /// Text, and whether it was written without quotes (so that it may be a number or a null).
+    Scalar {
+        text: String,
+        plain: bool,
+    },
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) at: Span,
+    pub(crate) value: Node,
+}
+
+impl Node {
+    pub(crate) fn is_null(&self) -> bool {
+        let null = |text: &str| matches!(text, "" | "~" | "null" | "Null" | "NULL");
+        matches!(&self.value, Value::Scalar { text, plain: true } if null(text))
+    }
+
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.value {
+            Value::Scalar { .. } => "a single value",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a mapping",
+        }
+    }
+}
+
+/// Parses one document.
+pub(crate) fn parse(text: &str) -> Result<Node, Diagnostic> {
+    let mut events = Events {
+        parser: Parser::new_from_str(text),
+        ended: Span::START,
+    };
+    let mut document = None;
+    while let Some((event, span)) = events.next()? {
+        match event {
+            Event::DocumentStart(..) if document.is_some() => {
+                return Err(Diagnostic::error(
+                    span,
+                    "a definition is one document, this is another",
+                ));
+            }
+            Event::DocumentStart(..) => {
+                let (event, span) = events.expect()?;
+                document = Some(events.node(event, span, 0)?);
+            }
+            _ => {}
+        }
+    }
+    document.ok_or_else(|| Diagnostic::error(Span::START, "the definition is empty"))
+}
+
+struct Events<'a> {
+    parser: Parser<'a, granit_parser::StrInput<'a>>,
+    ended: Span,
+}
+
+fn span(marks: &Marks) -> Span {
+    let place = |mark: &Marker| (mark.line(), mark.col() + 1);
+    let ((line, column), (end_line, end_column)) = (place(&marks.start), place(&marks.end));
+    let length = if line == end_line {
+        end_column.saturating_sub(column).max(1)
+    } else {
+        1
+    };
+    Span {
+        line,
+        column,
+        length,
+    }
+}
+
+impl<'a> Events<'a> {
+    fn next(&mut self) -> Result<Option<(Event<'a>, Span)>, Diagnostic> {
+        match self.parser.next() {
+            None => Ok(None),
+            Some(Ok((event, marks))) => {
+                self.ended = span(&marks);
+                Ok(Some((event, self.ended)))
+            }
+            Some(Err(error)) => {
+                let mark = error.marker();
+                let at = Span {
+                    line: mark.line(),
+                    column: mark.col() + 1,
+                    length: 1,
+                };
+                Err(Diagnostic::error(
+                    at,
+                    format!("not YAML: {}", error.info().replace('\n', " ")),
+                ))
+            }
+        }
+    }
+
+    fn expect(&mut self) -> Result<(Event<'a>, Span), Diagnostic> {
+        let ended = self.ended;
+        self.next()?
+            .ok_or_else(|| Diagnostic::error(ended, "the document ends here"))
+    }
+
+    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Diagnostic> {
+        if depth > DEPTH_MAX {
+            return Err(Diagnostic::error(
+                span,
+                format!("nested more than {DEPTH_MAX} deep"),
+            ));
+        }
+        let refuse = |what: &str| Err(Diagnostic::error(span, format!("{what} are not allowed")));
+        let value = match event {
+            Event::Alias(_) | Event::UnresolvedAlias(_) => return refuse("aliases"),
+            Event::Anchor(..) => return refuse("anchors"),
+            Event::Scalar(_, _, _, Some(_))
+            | Event::SequenceStart(_, _, Some(_))
+            | Event::MappingStart(_, _, Some(_)) => return refuse("tags"),
+            Event::Scalar(text, style, anchor, None) if anchor == 0 => Value::Scalar {
+                text: text.into_owned(),
+                plain: style == ScalarStyle::Plain,
+            },
+            Event::SequenceStart(_, 0, None) => self.list(depth)?,
+            Event::MappingStart(_, 0, None) => self.map(depth)?,
+            _ => return refuse("anchors"),
+        };
+        Ok(Node { span, value })
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Value, Diagnostic> {
+        let mut items = Vec::new();
+        loop {
+            match self.expect()? {
+                (Event::SequenceEnd, _) => return Ok(Value::List(items)),
+                (event, span) => items.push(self.node(event, span, depth + 1)?),
+            }
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Value, Diagnostic> {
+        let mut entries: Vec<Entry> = Vec::new();
+        loop {
+            let (event, at) = self.expect()?;
+            if matches!(event, Event::MappingEnd) {
+                return Ok(Value::Map(entries));
+            }
+            let Value::Scalar { text: key, .. } = self.node(event, at, depth + 1)?.value else {
+                return Err(Diagnostic::error(at, "a key is a single value"));
+            };
+            if let Some(first) = entries.iter().find(|entry| entry.key == key) {
+                let message = format!("`{key}` is there already, in line {}", first.at.line);
+                return Err(Diagnostic::error(at, message));
+            }
+            let (event, span) = self.expect()?;
+            let value = self.node(event, span, depth + 1)?;
+            entries.push(Entry { key, at, value });
+        }
+    }
+}
+
+/// Puts a value at a path such as `sinks.out.file.path`; mappings on the way are made.
+pub(crate) fn set(root: &mut Node, path: &str, value: &str) -> Result<(), String> {
+    let mut at = root;
+    for name in path.split('.') {
+        if name.is_empty() {
+            return Err("the path has an empty part".to_owned());
+        }
+        if at.is_null() {
+            at.value = Value::Map(Vec::new());
+        }
+        let kind = at.kind();
+        let Value::Map(entries) = &mut at.value else {
+            return Err(format!("`{name}` cannot be set in {kind}"));
+        };
+        let found = entries.iter().position(|entry| entry.key == name);
+        let position = found.unwrap_or_else(|| {
+            let null = Value::Scalar {
+                text: String::new(),
+                plain: true,
+            };
+            let value = Node {
+                span: Span::START,
+                value: null,
+            };
+            entries.push(Entry {
+                key: name.to_owned(),
+                at: Span::START,
+                value,
+            });
+            entries.len() - 1
+        });
+        let entry = entries.get_mut(position).ok_or("there is no such field")?;
+        at = &mut entry.value;
+    }
+    let parsed = if value.is_empty() {
+        None
+    } else {
+        Some(parse(value).map_err(|e| e.message)?)
+    };
+    at.value = parsed.map_or(
+        Value::Scalar {
+            text: String::new(),
+            plain: false,
+        },
+        |n| n.value,
+    );
+    Ok(())
+}
