@@ -76,8 +76,8 @@ struct Items {
     item: Box<Column>,
     /// Items in `item`.
     count: usize,
-    /// The row that got items last, and how many there were before.
-    last: Option<(usize, usize)>,
+    /// The rows that got items, ascending, and how many there were before each.
+    starts: Vec<(usize, usize)>,
 }
 
 impl Column {
@@ -108,7 +108,7 @@ impl Column {
                 lens: Vec::new(),
                 item: Box::new(Self::of_type(field, item)),
                 count: 0,
-                last: None,
+                starts: Vec::new(),
             }),
         };
         Self {
@@ -168,7 +168,7 @@ impl Column {
         }
     }
 
-    /// Forgets what `row` has got.
+    /// Forgets what `row`, the last one that has got anything, has got.
     pub(crate) fn forget(&mut self, row: usize) {
         self.set_state(row, State::Missing);
         match &mut self.values {
@@ -176,8 +176,9 @@ impl Column {
                 views.forget(row);
             }
             Values::List(items) => {
-                if let Some((_, before)) = items.last.take_if(|(last, _)| *last == row) {
-                    for at in before..items.count {
+                // All rows from this one on, for they may be items of a list themselves.
+                while let Some((_, before)) = items.starts.pop_if(|(at, _)| *at >= row) {
+                    for at in (before..items.count).rev() {
                         items.item.forget(at);
                     }
                     items.count = before;

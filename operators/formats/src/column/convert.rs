@@ -184,7 +184,7 @@ impl Items {
     /// Reads the array that stands in `bytes` from `start` to `end`.
     fn read(&mut self, row: usize, bytes: &[u8], start: usize, end: usize) -> State {
         let before = self.count;
-        self.last = Some((row, before));
+        self.starts.push((row, before));
         // The array has been passed before, so none of this can fail, nor run past its end, unless
         // the record runs past its own and is refused anyway.
         let Some(mut cursor) = Cursor::over_record(bytes, start + 1, end) else {

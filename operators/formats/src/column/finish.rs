@@ -80,7 +80,7 @@ impl Column {
             Values::List(items) => {
                 items.item.clear(items.count);
                 items.count = 0;
-                items.last = None;
+                items.starts.clear();
             }
             Values::Bool(_)
             | Values::Int32(_)

@@ -1,0 +1,180 @@
+//! What must become of a record, worked out with `serde_json` alone.
+
+use serde_json::{Map, Value};
+use thalweg_formats::FieldSpec;
+use thalweg_stream::{Column, ColumnType};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::random::Random;
+
+/// Names of fields: short and long, some with characters that pointers or JSON escape.
+pub(crate) const NAMES: &[&str] = &[
+    "a",
+    "ts",
+    "device_id",
+    "temperature_c",
+    "thirteen_chars",
+    "a name of more than thirty-two bytes",
+    "exactly_twenty-nine_bytes_aaa",
+    "exactly_thirty_bytes_aaaaaaaaa",
+    "übergröße",
+    "with/slash",
+    "with\"quote",
+    "0",
+    "",
+    "nested",
+];
+
+/// Columns and what they ask for.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) fields: Vec<FieldSpec>,
+    /// Whether unknown fields are collected.
+    pub(crate) extra: bool,
+}
+
+/// What must become of a record.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It is no JSON object.
+    Decode,
+    /// This column does not fit.
+    Schema(String),
+    /// A row.
+    Row(Vec<Expected>),
+}
+
+/// The value of a column.
+#[derive(Debug)]
+pub(crate) enum Expected {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    String(String),
+    Json(Value),
+    List(Vec<Expected>),
+}
+
+impl Model {
+    /// One to eight columns of any types anywhere in the record.
+    pub(crate) fn random(random: &mut Random) -> Self {
+        let mut fields: Vec<FieldSpec> = Vec::new();
+        for number in 0..random.below(8) + 1 {
+            let column_type = match random.below(10) {
+                0 => ColumnType::Bool,
+                1 | 2 => ColumnType::Int64,
+                3 => ColumnType::Int32,
+                4 => ColumnType::Float64,
+                5 => ColumnType::Timestamp,
+                6 => ColumnType::Json,
+                7 => ColumnType::List(Box::new(match random.below(3) {
+                    0 => ColumnType::Int64,
+                    1 => ColumnType::String,
+                    _ => ColumnType::List(Box::new(ColumnType::Float64)),
+                })),
+                _ => ColumnType::String,
+            };
+            let mut path = vec![(*random.pick(NAMES)).to_owned()];
+            if random.chance(20) {
+                path = vec!["nested".to_owned(), (*random.pick(NAMES)).to_owned()];
+                if random.chance(30) {
+                    path.push((*random.pick(&["0", "1", "01", "a"])).to_owned());
+                }
+            }
+            let mut column = Column::new(format!("c{number}"), column_type);
+            column.required = random.chance(10);
+            let mut field = FieldSpec::new(column);
+            field.path = path;
+            fields.push(field);
+        }
+        Self {
+            fields,
+            extra: random.chance(30),
+        }
+    }
+
+    /// The fields of a record that no column's path leads into.
+    fn unknown(&self, record: &Value) -> Expected {
+        let declared = |key: &str| self.fields.iter().any(|f| f.path[0] == key);
+        let unknown: Map<String, Value> = (record.as_object().into_iter().flatten())
+            .filter(|(key, _)| !declared(key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        if unknown.is_empty() {
+            Expected::Null
+        } else {
+            Expected::Json(Value::Object(unknown))
+        }
+    }
+
+    /// What must become of `record`.
+    pub(crate) fn outcome(&self, record: &[u8]) -> Outcome {
+        let Ok(value @ Value::Object(_)) = serde_json::from_slice::<Value>(record) else {
+            return Outcome::Decode;
+        };
+        let mut row = Vec::new();
+        for field in &self.fields {
+            let segments = field.path.iter();
+            let pointer: String = segments
+                .map(|s| format!("/{}", s.replace('~', "~0").replace('/', "~1")))
+                .collect();
+            let found = value.pointer(&pointer).unwrap_or(&Value::Null);
+            match expected(found, &field.column.column_type) {
+                Some(Expected::Null) if field.column.required => {
+                    return Outcome::Schema(field.column.name.to_string());
+                }
+                Some(value) => row.push(value),
+                None => return Outcome::Schema(field.column.name.to_string()),
+            }
+        }
+        if self.extra {
+            row.push(self.unknown(&value));
+        }
+        Outcome::Row(row)
+    }
+}
+
+/// What a column of a type has for a value, or nothing if it does not take it.
+fn expected(value: &Value, column_type: &ColumnType) -> Option<Expected> {
+    if value.is_null() {
+        return Some(Expected::Null);
+    }
+    match column_type {
+        ColumnType::Bool => value.as_bool().map(Expected::Bool),
+        ColumnType::Int64 => value.as_i64().map(Expected::Int),
+        ColumnType::Int32 => {
+            let value = value.as_i64()?;
+            i32::try_from(value).ok().map(|_| Expected::Int(value))
+        }
+        ColumnType::Float64 => value.as_f64().map(Expected::Float),
+        ColumnType::String => value.as_str().map(|s| Expected::String(s.to_owned())),
+        ColumnType::Json => Some(Expected::Json(value.clone())),
+        ColumnType::Timestamp => match value.as_str() {
+            Some(text) => {
+                // Damage may turn one time into another. This parser takes more separators and
+                // fewer seconds than ours, which generated records have no use for.
+                let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+                let separator = text.as_bytes().get(10)?;
+                let ms = time.unix_timestamp_nanos().div_euclid(1_000_000);
+                let usual = matches!(separator, b'T' | b't' | b' ');
+                usual.then(|| i64::try_from(ms).ok().map(Expected::Int))?
+            }
+            None => value.as_i64().map(Expected::Int),
+        },
+        ColumnType::List(item) => {
+            let items = value.as_array()?.iter().map(|v| expected(v, item));
+            items.collect::<Option<Vec<Expected>>>().map(Expected::List)
+        }
+        other => unreachable!("the model makes no column of type {other}"),
+    }
+}
+
+/// Times in strings.
+pub(crate) const TIMES: &[&str] = &[
+    "2026-01-01T00:00:00Z",
+    "2026-01-01T01:00:00.123+01:00",
+    "1969-12-31T23:59:59.9999Z",
+    "2000-02-29t12:34:56.1z",
+];
