@@ -24,6 +24,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::fault::Fault;
 
+mod text;
+pub use text::hash_short_text;
+
 /// Number of key groups: the unit in which keyed state moves between workers.
 pub const KEY_GROUPS: usize = 256;
 /// Seed of the key hash ("thalweg" in ASCII).
@@ -33,12 +36,14 @@ pub const HASH_SEED: u64 = 0x0074_6861_6c77_6567;
 pub type KeyGroup = u8;
 
 /// The hash of an encoded key.
+#[inline]
 #[must_use]
 pub fn hash(key: &[u8]) -> u64 {
     xxh3_64_with_seed(key, HASH_SEED)
 }
 
 /// The key group of a key's hash.
+#[inline]
 #[must_use]
 pub fn key_group(hash: u64) -> KeyGroup {
     (hash >> 56) as KeyGroup
@@ -97,7 +102,15 @@ impl KeyEncoder {
     pub fn hash_only(&mut self, batch: &RecordBatch) -> Result<&[u64], Fault> {
         self.hashes.clear();
         let columns = self.key_columns(batch)?;
+        let views = match columns[..] {
+            [column] if column.null_count() == 0 => column.as_string_view_opt(),
+            _ => None,
+        };
         for row in 0..batch.num_rows() {
+            if let Some(hash) = views.and_then(|texts| hash_short_text(texts.views()[row])) {
+                self.hashes.push(hash);
+                continue;
+            }
             self.bytes.clear();
             for column in &columns {
                 encode_value(column, row, &mut self.bytes)?;
@@ -144,7 +157,10 @@ fn encode_bytes(tag: u8, value: &[u8], out: &mut Vec<u8>) {
 ///
 /// # Errors
 /// A bug if the column is of a type that no stream has.
-#[allow(clippy::wildcard_enum_match_arm, reason = "Arrow has many types that no stream has")]
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "Arrow has many types that no stream has"
+)]
 pub fn encode_value(column: &ArrayRef, row: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
     if column.is_null(row) {
         out.push(0x00);
