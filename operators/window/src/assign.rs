@@ -51,11 +51,12 @@ impl Assignment {
     pub(crate) fn assign(&mut self, windows: Windows, fired: i64, times: &[i64]) {
         self.late.clear();
         self.used = 0;
-        let (Some(&least), Some(&greatest)) = (times.iter().min(), times.iter().max()) else {
-            return;
-        };
-        let start = windows.start(least);
-        if greatest < windows.end(start) && windows.purged_at(start) > fired {
+        let Some(&first) = times.first() else { return };
+        let start = windows.start(first);
+        let length = windows.end(start).abs_diff(start);
+        // Usually all rows of a batch are of one window; found out without a branch per row.
+        let outside = |outside, &time: &i64| outside | (time.wrapping_sub(start) as u64 >= length);
+        if !times.iter().fold(false, outside) && windows.purged_at(start) > fired {
             self.open(start).extend(0..times.len() as u32);
             return;
         }

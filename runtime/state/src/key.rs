@@ -65,12 +65,15 @@ impl<'a> Key<'a> {
         if length > CELL_BYTES_MAX {
             return None;
         }
-        // Behind the type tag the view is the encoding: length (u32), bytes.
-        let mut encoded = [0; 1 + 16];
-        encoded[0] = TEXT_TAG;
-        encoded[1..].copy_from_slice(&view.to_le_bytes());
+        let hash = key::hash_short_text(view).unwrap_or_else(|| {
+            // Behind the type tag the view is the encoding: length (u32), bytes.
+            let mut encoded = [0; 1 + 16];
+            encoded[0] = TEXT_TAG;
+            encoded[1..].copy_from_slice(&view.to_le_bytes());
+            key::hash(&encoded[..TEXT_HEADER + length])
+        });
         Some(Key {
-            hash: key::hash(&encoded[..TEXT_HEADER + length]),
+            hash,
             cell: [view as u64, (view >> 64) as u64],
             long: &[],
         })

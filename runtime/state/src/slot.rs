@@ -83,7 +83,12 @@ impl SlotStore {
                 mark == key.cell[0] && self.arena.framed(at) == key.long
             });
         }
-        (self.index).find(key.hash(), |slot| self.cell(slot) == key.cell)
+        let [a, b] = key.cell;
+        (self.index).find(key.hash(), |slot| {
+            // Word by word: comparing both at once waits for stores of other sizes.
+            let [x, y] = self.cell(slot);
+            (x ^ a) | (y ^ b) == 0
+        })
     }
 
     /// The slot of `key`, ready to be changed: made with zero words if it is new (then true).
