@@ -221,3 +221,31 @@ pub(crate) async fn blocking<T: Send + 'static>(
         Err(_) => Err(Error::Died("a task on the file system").into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use thalweg_stream::{Class, Fault};
+
+    use super::Error;
+
+    #[test]
+    fn a_full_disk_is_waited_out_and_a_missing_permission_is_the_users() {
+        for (kind, class) in [
+            (io::ErrorKind::StorageFull, Class::Transient { after: None }),
+            (
+                io::ErrorKind::QuotaExceeded,
+                Class::Transient { after: None },
+            ),
+            (io::ErrorKind::PermissionDenied, Class::User),
+            (io::ErrorKind::ReadOnlyFilesystem, Class::Unavailable),
+        ] {
+            let fault = Fault::from(Error::io("write", Path::new("out/x"))(kind.into()));
+            assert_eq!(fault.class, class);
+            let message = format!("file: cannot write \"out/x\": {}", io::Error::from(kind));
+            assert_eq!(fault.message, message);
+        }
+    }
+}

@@ -48,7 +48,7 @@ impl FromStr for What {
     }
 }
 
-/// The options of a generator. All but `events`, `rate` decide what the records are.
+/// The options of a generator. All but `events` and `rate` decide what the records are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerateSpec {
     /// What kind of telemetry.
@@ -86,8 +86,7 @@ impl GenerateSpec {
     pub const REPORTERS_MAX: u64 = 100_000_000;
     /// Most splits: what one source can keep open together.
     pub const SPLITS_MAX: u32 = 256;
-    /// Longest interval, milliseconds: a year, so that event time stays within what a timestamp
-    /// can hold for any offset that a split may have.
+    /// Longest interval, milliseconds: a year.
     pub const INTERVAL_MS_MAX: u64 = 366 * 86_400_000;
     /// Year 1 and year 9000: the times between which a start may lie, milliseconds.
     const START_MS_RANGE: (i64, i64) = (-62_135_596_800_000, 221_845_392_000_000);
