@@ -10,7 +10,7 @@ use thalweg_state::{FingerprintSet, PaneMut, Reader, Slot, fingerprint, put_byte
 use thalweg_stream::{Fault, key};
 
 use crate::accumulator::{add_float, add_int, int, rank, split};
-use crate::measure::{Measure, Numbers, ROWS};
+use crate::measure::{Measure, Measures, Numbers, ROWS};
 
 /// Rows of one window of a batch, with the slot each belongs to.
 pub(crate) struct Target<'a, 'p> {
@@ -20,6 +20,15 @@ pub(crate) struct Target<'a, 'p> {
 }
 
 impl Target<'_, '_> {
+    /// Counts every row in its slot.
+    pub(crate) fn count_rows(&mut self) {
+        for &slot in self.slots {
+            if let Some(count) = self.pane.touched_mut(slot).get_mut(ROWS) {
+                *count += 1;
+            }
+        }
+    }
+
     /// Calls `update` with each row that takes part and the words of its slot.
     #[inline]
     fn each(&mut self, mask: Option<&BooleanBuffer>, mut update: impl FnMut(usize, &mut [u64])) {
@@ -39,19 +48,18 @@ impl Target<'_, '_> {
     }
 }
 
-/// Words a new slot starts with where that is not zero: extremes of nothing.
-pub(crate) fn initial_words(measures: &[Measure]) -> Vec<(usize, u64)> {
-    let mut words = Vec::new();
-    for measure in measures {
+/// The words a new slot starts with: extremes of nothing, else zero.
+pub(crate) fn initial_words(measures: &Measures) -> Vec<u64> {
+    let mut words = vec![0; measures.words];
+    for measure in &measures.list {
         for (at, wide, narrow) in [
             (measure.min, i128::MAX, i64::MAX),
             (measure.max, i128::MIN, i64::MIN),
         ] {
             match (at, measure.numbers) {
-                (Some(at), Numbers::Int | Numbers::Float) => words.push((at, narrow as u64)),
+                (Some(at), Numbers::Int | Numbers::Float) => words[at] = narrow as u64,
                 (Some(at), Numbers::Decimal) => {
-                    let [low, high] = split(wide);
-                    words.extend([(at, low), (at + 1, high)]);
+                    words[at..at + 2].copy_from_slice(&split(wide));
                 }
                 (Some(_), Numbers::Bytes | Numbers::None) | (None, _) => {}
             }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringViewArray, UInt32Array};
 use arrow::compute::take_record_batch;
-use arrow::datatypes::DataType;
-use thalweg_state::{FingerprintSet, Key, KeyedTable, Layout, Part, Register, Sections, Slot};
+use thalweg_state::{
+    FingerprintSet, Key, KeyBlock, KeyedTable, Layout, Part, Register, Sections, Slot,
+};
 use thalweg_stream::dead_letter::Remains;
 use thalweg_stream::operator::Held;
 use thalweg_stream::watermark::START_OF_TIME;
 use thalweg_stream::{
-    BuildContext, DeadClass, DeadLetter, EpochClose, Fault, Operator, OperatorFactory, Origin,
-    Output, Route, Section, StreamSchema, key,
+    BuildContext, DeadClass, DeadLetter, EpochClose, Fault, KeyEncoder, Operator, OperatorFactory,
+    Origin, Output, Route, Section, StreamSchema,
 };
 
 use crate::assign::{Assignment, Windows};
@@ -39,7 +40,6 @@ pub(crate) struct Plan {
     spec: TumblingSpec,
     pub(crate) windows: Windows,
     measures: Measures,
-    initial: Vec<(usize, u64)>,
 }
 
 impl TumblingFactory {
@@ -53,7 +53,6 @@ impl TumblingFactory {
         Ok(Self {
             plan: Arc::new(Plan {
                 windows: Windows::new(spec.size_ms, spec.offset_ms, spec.late.allowed_ms),
-                initial: kernel::initial_words(&measures.list),
                 input,
                 output,
                 spec,
@@ -104,17 +103,20 @@ impl OperatorFactory for TumblingFactory {
             })
             .collect();
         Ok(Box::new(Tumbling {
-            table: KeyedTable::new(Layout {
-                words: plan.measures.words,
-                payload: plan.measures.payload_entries > 0,
-            }),
+            table: KeyedTable::with_initial(
+                Layout {
+                    words: plan.measures.words,
+                    payload: plan.measures.payload_entries > 0,
+                },
+                &kernel::initial_words(&plan.measures),
+            ),
             distinct: FingerprintSet::new(false),
             fired: Register::new(START_OF_TIME),
             sections: Sections::new(context.groups.clone()),
             outcome: Outcome::new(plan.output.clone(), plan.spec.by.len(), results)?,
             assignment: Assignment::default(),
             slots: Vec::new(),
-            key_bytes: Vec::new(),
+            encoder: KeyEncoder::new(plan.spec.by.clone()),
             changed: BTreeMap::new(),
             plan,
         }))
@@ -133,7 +135,7 @@ pub(crate) struct Tumbling {
     pub(crate) outcome: Outcome,
     assignment: Assignment,
     slots: Vec<Slot>,
-    key_bytes: Vec<u8>,
+    encoder: KeyEncoder,
     /// Windows that have fired and changed since: the slots that did, and whether they are new.
     pub(crate) changed: BTreeMap<i64, Vec<(Slot, bool)>>,
 }
@@ -144,43 +146,50 @@ impl Tumbling {
     }
 
     /// Aggregates the rows of `batch` that belong to one window, a block at a time, so that a
-    /// slot is still in the cache when its accumulators are updated.
-    fn apply(&mut self, batch: &RecordBatch, start: i64, rows: &[u32]) -> Result<(), Fault> {
+    /// slot is still in the cache when its accumulators are updated. Keys are taken from `texts`
+    /// or else from the encoder.
+    fn apply(
+        &mut self,
+        batch: &RecordBatch,
+        texts: Option<&StringViewArray>,
+        start: i64,
+        rows: &[u32],
+    ) -> Result<(), Fault> {
         let plan = Arc::clone(&self.plan);
         let fired = plan.windows.end(start) <= self.fired.get();
-        let text = text_key(batch, &plan.spec.by);
+        let encoder = &self.encoder;
         let mut pane = self.table.pane_mut(start);
+        let mut keys = KeyBlock::default();
         for rows in rows.chunks(BLOCK_ROWS) {
             self.slots.clear();
-            for &row in rows {
-                let row = row as usize;
-                let short = text.and_then(|column| Key::of_view(*column.views().get(row)?));
-                let (slot, new) = match short {
-                    Some(key) => pane.touch(&key),
-                    None => {
-                        self.key_bytes.clear();
-                        for &at in &plan.spec.by {
-                            key::encode_value(batch.column(at), row, &mut self.key_bytes)?;
-                        }
-                        pane.touch(&Key::of(&self.key_bytes))
+            keys.clear();
+            match texts {
+                Some(texts) => {
+                    let views = texts.views();
+                    keys.push_views(rows.iter().map(|&row| views[row as usize]));
+                }
+                None => {
+                    for row in rows.iter().map(|&row| row as usize) {
+                        keys.push(Key::new(encoder.hashes()[row], encoder.key(row)));
                     }
-                };
-                if new {
-                    begin(pane.touched_mut(slot), &plan.initial);
                 }
-                if let Some(count) = pane.touched_mut(slot).get_mut(ROWS) {
-                    *count += 1;
+            }
+            if fired {
+                let changed = self.changed.entry(start).or_default();
+                for key in keys.iter() {
+                    let (slot, new) = pane.touch(&key);
+                    changed.push((slot, new));
+                    self.slots.push(slot);
                 }
-                if fired {
-                    self.changed.entry(start).or_default().push((slot, new));
-                }
-                self.slots.push(slot);
+            } else {
+                pane.touch_all(&keys, &mut self.slots);
             }
             let mut target = Target {
                 rows,
                 slots: &self.slots,
                 pane: &mut pane,
             };
+            target.count_rows();
             for (number, measure) in plan.measures.list.iter().enumerate() {
                 kernel::update(measure, batch, &mut target)?;
                 let measure = (number, measure);
@@ -227,22 +236,14 @@ impl Tumbling {
     }
 }
 
-/// Gives a new slot the words that are not zero at first.
-#[cold]
-fn begin(words: &mut [u64], initial: &[(usize, u64)]) {
-    for &(at, word) in initial {
-        if let Some(place) = words.get_mut(at) {
-            *place = word;
-        }
-    }
-}
-
-/// The only key column, if it is of strings and without nulls: most keys then need no encoding.
-fn text_key<'b>(batch: &'b RecordBatch, by: &[usize]) -> Option<&'b StringViewArray> {
+/// The only key column, if it is of strings that all lie within their views: such keys need no
+/// encoding.
+fn short_texts<'b>(batch: &'b RecordBatch, by: &[usize]) -> Option<&'b StringViewArray> {
     let &[at] = by else { return None };
-    let column = batch.columns().get(at)?;
-    let text = *column.data_type() == DataType::Utf8View && column.null_count() == 0;
-    text.then(|| column.as_string_view())
+    let texts = batch.columns().get(at)?.as_string_view_opt()?;
+    let long = |long, &view: &u128| long | (Key::VIEW_BYTES_MAX < view as u32);
+    let short = texts.null_count() == 0 && !texts.views().iter().fold(false, long);
+    short.then_some(texts)
 }
 
 impl Operator for Tumbling {
@@ -255,8 +256,12 @@ impl Operator for Tumbling {
         let times = self.plan.input.event_times(batch)?;
         let mut assignment = std::mem::take(&mut self.assignment);
         assignment.assign(self.plan.windows, self.fired.get(), times);
+        let texts = short_texts(batch, &self.plan.spec.by);
+        if texts.is_none() {
+            self.encoder.encode(batch)?;
+        }
         for (start, rows) in assignment.parts() {
-            self.apply(batch, *start, rows)?;
+            self.apply(batch, texts, *start, rows)?;
         }
         if !assignment.late.is_empty() {
             self.late(batch, &assignment.late, out)?;

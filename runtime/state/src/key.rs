@@ -32,6 +32,9 @@ pub struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
+    /// Longest string that lies within its view (bytes).
+    pub const VIEW_BYTES_MAX: u32 = CELL_BYTES_MAX as u32;
+
     /// The key encoded as `bytes`, whose hash is `hash` ([`key::hash`]).
     #[must_use]
     pub fn new(hash: u64, bytes: &'a [u8]) -> Self {
@@ -61,19 +64,8 @@ impl<'a> Key<'a> {
     #[inline]
     #[must_use]
     pub fn of_view(view: u128) -> Option<Key<'static>> {
-        let length = view as u32 as usize;
-        if length > CELL_BYTES_MAX {
-            return None;
-        }
-        let hash = key::hash_short_text(view).unwrap_or_else(|| {
-            // Behind the type tag the view is the encoding: length (u32), bytes.
-            let mut encoded = [0; 1 + 16];
-            encoded[0] = TEXT_TAG;
-            encoded[1..].copy_from_slice(&view.to_le_bytes());
-            key::hash(&encoded[..TEXT_HEADER + length])
-        });
-        Some(Key {
-            hash,
+        (view as u32 <= Self::VIEW_BYTES_MAX).then(|| Key {
+            hash: hash_of_view(view),
             cell: [view as u64, (view >> 64) as u64],
             long: &[],
         })
@@ -98,6 +90,76 @@ impl<'a> Key<'a> {
     pub(crate) fn is_long(&self) -> bool {
         !self.long.is_empty()
     }
+}
+
+/// Keys of a block of rows, laid out to be looked up together.
+#[derive(Debug, Default)]
+pub struct KeyBlock<'a> {
+    hashes: Vec<u64>,
+    cells: Vec<[u64; 2]>,
+    /// As many as there are keys, or none if all of them are short.
+    longs: Vec<&'a [u8]>,
+}
+
+impl<'a> KeyBlock<'a> {
+    /// Empties it, keeping memory.
+    pub fn clear(&mut self) {
+        self.hashes.clear();
+        self.cells.clear();
+        self.longs.clear();
+    }
+
+    /// Adds a key; not to be mixed with [`push_views`](Self::push_views).
+    pub fn push(&mut self, key: Key<'a>) {
+        self.hashes.push(key.hash);
+        self.cells.push(key.cell);
+        self.longs.push(key.long);
+    }
+
+    /// Adds the keys that views of strings of at most 12 bytes form ([`Key::of_view`]).
+    #[inline]
+    pub fn push_views(&mut self, views: impl ExactSizeIterator<Item = u128> + Clone) {
+        self.hashes.extend(views.clone().map(hash_of_view));
+        self.cells
+            .extend(views.map(|view| [view as u64, (view >> 64) as u64]));
+    }
+
+    /// The keys' hashes.
+    #[must_use]
+    pub fn hashes(&self) -> &[u64] {
+        &self.hashes
+    }
+
+    pub(crate) fn cells(&self) -> &[[u64; 2]] {
+        &self.cells
+    }
+
+    /// The key at `at`; nothing beyond the end.
+    #[must_use]
+    pub fn get(&self, at: usize) -> Option<Key<'a>> {
+        Some(Key {
+            hash: *self.hashes.get(at)?,
+            cell: *self.cells.get(at)?,
+            long: self.longs.get(at).copied().unwrap_or_default(),
+        })
+    }
+
+    /// The keys.
+    pub fn iter(&self) -> impl Iterator<Item = Key<'a>> + '_ {
+        (0..self.hashes.len()).filter_map(|at| self.get(at))
+    }
+}
+
+/// The hash of the key that a string of at most 12 bytes forms.
+#[inline]
+fn hash_of_view(view: u128) -> u64 {
+    key::hash_short_text(view).unwrap_or_else(|| {
+        // Behind the type tag the view is the encoding: length (u32), bytes.
+        let mut encoded = [0; TEXT_HEADER + CELL_BYTES_MAX];
+        encoded[0] = TEXT_TAG;
+        encoded[1..].copy_from_slice(&view.to_le_bytes());
+        key::hash(&encoded[..TEXT_HEADER + (view as u32 as usize).min(CELL_BYTES_MAX)])
+    })
 }
 
 fn cell(mark: u32, bytes: &[u8]) -> [u64; 2] {

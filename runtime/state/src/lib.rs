@@ -39,7 +39,7 @@ mod wire;
 
 pub use error::StateError;
 pub use fingerprint::{FingerprintSet, SetPane, fingerprint};
-pub use key::{Key, KeyBytes};
+pub use key::{Key, KeyBlock, KeyBytes};
 pub use register::Register;
 pub use section::{Part, Sections};
 pub use slot::Layout;

@@ -20,7 +20,7 @@ const SPARE_STORES_MAX: usize = 2;
 /// The content of one pane.
 pub(crate) trait Store: Debug {
     /// What all stores of a structure have in common.
-    type Shape: Copy + Debug;
+    type Shape: Clone + Debug;
 
     fn new(shape: Self::Shape) -> Self;
     /// Marks the changes since the last freeze, or everything.
@@ -66,7 +66,7 @@ impl<S: Store> Pane<S> {
 /// All panes of a structure, ascending.
 #[derive(Debug)]
 pub(crate) struct Panes<S: Store> {
-    pub(crate) shape: S::Shape,
+    shape: S::Shape,
     pub(crate) panes: Vec<Pane<S>>,
     spare: Vec<S>,
     /// Dropped panes that are not yet written.
@@ -106,7 +106,10 @@ impl<S: Store> Panes<S> {
 
     fn restored(&mut self, id: i64) -> usize {
         self.position(id).unwrap_or_else(|at| {
-            let store = self.spare.pop().unwrap_or_else(|| S::new(self.shape));
+            let store = self
+                .spare
+                .pop()
+                .unwrap_or_else(|| S::new(self.shape.clone()));
             let pane = Pane {
                 id,
                 store,

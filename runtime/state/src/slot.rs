@@ -9,15 +9,18 @@
 //! freeze marked, kept until the next one in case it fails) and `pending` (of those, not yet
 //! written). A slot that is pending is written out before it changes.
 
+use std::sync::Arc;
+
 use thalweg_stream::key::key_group;
 
 use crate::arena::{Arena, Span};
 use crate::bitmap::{Bitmap, GroupSet};
 use crate::error::StateError;
 use crate::index::Index;
-use crate::key::{FREE_CELL, Key, KeyBytes, is_free, is_long};
+use crate::key::{FREE_CELL, Key, KeyBlock, KeyBytes, is_free, is_long};
 use crate::log::{DELETE, Logs, PUT};
 use crate::pane::Store;
+use crate::table::Slot;
 use crate::wire::{Reader, put_bytes, put_u64};
 
 /// Words before the user's: the key's cell.
@@ -38,10 +41,14 @@ impl Layout {
     }
 }
 
+/// A layout and the words of a new slot.
+pub(crate) type Template = (Layout, Arc<[u64]>);
+
 #[derive(Debug)]
 pub(crate) struct SlotStore {
     layout: Layout,
     stride: usize,
+    initial: Arc<[u64]>,
     index: Index,
     slots: Vec<u64>,
     hashes: Vec<u64>,
@@ -91,7 +98,34 @@ impl SlotStore {
         })
     }
 
-    /// The slot of `key`, ready to be changed: made with zero words if it is new (then true).
+    /// The slots of many short-lived lookups at once, ready to be changed; appended to `slots`.
+    ///
+    /// Each step is a loop of its own, so that the processor waits for the memory of many keys at
+    /// the same time.
+    pub(crate) fn touch_all(
+        &mut self,
+        keys: &KeyBlock<'_>,
+        slots: &mut Vec<Slot>,
+        (pane, logs): (i64, &mut Logs),
+    ) {
+        let from = slots.len();
+        let firsts = keys.hashes().iter().map(|&hash| self.index.first(hash));
+        slots.extend(firsts.map(Slot));
+        for (at, (slot, &[a, b])) in slots[from..].iter_mut().zip(keys.cells()).enumerate() {
+            let [x, y] = self.cell(slot.0);
+            // Cells say all there is to say of short keys only.
+            if ((x ^ a) | (y ^ b) != 0 || is_long(a))
+                && let Some(key) = keys.get(at)
+            {
+                slot.0 = self.find(&key).unwrap_or_else(|| self.insert(&key));
+            }
+        }
+        for slot in &slots[from..] {
+            self.mark(slot.0, (pane, &mut *logs));
+        }
+    }
+
+    /// The slot of `key`, ready to be changed; made if it is new (then true).
     #[inline]
     pub(crate) fn touch(&mut self, key: &Key<'_>, logs: (i64, &mut Logs)) -> (u32, bool) {
         match self.find(key) {
@@ -116,8 +150,11 @@ impl SlotStore {
         }
         let base = self.base(slot);
         let row = &mut self.slots[base..base + self.stride];
-        row.fill(0);
         row[..HEADER_WORDS].copy_from_slice(&cell);
+        row[HEADER_WORDS..].fill(0);
+        for (word, initial) in row[HEADER_WORDS..].iter_mut().zip(&*self.initial) {
+            *word = *initial;
+        }
         self.hashes[slot as usize] = key.hash();
         let hashes = &self.hashes;
         (self.index).insert(key.hash(), slot, |slot| hashes[slot as usize]);
@@ -258,7 +295,8 @@ impl SlotStore {
         }
         self.frozen.remove(slot);
         self.dirty.remove(slot);
-        self.index.remove(self.hash(slot), slot);
+        let hashes = &self.hashes;
+        (self.index).remove(hashes[slot as usize], slot, |slot| hashes[slot as usize]);
         let base = self.base(slot);
         self.slots[base..base + HEADER_WORDS].copy_from_slice(&FREE_CELL);
         self.free.push(slot);
@@ -315,11 +353,12 @@ impl SlotStore {
 }
 
 impl Store for SlotStore {
-    type Shape = Layout;
+    type Shape = Template;
 
-    fn new(layout: Layout) -> Self {
+    fn new((layout, initial): Template) -> Self {
         Self {
             layout,
+            initial,
             stride: layout.stride(),
             index: Index::default(),
             slots: Vec::new(),

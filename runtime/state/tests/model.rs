@@ -9,7 +9,7 @@ use std::ops::Range;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use thalweg_state::{
-    FingerprintSet, Key, KeyedTable, Layout, Part, Register, Sections, fingerprint,
+    FingerprintSet, Key, KeyBlock, KeyedTable, Layout, Part, Register, Sections, fingerprint,
 };
 use thalweg_stream::Section;
 use thalweg_stream::key::{KEY_GROUPS, owner};
@@ -171,7 +171,16 @@ impl World {
         match self.rng.random_range(0..100) {
             0..55 => {
                 let mut pane = worker.table.pane_mut(pane_id);
+                let mut many = Vec::new();
+                if self.rng.random_bool(0.5) {
+                    let mut block = KeyBlock::default();
+                    block.push(key);
+                    block.push(key);
+                    pane.touch_all(&block, &mut many);
+                }
                 let (slot, new) = pane.touch(&key);
+                assert!(many.iter().all(|&s| s == slot) && (many.is_empty() || !new));
+                let new = new || pane.as_ref().words(slot) == [0, 0];
                 let row = (self.model.rows).entry((pane_id, key_bytes.clone()));
                 assert_eq!(
                     new,
