@@ -1,4 +1,5 @@
-//! Serving a router so that a reply can be lost: the connection closes without an answer.
+//! Serving a router so that a reply can be lost: the connection closes without an answer (in
+//! HTTP/2: the stream is reset).
 
 use std::convert::Infallible;
 
@@ -8,7 +9,8 @@ use axum::extract::Request;
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 
@@ -25,7 +27,8 @@ pub fn lost_reply() -> Response {
     response
 }
 
-/// Serves `router` on `listener`, HTTP/1.1, until the future is dropped.
+/// Serves `router` on `listener` until the future is dropped: HTTP/1.1, and HTTP/2 for clients that
+/// start with it (the Cosmos DB driver does).
 ///
 /// # Errors
 /// If the listener fails for good.
@@ -52,7 +55,7 @@ pub async fn serve_router(listener: TcpListener, router: Router) -> std::io::Res
                 }
             });
             // A client that goes away is none of the service's business.
-            hyper::server::conn::http1::Builder::new()
+            auto::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), service)
                 .await
                 .is_ok()
