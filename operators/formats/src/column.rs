@@ -160,12 +160,11 @@ impl Column {
     /// The timestamp of `row`, if this is a timestamp column and has one there.
     #[inline(always)]
     pub(crate) fn timestamp(&self, row: usize) -> Option<i64> {
-        match &self.values {
-            Values::Timestamp(values) if self.state(row) == State::Value => {
-                values.get(row).copied()
-            }
-            _ => None,
-        }
+        let Values::Timestamp(values) = &self.values else {
+            return None;
+        };
+        let there = self.state(row) == State::Value;
+        values.get(row).copied().filter(|_| there)
     }
 
     /// Forgets what `row`, the last one that has got anything, has got.
@@ -224,7 +223,15 @@ impl Column {
             Values::Timestamp(values) if matches!(self.timestamp, TimestampReader::Auto) => {
                 put(values, row, cursor.short_integer())
             }
-            _ => false,
+            Values::Bool(_)
+            | Values::Float32(_)
+            | Values::Decimal(..)
+            | Values::Date(_)
+            | Values::Timestamp(_)
+            | Values::String(_)
+            | Values::Binary(_)
+            | Values::Json(_)
+            | Values::List(_) => false,
         };
         if done {
             self.set_state(row, State::Value);

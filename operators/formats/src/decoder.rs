@@ -229,19 +229,14 @@ impl JsonDecoder {
         self.seen += 1;
         let problem = match result {
             Ok(()) => match self.reader.verdict() {
-                Verdict::Fits => match self.event_time(chunk, index) {
-                    Ok(()) => None,
-                    Err(problem) => Some(problem),
-                },
+                Verdict::Fits => self.event_time(chunk, index).err(),
                 Verdict::Misfit(at, state) => Some(self.misfit(at, state)),
             },
             Err(stop) => Some(not_json(stop)),
         };
         if let Some(problem) = problem {
-            let event_time = match problem.class {
-                DeadClass::Decode => None,
-                _ => self.own_event_time(),
-            };
+            let readable = problem.class != DeadClass::Decode;
+            let event_time = self.own_event_time().filter(|_| readable);
             self.reader.give_up();
             out.dead.push(DeadLetter {
                 class: problem.class,

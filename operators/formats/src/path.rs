@@ -85,16 +85,19 @@ pub(crate) fn tree(fields: &[Field], extra: Option<usize>) -> Vec<Node> {
         .iter()
         .enumerate()
         .filter(|(at, _)| Some(*at) != extra);
-    let paths: Vec<(usize, &[String])> = read
+    let paths: Paths<'_> = read
         .map(|(at, field)| (at, field.path.as_slice()))
         .collect();
     grow(0, &paths, 0, &mut nodes);
     nodes
 }
 
+/// Fields and their paths.
+type Paths<'a> = Vec<(usize, &'a [String])>;
+
 /// Fills node `at`, `depth` segments below the root, with the paths that lead to or through it.
 fn grow(at: usize, paths: &[(usize, &[String])], depth: usize, nodes: &mut Vec<Node>) {
-    let mut below: Vec<(&str, Vec<(usize, &[String])>)> = Vec::new();
+    let mut below: Vec<(&str, Paths<'_>)> = Vec::new();
     let mut leaves = Vec::new();
     for (field, path) in paths {
         let Some(segment) = path.get(depth) else {

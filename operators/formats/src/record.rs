@@ -147,10 +147,14 @@ impl Row {
     #[inline(never)]
     fn verdict(&self) -> Verdict {
         for (at, column) in self.columns.iter().enumerate() {
-            match column.state(self.at) {
-                State::Value => {}
-                State::Missing | State::Null if !column.required => {}
-                state => return Verdict::Misfit(at, state),
+            let state = column.state(self.at);
+            let fits = match state {
+                State::Value => true,
+                State::Missing | State::Null => !column.required,
+                State::WrongType | State::OutOfRange | State::BadFormat | State::Inexact => false,
+            };
+            if !fits {
+                return Verdict::Misfit(at, state);
             }
         }
         Verdict::Fits

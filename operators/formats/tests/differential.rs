@@ -6,6 +6,13 @@
 //! projections, of which neither may change what is accepted.
 //!
 //! `THALWEG_SEED` repeats a run; every failure names the seed and shows the record.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may fail and say why"
+)]
 
 #[path = "differential/generator.rs"]
 mod generator;

@@ -2,6 +2,13 @@
 //!
 //! A record must be an object, so each case becomes the value of a field: once of one that nobody
 //! declared, once of a `json` column, and once of the whole record where it is an object itself.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may fail and say why"
+)]
 
 mod harness;
 

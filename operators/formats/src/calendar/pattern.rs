@@ -257,9 +257,9 @@ fn month_name(reader: &mut Reader<'_>) -> Option<i64> {
         .take_while(|b| b.is_ascii_alphabetic())
         .count();
     let word = reader.rest.get(..letters)?.to_ascii_lowercase();
-    let is_it =
-        |name: &&str| name.as_bytes() == word || name.as_bytes().get(..3) == Some(word.as_slice());
-    let at = MONTHS.iter().position(|name| is_it(&name))?;
+    let at = (MONTHS.iter()).position(|name| {
+        name.as_bytes() == word || name.as_bytes().get(..3) == Some(word.as_slice())
+    })?;
     reader.skip(letters);
     i64::try_from(at + 1).ok()
 }

@@ -121,7 +121,12 @@ where
         Some(_) => rows
             .map(|(value, state)| match state {
                 State::Value => *value,
-                _ => T::default(),
+                State::Missing
+                | State::Null
+                | State::WrongType
+                | State::OutOfRange
+                | State::BadFormat
+                | State::Inexact => T::default(),
             })
             .collect(),
     };

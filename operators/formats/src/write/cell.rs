@@ -73,10 +73,12 @@ impl<'a> Cells<'a> {
             ColumnType::Int64 => Self::Int64(array.as_primitive_opt()?),
             ColumnType::Float32 => Self::Float32(array.as_primitive_opt()?),
             ColumnType::Float64 => Self::Float64(array.as_primitive_opt()?),
-            ColumnType::Decimal { .. } => match array.data_type() {
-                DataType::Decimal128(_, scale) => Self::Decimal(array.as_primitive_opt()?, *scale),
-                _ => return None,
-            },
+            ColumnType::Decimal { .. } => {
+                let DataType::Decimal128(_, scale) = array.data_type() else {
+                    return None;
+                };
+                Self::Decimal(array.as_primitive_opt()?, *scale)
+            }
             ColumnType::String => Self::String(array.as_string_view_opt()?),
             ColumnType::Json => Self::Json(array.as_string_view_opt()?),
             ColumnType::Binary => Self::Binary(array.as_binary_view_opt()?),
@@ -92,6 +94,10 @@ impl<'a> Cells<'a> {
 
     /// The values of an array of any type.
     pub(super) fn of_any(array: &'a dyn Array) -> Self {
+        #[allow(
+            clippy::wildcard_enum_match_arm,
+            reason = "Arrow has many types that streams do not have"
+        )]
         let known = match array.data_type() {
             DataType::Boolean => array.as_boolean_opt().map(Self::Bool),
             DataType::Int32 => array.as_primitive_opt().map(Self::Int32),

@@ -208,7 +208,11 @@ impl Text {
                 self.out.push(b']');
             }
             ColumnType::String => self.string(random),
-            _ => self.any(random, 4),
+            ColumnType::Json
+            | ColumnType::Float32
+            | ColumnType::Decimal { .. }
+            | ColumnType::Binary
+            | ColumnType::Date => self.any(random, 4),
         }
     }
 
@@ -282,7 +286,7 @@ impl Text {
         if random.chance(15) {
             self.out.push(*random.pick(b"eE"));
             self.out
-                .extend_from_slice(*random.pick(&[&b""[..], b"+", b"-"]));
+                .extend_from_slice(random.pick::<&[u8]>(&[&b""[..], b"+", b"-"]));
             let limit = *random.pick(&[5, 30, 280, 330, 100_000_000_000]);
             let exponent = random.below(limit);
             if self.sound || random.chance(90) {
@@ -302,7 +306,7 @@ impl Text {
             }
             match random.below(if self.sound { 4 } else { 7 }) {
                 0 => self.push(*random.pick(&['é', '漢', '𝄞', '\u{80}', '\u{feff}', '\u{2028}'])),
-                1 => self.out.extend_from_slice(*random.pick(&[
+                1 => self.out.extend_from_slice(random.pick::<&[u8]>(&[
                     &b"\\\""[..],
                     b"\\\\",
                     b"\\/",
@@ -315,7 +319,7 @@ impl Text {
                 2 | 3 => {
                     self.unicode_escape(*random.pick(&['A', '\0', '"', 'é', '漢', '𝄞', '\u{ffff}']))
                 }
-                4 => self.out.extend_from_slice(*random.pick(&[
+                4 => self.out.extend_from_slice(random.pick::<&[u8]>(&[
                     &b"\\ud834"[..],
                     b"\\udd1e",
                     b"\\uD834\\u0041",
@@ -323,7 +327,7 @@ impl Text {
                     b"\\u12g4",
                     b"\\x",
                 ])),
-                5 => self.out.extend_from_slice(*random.pick(&[
+                5 => self.out.extend_from_slice(random.pick::<&[u8]>(&[
                     &b"\xff"[..],
                     b"\xc3",
                     b"\xed\xa0\x80",

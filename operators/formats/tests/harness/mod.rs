@@ -16,6 +16,19 @@ pub(crate) fn column(name: &str, column_type: ColumnType) -> FieldSpec {
     FieldSpec::new(Column::new(name, column_type))
 }
 
+/// The type that a definition calls `name`.
+pub(crate) fn kind(name: &str) -> ColumnType {
+    name.parse().expect(name)
+}
+
+/// A nullable column read from a path.
+pub(crate) fn at(name: &str, column_type: &str, path: &[&str]) -> FieldSpec {
+    FieldSpec {
+        path: path.iter().map(|s| (*s).to_owned()).collect(),
+        ..column(name, kind(column_type))
+    }
+}
+
 /// A chunk of lines.
 pub(crate) fn lines(text: impl AsRef<[u8]>) -> Chunk {
     let bytes = Bytes::copy_from_slice(text.as_ref());
