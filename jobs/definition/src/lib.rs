@@ -18,7 +18,7 @@ mod walk;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, Span, Spanned};
 pub use model::{
-    Aggregate, AsOf, Checkpoint, ColumnField, DeadLetters, Dedup, Definition, Delivery, Enrich,
+    Aggregate, Assignment, AsOf, Checkpoint, ColumnField, DeadLetters, Dedup, Definition, Delivery, Enrich,
     EventTime, FileSink, FileSource, Generate, LateThen, MaxAhead, Missing, OnError, Operation,
     Settings, Sink, SinkKind, Source, SourceKind, Step, Table, TimestampForm, WhenFull, Window,
 };
@@ -30,6 +30,7 @@ use std::path::Path;
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// How a definition is loaded.
+#[allow(missing_debug_implementations, reason = "a resolver has none")]
 pub struct LoadOptions<'a> {
     /// Overrides: path of a field and its value.
     pub set: Vec<(String, String)>,

@@ -1,1 +1,287 @@
-//! To be written.
+//! The planner: from a checked definition to the dataflow graph that the engine runs.
+//!
+//! What the definition could not check alone is checked here (columns, types, expressions, whether
+//! a sink can keep what it is asked to promise), and told with the same diagnostics.
+
+mod need;
+mod source;
+mod step;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use thalweg_definition::{
+    Definition, Delivery, Diagnostic, Sink, SinkKind, Span, Spanned, Step, WhenFull,
+};
+use thalweg_engine::{Delivery as Promise, Edge, Graph, Node, SinkNode};
+use thalweg_expr::{Compiler, ExpressionError, NoFunctions};
+use thalweg_file::{
+    DeadLetterFile, DeadLetterFileOptions, DiscardSink, EncoderFactory, FileSink, FileSinkOptions,
+    RowEncoder, SharedOutput, StdoutSink, WhenFull as Full,
+};
+use thalweg_formats::{JsonLines, Nulls, RowJson, Timestamps, WriteOptions};
+use thalweg_stream::{Clock, StreamKind, StreamSchema, dead_letter};
+
+/// What a plan needs from its surroundings.
+#[allow(missing_debug_implementations, reason = "an output has none")]
+pub struct Surroundings {
+    /// The job's clock.
+    pub clock: Arc<dyn Clock>,
+    /// What `stdout` writes to.
+    pub output: SharedOutput,
+}
+
+/// A named output of the graph.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    pub(crate) edge: Edge,
+    pub(crate) schema: StreamSchema,
+}
+
+/// Plans a job.
+///
+/// # Errors
+/// Everything that is wrong with the definition and could not be seen without planning.
+pub fn plan(definition: &Definition, around: &Surroundings) -> Result<Graph, Vec<Diagnostic>> {
+    let mut planning = Planning {
+        definition,
+        around,
+        compiler: Compiler::new(Arc::new(NoFunctions)),
+        nodes: Vec::new(),
+        streams: BTreeMap::new(),
+        tables: BTreeMap::new(),
+        found: Vec::new(),
+    };
+    planning.sources();
+    planning.steps();
+    for sink in &definition.sinks {
+        planning.sink(sink);
+    }
+    let dead_letters = planning.dead_letters();
+    match (dead_letters, planning.found.is_empty()) {
+        (Some(dead_letters), true) => Ok(Graph {
+            nodes: planning.nodes,
+            dead_letters,
+            renderer: Arc::new(RowJson),
+        }),
+        _ => Err(planning.found),
+    }
+}
+
+/// The graph as far as it has come.
+pub(crate) struct Planning<'a> {
+    pub(crate) definition: &'a Definition,
+    pub(crate) around: &'a Surroundings,
+    pub(crate) compiler: Compiler,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) streams: BTreeMap<String, Stream>,
+    pub(crate) tables: BTreeMap<String, Stream>,
+    pub(crate) found: Vec<Diagnostic>,
+}
+
+impl Planning<'_> {
+    pub(crate) fn error(&mut self, span: Span, message: impl Into<String>) {
+        self.found.push(Diagnostic::error(span, message));
+    }
+
+    /// An expression that is wrong, with the nearest name it may have meant.
+    pub(crate) fn wrong(&mut self, text: &Spanned<String>, error: &ExpressionError) {
+        let unknown = error.message.split('"').nth(1).unwrap_or_default();
+        let found = Diagnostic::error(text.span, error.message.clone());
+        self.found
+            .push(found.nearest(unknown, error.valid.iter().map(String::as_str)));
+    }
+
+    /// The position of a column; an error that lists what there is.
+    pub(crate) fn column(
+        &mut self,
+        name: &Spanned<String>,
+        schema: &StreamSchema,
+    ) -> Option<usize> {
+        let at = schema.column(&name.value);
+        if at.is_none() {
+            let names: Vec<&str> = schema.columns.iter().map(|c| &*c.name).collect();
+            let message = format!(
+                "there is no column `{}`; there are {}",
+                name.value,
+                names.join(", ")
+            );
+            self.found
+                .push(Diagnostic::error(name.span, message).nearest(&name.value, names));
+        }
+        at
+    }
+
+    /// Places the steps in an order in which each comes after what it takes.
+    fn steps(&mut self) {
+        let mut waiting: Vec<&Step> = self.definition.steps.iter().collect();
+        let tables: Vec<&str> = self
+            .definition
+            .tables
+            .iter()
+            .map(|t| t.source.name.value.as_str())
+            .collect();
+        while !waiting.is_empty() {
+            let before = waiting.len();
+            let (ready, later): (Vec<&Step>, Vec<&Step>) =
+                (waiting.into_iter()).partition(|step| {
+                    step.from
+                        .iter()
+                        .all(|from| self.streams.contains_key(&from.value))
+                });
+            for step in ready {
+                self.step(step);
+            }
+            waiting = later;
+            if waiting.len() == before {
+                // What they wait for has failed and told its error.
+                debug_assert!(!self.found.is_empty() || !tables.is_empty());
+                return;
+            }
+        }
+    }
+
+    /// The union of several streams: their edges, and the schema they share.
+    pub(crate) fn united(&mut self, from: &[Spanned<String>]) -> Option<(Vec<Edge>, StreamSchema)> {
+        let streams: Vec<(Span, Stream)> = (from.iter())
+            .filter_map(|name| Some((name.span, self.streams.get(&name.value)?.clone())))
+            .collect();
+        let (_, first) = streams.first()?.clone();
+        for (span, stream) in &streams {
+            if stream.schema != first.schema {
+                let describe = |schema: &StreamSchema| {
+                    let columns = schema.columns.iter();
+                    let columns: Vec<String> = columns
+                        .map(|c| format!("{} {}", c.name, c.column_type))
+                        .collect();
+                    columns.join(", ")
+                };
+                let message = format!(
+                    "united streams have one schema; the first has {}, this one {}",
+                    describe(&first.schema),
+                    describe(&stream.schema)
+                );
+                self.error(*span, message);
+                return None;
+            }
+        }
+        (streams.len() == from.len()).then(|| {
+            (
+                streams.iter().map(|(_, stream)| stream.edge).collect(),
+                first.schema,
+            )
+        })
+    }
+
+    fn sink(&mut self, sink: &Sink) {
+        let Some((input, schema)) = self.united(&sink.from) else {
+            return;
+        };
+        let made: Result<(Arc<dyn thalweg_stream::Sink>, Promise), String> = match &sink.kind {
+            SinkKind::File(file) => {
+                let options = WriteOptions {
+                    timestamps: if file.unix_ms {
+                        Timestamps::UnixMs
+                    } else {
+                        Timestamps::default()
+                    },
+                    nulls: if file.omit_nulls {
+                        Nulls::Omit
+                    } else {
+                        Nulls::Write
+                    },
+                    ..WriteOptions::default()
+                };
+                let mut place = FileSinkOptions::new(self.definition.folder.join(&file.path.value));
+                place.roll_bytes = file.roll_bytes.unwrap_or(place.roll_bytes);
+                FileSink::new(place, schema.clone(), encoders(&schema, options))
+                    .map(|sink| (Arc::new(sink) as _, Promise::ExactlyOnce))
+                    .map_err(|error| error.to_string())
+            }
+            SinkKind::Stdout => {
+                let encoders = encoders(&schema, WriteOptions::default());
+                let output = Arc::clone(&self.around.output);
+                let made = StdoutSink::new(output, schema.clone(), encoders);
+                Ok((Arc::new(made) as _, Promise::AtLeastOnce))
+            }
+            SinkKind::Discard => Ok((Arc::new(DiscardSink::new()) as _, Promise::ExactlyOnce)),
+        };
+        let (made, default) = match made {
+            Ok(made) => made,
+            Err(message) => return self.error(sink.name.span, message),
+        };
+        let capabilities = made.capabilities();
+        if matches!(schema.kind, StreamKind::Changes { .. }) && !capabilities.changes {
+            let message = format!(
+                "sink `{}` appends rows, and its input carries changes: updates of results within \
+                 `late.allowed`",
+                sink.name.value
+            );
+            return self.error(sink.name.span, message);
+        }
+        // A file is published by a rename out of its own stage: it has no other way.
+        let own = made.stage_store().is_some();
+        let asked = sink.delivery.as_ref().map(|d| (d.value, d.span));
+        let delivery = match asked {
+            Some((Delivery::ExactlyOnce, span)) if !capabilities.exactly_once => {
+                let message = format!("sink `{}` cannot keep exactly-once", sink.name.value);
+                return self.error(span, message);
+            }
+            Some((Delivery::ExactlyOnce, _)) => Promise::ExactlyOnce,
+            _ if own => Promise::ExactlyOnce,
+            Some((Delivery::AtLeastOnce, _)) => Promise::AtLeastOnce,
+            None => match self.definition.settings.delivery {
+                Some(Delivery::AtLeastOnce) => Promise::AtLeastOnce,
+                Some(Delivery::ExactlyOnce) | None => default,
+            },
+        };
+        let name = Arc::from(sink.name.value.as_str());
+        self.nodes.push(Node::Sink(SinkNode {
+            name,
+            sink: made,
+            input,
+            delivery,
+        }));
+    }
+
+    fn dead_letters(&mut self) -> Option<usize> {
+        let letters = &self.definition.settings.dead_letters;
+        let mut options = DeadLetterFileOptions::new(self.definition.folder.join(&letters.path));
+        options.max_bytes = letters.max_bytes;
+        options.when_full = match letters.when_full {
+            WhenFull::Stop => Full::Stop,
+            WhenFull::DropOldest => Full::DropOldest,
+        };
+        let schema = dead_letter::schema();
+        let write = WriteOptions {
+            nulls: Nulls::Omit,
+            ..WriteOptions::default()
+        };
+        match DeadLetterFile::new(options, encoders(&schema, write)) {
+            Ok(sink) => {
+                self.nodes.push(Node::Sink(SinkNode {
+                    name: Arc::from("dead_letters"),
+                    sink: Arc::new(sink),
+                    input: Vec::new(),
+                    delivery: Promise::ExactlyOnce,
+                }));
+                Some(self.nodes.len() - 1)
+            }
+            Err(error) => {
+                self.error(Span::START, format!("dead_letters: {error}"));
+                None
+            }
+        }
+    }
+}
+
+fn encoders(schema: &StreamSchema, options: WriteOptions) -> EncoderFactory {
+    let schema = schema.clone();
+    Arc::new(move || {
+        let lines = JsonLines::new(&schema, options.clone())
+            .map_err(|error| thalweg_stream::Fault::user(error.to_string()))?;
+        let encoder =
+            move |batch: &thalweg_stream::RecordBatch, out: &mut Vec<u8>| lines.write(batch, out);
+        Ok(Box::new(encoder) as Box<dyn RowEncoder>)
+    })
+}

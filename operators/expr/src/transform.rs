@@ -27,6 +27,7 @@ pub enum ColumnSource {
 
 /// Makes the rows of the output from the rows of the input: columns first, then conditions on the
 /// input's rows decide which output takes each.
+#[allow(missing_debug_implementations, reason = "expressions have none")]
 pub struct TransformFactory {
     input: StreamSchema,
     output: StreamSchema,

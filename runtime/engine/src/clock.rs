@@ -99,7 +99,6 @@ pub(crate) fn rejected<'scope>(
             capability.downgrade(&epoch.0.max(*capability.time()));
             let waiting = std::mem::take(&mut *lock(&shared.rejected));
             if !waiting.is_empty() {
-                let count = waiting.len();
                 for (sink, id, letter) in waiting {
                     match enter(&letters, &sink, id, letter) {
                         Ok(batch) => output
@@ -109,10 +108,7 @@ pub(crate) fn rejected<'scope>(
                         Err(fault) => return shared.fail(fault),
                     }
                 }
-                shared.report(Report::Rejected {
-                    epoch,
-                    letters: count,
-                });
+                shared.report(Report::Rejected { epoch });
             }
             while epoch <= shared.closed() && !shared.failed() {
                 if shared.kind(epoch) == EpochKind::Final {

@@ -74,7 +74,6 @@ pub(crate) struct Coordinator {
     pub(crate) shared: Arc<Shared>,
     pub(crate) journal: Journal,
     pub(crate) rhythm: Rhythm,
-    pub(crate) workers: usize,
     pub(crate) lanes: BTreeMap<usize, Lane>,
     pub(crate) board: StatusBoard,
     pub(crate) metrics: Arc<Metrics>,
@@ -135,7 +134,6 @@ impl Coordinator {
             shared,
             journal,
             rhythm,
-            workers,
             lanes,
             board,
             metrics,
@@ -206,6 +204,7 @@ impl Coordinator {
     }
 
     async fn end(self) -> Result<Outcome, Fault> {
+        self.refresh();
         let outcome = match self.ending {
             Ending::Finished => {
                 self.journal.end(true).await?;
@@ -307,6 +306,7 @@ impl Coordinator {
                     self.covered_by = info.epoch;
                 }
                 self.latest = Some(info);
+                self.refresh();
             }
             Report::Sections {
                 worker,
@@ -332,7 +332,7 @@ impl Coordinator {
             } => {
                 self.on_staged(worker, node, after, object)?;
             }
-            Report::Rejected { epoch, .. } => {
+            Report::Rejected { epoch } => {
                 for lane in self.lanes.values_mut() {
                     lane.unpublished.rejected_entered(epoch);
                 }
@@ -499,7 +499,7 @@ impl Coordinator {
                 self.board
                     .update(|status| status.last_error = Some(fault.to_string()));
             }
-            News::Failed { fault, .. } => return Err(fault),
+            News::Failed { fault } => return Err(fault),
             News::Published {
                 sink,
                 epoch,
@@ -555,6 +555,49 @@ impl Coordinator {
             }
         }
         all
+    }
+
+    /// Tells how far sources, steps and sinks have come.
+    fn refresh(&self) {
+        let Some(info) = &self.latest else { return };
+        let (in_flight, epoch) = (
+            self.shared.closed().0 - self.shared.completed().0,
+            info.epoch.0,
+        );
+        let queue = self.shared.queued_bytes.load(Ordering::Relaxed);
+        self.metrics.set("epochs_in_flight", &[], in_flight as f64);
+        self.metrics.set("queue_bytes", &[], queue as f64);
+        self.board.update(|status| {
+            status.epoch = epoch;
+            status.epochs_in_flight = in_flight;
+            status.queue_bytes = queue;
+            for (at, node) in status.nodes.iter_mut().enumerate() {
+                if let Some(progress) = info.nodes.get(at) {
+                    let known = (i64::MIN + 1..i64::MAX).contains(&progress.watermark);
+                    node.watermark_ms = known.then_some(progress.watermark);
+                    node.idle = progress.idle;
+                    node.finished = progress.finished;
+                    if known {
+                        let seconds = progress.watermark as f64 / 1000.0;
+                        self.metrics
+                            .set("watermark_seconds", &[&node.name], seconds);
+                    }
+                }
+                if let Some((_, ledger)) = info.decoded.iter().find(|(source, _)| *source == at) {
+                    self.metrics
+                        .count_to("records_in_total", &[&node.name], ledger.input);
+                    self.metrics
+                        .count_to("records_out_total", &[&node.name], ledger.passed);
+                }
+                if let Some(lane) = self.lanes.get(&at) {
+                    let backlog = lane.unpublished.backlog();
+                    node.unpublished = Some(backlog);
+                    node.published_rows = Some(lane.published_rows);
+                    self.metrics
+                        .set("sink_unpublished_epochs", &[&node.name], backlog as f64);
+                }
+            }
+        });
     }
 
     fn tell(&self, whole: &Whole, bytes: u64) {

@@ -14,7 +14,7 @@ struct Armed {
 static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
 
 /// Passes the point `name`.
-pub fn hit(name: &str) {
+pub(crate) fn hit(name: &str) {
     let armed = ARMED.get_or_init(|| {
         let setting = std::env::var("THALWEG_FAILPOINT").ok()?;
         let (name, count) = setting.rsplit_once(':')?;

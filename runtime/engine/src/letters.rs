@@ -13,9 +13,9 @@ use crate::graph::OnError;
 
 /// The splits of a job, to name where a dead letter came from.
 #[derive(Debug, Default)]
-pub struct SplitNames {
+pub(crate) struct SplitNames {
     /// Source and split name of every split, by number.
-    pub names: Vec<(Arc<str>, Arc<str>)>,
+    pub(crate) names: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// Turns the dead letters of one step into rows.

@@ -4,6 +4,11 @@
 //! The only crate that names timely. Operators, sources and sinks know nothing of it: they
 //! implement the traits of `thalweg-stream`.
 
+#![allow(
+    missing_debug_implementations,
+    reason = "graphs and surroundings hold traits that have none"
+)]
+
 mod assembly;
 mod clock;
 mod conductor;

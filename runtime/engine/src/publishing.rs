@@ -30,7 +30,7 @@ pub(crate) enum News {
     /// An attempt failed and will be repeated.
     Retry { sink: usize, fault: Fault },
     /// The attempt of the whole job ends.
-    Failed { sink: usize, fault: Fault },
+    Failed { fault: Fault },
 }
 
 /// The publishing end of one sink.
@@ -98,7 +98,7 @@ impl Outlet {
             };
             let Class::Transient { after } = fault.class else {
                 // The receiver is gone only when the attempt has ended anyway.
-                drop(news.send(News::Failed { sink, fault }));
+                drop(news.send(News::Failed { fault }));
                 return false;
             };
             tracing::warn!(sink = &*self.name, %epoch, error = %fault, "publishing is tried again");

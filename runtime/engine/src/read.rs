@@ -23,7 +23,6 @@ use crate::shared::Shared;
 /// A source instance on one worker.
 pub(crate) struct Reading {
     pub(crate) name: Arc<str>,
-    pub(crate) node: usize,
     pub(crate) reader: Box<dyn SplitReader>,
     /// The splits it reads, with the offsets they start from.
     pub(crate) splits: Vec<(SplitId, Option<u64>)>,

@@ -42,21 +42,21 @@ pub(crate) struct SplitReport {
 
 /// A split as the tracker knows it at the end of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SplitProgress {
+pub(crate) struct SplitProgress {
     /// The split's number.
-    pub split: u32,
+    pub(crate) split: u32,
     /// The offset to go on from; nothing before the first chunk of a first start.
-    pub offset: Option<u64>,
+    pub(crate) offset: Option<u64>,
     /// Newest event time decoded.
-    pub newest: Option<i64>,
+    pub(crate) newest: Option<i64>,
     /// It holds no watermark back for now.
-    pub idle: bool,
+    pub(crate) idle: bool,
     /// No more will come.
-    pub finished: bool,
+    pub(crate) finished: bool,
     /// All that there was at some time has been read.
-    pub loaded: bool,
+    pub(crate) loaded: bool,
     /// Records or bytes known to be unread.
-    pub behind: Option<u64>,
+    pub(crate) behind: Option<u64>,
 }
 
 /// What every stateful operator is told about an epoch; made by the tracker of each worker from
@@ -100,8 +100,8 @@ pub(crate) enum Report {
         after: Epoch,
         object: EncodedObject,
     },
-    /// So many dead letters from publishing have entered the dataflow in `epoch`.
-    Rejected { epoch: Epoch, letters: usize },
+    /// The dead letters from publishing that waited have entered the dataflow in `epoch`.
+    Rejected { epoch: Epoch },
     /// A worker has left its dataflow.
     Ended,
 }

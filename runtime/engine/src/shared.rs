@@ -221,7 +221,7 @@ impl Shared {
     pub(crate) fn wake_workers(&self) {
         for activator in lock(&self.activators).iter() {
             // A worker that is gone has either finished or failed; both are known elsewhere.
-            drop(activator.activate());
+            activator.activate().ok();
         }
     }
 

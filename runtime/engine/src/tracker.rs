@@ -12,13 +12,13 @@ use crate::report::{EpochInfo, SplitProgress, SplitReport, TimeReport};
 
 /// A split of a source, as it was restored or found.
 #[derive(Clone, Debug)]
-pub struct TrackedSplit {
+pub(crate) struct TrackedSplit {
     /// Its number.
-    pub id: SplitId,
+    pub(crate) id: SplitId,
     /// Position of its source in the graph.
-    pub source: usize,
+    pub(crate) source: usize,
     /// Newest event time of the checkpoint.
-    pub newest: Option<i64>,
+    pub(crate) newest: Option<i64>,
 }
 
 /// Folds reports into the progress of splits, sources and nodes.

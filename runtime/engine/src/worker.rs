@@ -226,7 +226,6 @@ impl<'a, 'scope> Building<'a, 'scope> {
         let reader = source.source.open(mine, waker)?;
         let reading = Reading {
             name: Arc::clone(&source.name),
-            node,
             reader,
             splits,
             idle_after: source.idle_after_ms.map(Duration::from_millis),

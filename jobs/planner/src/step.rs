@@ -1,0 +1,461 @@
+//! Steps: operators and the streams they make.
+
+use std::sync::Arc;
+
+use thalweg_dedup::{DedupFactory, DedupSpec};
+use thalweg_definition::{
+    Dedup, Enrich, LateThen, Missing, OnError, Operation, Spanned, Step, Window,
+};
+use thalweg_engine::{Edge, Node, OnError as Fate, StepNode};
+use thalweg_enrich::{AsOf, EnrichFactory, EnrichSpec, Missing as Absent};
+use thalweg_expr::{AggregateFunction, ColumnSource, Compiled, TransformFactory};
+use thalweg_stream::expression::ExpressionFactory;
+use thalweg_stream::{Column, OperatorFactory, StreamSchema};
+use thalweg_window::{AggregateSpec, Function, LateFate, LateSpec, TumblingFactory, TumblingSpec};
+
+use crate::{Planning, Stream};
+
+fn ms(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+impl Planning<'_> {
+    pub(crate) fn step(&mut self, step: &Step) {
+        let Some((input, schema)) = self.united(&step.from) else {
+            return;
+        };
+        match &step.operation {
+            Operation::Union => {
+                let all = (0..schema.columns.len()).map(ColumnSource::Input).collect();
+                let factory = TransformFactory::project(schema.clone(), schema, all);
+                self.place(step, "", vec![input], Arc::new(factory));
+            }
+            Operation::Filter(condition) => self.filter(step, "", input, schema, condition),
+            Operation::Select(assignments) => {
+                self.project(step, input, &schema, Vec::new(), assignments)
+            }
+            Operation::Set(assignments) => {
+                let kept = (0..schema.columns.len()).collect();
+                self.project(step, input, &schema, kept, assignments);
+            }
+            Operation::Drop(columns) => {
+                let dropped: Vec<usize> = columns
+                    .iter()
+                    .filter_map(|column| self.column(column, &schema))
+                    .collect();
+                let kept = (0..schema.columns.len())
+                    .filter(|at| !dropped.contains(at))
+                    .collect();
+                self.project(step, input, &schema, kept, &[]);
+            }
+            Operation::Rename(pairs) => self.rename(step, input, &schema, pairs),
+            Operation::Route(outputs) => self.route(step, input, &schema, outputs),
+            Operation::Dedup(dedup) => self.dedup(step, input, &schema, dedup),
+            Operation::Window(window) => self.window(step, input, schema, window),
+            Operation::Enrich(enrich) => self.enrich(step, input, &schema, enrich),
+        }
+    }
+
+    /// Adds a node for `step`; `part` tells several nodes of one step apart. The last one placed
+    /// under the step's own name is the step.
+    fn place(
+        &mut self,
+        step: &Step,
+        part: &str,
+        inputs: Vec<Vec<Edge>>,
+        factory: Arc<dyn OperatorFactory>,
+    ) -> usize {
+        let node = self.nodes.len();
+        let schema = factory
+            .outputs()
+            .into_iter()
+            .next()
+            .map(|(_, schema)| schema);
+        if let Some(schema) = schema {
+            let stream = Stream {
+                edge: Edge { node, port: 0 },
+                schema,
+            };
+            self.streams.insert(step.name.value.clone(), stream);
+        }
+        let named = |base: &str| {
+            if part.is_empty() {
+                base.to_owned()
+            } else {
+                format!("{base}.{part}")
+            }
+        };
+        self.nodes.push(Node::Step(StepNode {
+            name: Arc::from(named(&step.name.value)),
+            id: Arc::from(named(&step.id)),
+            factory,
+            inputs,
+            on_error: match step.on_error {
+                OnError::DeadLetter => Fate::DeadLetter,
+                OnError::Skip => Fate::Skip,
+                OnError::Fail => Fate::Fail,
+            },
+        }));
+        node
+    }
+
+    fn condition(
+        &mut self,
+        text: &Spanned<String>,
+        schema: &StreamSchema,
+    ) -> Option<Arc<dyn ExpressionFactory>> {
+        match self.compiler.condition(&text.value, schema) {
+            Ok(compiled) => Some(Arc::new(compiled)),
+            Err(error) => {
+                self.wrong(text, &error);
+                None
+            }
+        }
+    }
+
+    fn filter(
+        &mut self,
+        step: &Step,
+        part: &str,
+        input: Vec<Edge>,
+        schema: StreamSchema,
+        condition: &Spanned<String>,
+    ) {
+        let Some(condition) = self.condition(condition, &schema) else {
+            return;
+        };
+        self.place(
+            step,
+            part,
+            vec![input],
+            Arc::new(TransformFactory::filter(schema, condition)),
+        );
+    }
+
+    fn project(
+        &mut self,
+        step: &Step,
+        input: Vec<Edge>,
+        schema: &StreamSchema,
+        kept: Vec<usize>,
+        assignments: &[(Spanned<String>, Spanned<String>)],
+    ) {
+        let mut columns: Vec<(Column, ColumnSource)> = (kept.into_iter())
+            .map(|at| (schema.columns[at].clone(), ColumnSource::Input(at)))
+            .collect();
+        for (name, text) in assignments {
+            if thalweg_stream::schema::is_system(&name.value) {
+                self.error(name.span, format!("`{}` is a reserved name", name.value));
+                return;
+            }
+            let compiled = match self.compiler.compile(&text.value, schema) {
+                Ok(compiled) => compiled,
+                Err(error) => return self.wrong(text, &error),
+            };
+            let made = computed(&name.value, schema, compiled);
+            match columns
+                .iter_mut()
+                .find(|(column, _)| *column.name == *name.value)
+            {
+                Some(there) => *there = made,
+                None => columns.push(made),
+            }
+        }
+        self.place_projection(step, input, schema, columns);
+    }
+
+    fn place_projection(
+        &mut self,
+        step: &Step,
+        input: Vec<Edge>,
+        schema: &StreamSchema,
+        columns: Vec<(Column, ColumnSource)>,
+    ) {
+        if matches!(schema.kind, thalweg_stream::StreamKind::Changes { .. }) {
+            return self.error(
+                step.name.span,
+                "columns of a stream of changes cannot be changed yet: its key would be lost",
+            );
+        }
+        let (columns, sources) = columns.into_iter().unzip();
+        let output = StreamSchema {
+            columns,
+            ..schema.clone()
+        };
+        let factory = TransformFactory::project(schema.clone(), output, sources);
+        self.place(step, "", vec![input], Arc::new(factory));
+    }
+
+    fn rename(
+        &mut self,
+        step: &Step,
+        input: Vec<Edge>,
+        schema: &StreamSchema,
+        pairs: &[(Spanned<String>, Spanned<String>)],
+    ) {
+        let mut columns: Vec<(Column, ColumnSource)> = (schema.columns.iter().enumerate())
+            .map(|(at, column)| (column.clone(), ColumnSource::Input(at)))
+            .collect();
+        for (old, new) in pairs {
+            let Some(at) = self.column(old, schema) else {
+                return;
+            };
+            columns[at].0.name = Arc::from(new.value.as_str());
+        }
+        for (old, new) in pairs {
+            if columns
+                .iter()
+                .filter(|(column, _)| *column.name == *new.value)
+                .count()
+                > 1
+            {
+                self.error(
+                    old.span,
+                    format!("there is a column `{}` already", new.value),
+                );
+            }
+        }
+        self.place_projection(step, input, schema, columns);
+    }
+
+    fn route(
+        &mut self,
+        step: &Step,
+        input: Vec<Edge>,
+        schema: &StreamSchema,
+        outputs: &[(Spanned<String>, Option<Spanned<String>>)],
+    ) {
+        let mut branches = Vec::new();
+        for (_, condition) in outputs {
+            let condition = match condition {
+                Some(text) => match self.condition(text, schema) {
+                    Some(condition) => Some(condition),
+                    None => return,
+                },
+                None => None,
+            };
+            branches.push(("", condition));
+        }
+        let factory = Arc::new(TransformFactory::route(schema.clone(), branches));
+        let node = self.place(step, "", vec![input], factory);
+        self.streams.remove(&step.name.value);
+        for (port, (name, _)) in outputs.iter().enumerate() {
+            let stream = Stream {
+                edge: Edge { node, port },
+                schema: schema.clone(),
+            };
+            self.streams
+                .insert(format!("{}.{}", step.name.value, name.value), stream);
+        }
+    }
+
+    fn dedup(&mut self, step: &Step, input: Vec<Edge>, schema: &StreamSchema, dedup: &Dedup) {
+        let by: Vec<usize> = dedup
+            .by
+            .iter()
+            .filter_map(|c| self.column(c, schema))
+            .collect();
+        if by.len() < dedup.by.len() {
+            return;
+        }
+        let spec = DedupSpec {
+            by,
+            within_ms: ms(dedup.within_ms),
+            same_time: dedup.same_time,
+        };
+        match DedupFactory::new(schema.clone(), spec) {
+            Ok(factory) => drop(self.place(step, "", vec![input], Arc::new(factory))),
+            Err(error) => self.error(step.name.span, error.to_string()),
+        }
+    }
+
+    fn window(&mut self, step: &Step, input: Vec<Edge>, schema: StreamSchema, window: &Window) {
+        // Arguments and filters that are more than a column are computed in a step before.
+        let mut columns: Vec<(Column, ColumnSource)> = (schema.columns.iter().enumerate())
+            .map(|(at, column)| (column.clone(), ColumnSource::Input(at)))
+            .collect();
+        let by: Vec<usize> = window
+            .by
+            .iter()
+            .filter_map(|c| self.column(c, &schema))
+            .collect();
+        let mut aggregates = Vec::new();
+        for (name, text) in &window.aggregate {
+            let call = match self.compiler.aggregate(&text.value, &schema) {
+                Ok(call) => call,
+                Err(error) => return self.wrong(text, &error),
+            };
+            let mut place = |compiled: Compiled| {
+                if let Some(at) = compiled.as_column().and_then(|name| schema.column(name)) {
+                    return at;
+                }
+                let name = format!("_{}", columns.len());
+                columns.push(computed(&name, &schema, compiled));
+                columns.len() - 1
+            };
+            aggregates.push(AggregateSpec {
+                name: Arc::from(name.value.as_str()),
+                function: match call.function {
+                    AggregateFunction::Count => Function::Count,
+                    AggregateFunction::CountDistinct => Function::CountDistinct,
+                    AggregateFunction::Sum => Function::Sum,
+                    AggregateFunction::Avg => Function::Avg,
+                    AggregateFunction::Min => Function::Min,
+                    AggregateFunction::Max => Function::Max,
+                },
+                argument: call.argument.map(&mut place),
+                filter: call.filter.map(&mut place),
+            });
+        }
+        if by.len() < window.by.len() {
+            return;
+        }
+        let spec = TumblingSpec {
+            size_ms: ms(window.size_ms),
+            offset_ms: ms(window.offset_ms),
+            by,
+            aggregates,
+            late: LateSpec {
+                allowed_ms: ms(window.late_allowed_ms),
+                then: match window.late_then {
+                    LateThen::Drop => LateFate::Drop,
+                    LateThen::DeadLetter => LateFate::DeadLetter,
+                    LateThen::Output => LateFate::Output,
+                },
+            },
+        };
+        let (given, computed) = (schema.columns.len(), columns.len() > schema.columns.len());
+        let (mut input, mut rows) = (input, schema.clone());
+        if computed {
+            let (columns, sources) = columns.into_iter().unzip();
+            rows = StreamSchema {
+                columns,
+                ..schema.clone()
+            };
+            let arguments = TransformFactory::project(schema.clone(), rows.clone(), sources);
+            let node = self.place(step, "arguments", vec![input], Arc::new(arguments));
+            input = vec![Edge { node, port: 0 }];
+        }
+        let factory = match TumblingFactory::new(rows.clone(), spec) {
+            Ok(factory) => factory,
+            Err(error) => return self.error(step.name.span, error.to_string()),
+        };
+        let result = factory
+            .outputs()
+            .into_iter()
+            .next()
+            .map(|(_, schema)| schema);
+        let node = self.place(step, "", vec![input], Arc::new(factory));
+        if window.late_then == LateThen::Output {
+            let mut late = Stream {
+                edge: Edge { node, port: 1 },
+                schema: rows.clone(),
+            };
+            if computed {
+                let all = (0..given).map(ColumnSource::Input).collect();
+                let clean = TransformFactory::project(rows, schema.clone(), all);
+                let window = self.streams.get(&step.name.value).cloned();
+                let node = self.place(step, "late", vec![vec![late.edge]], Arc::new(clean));
+                late = Stream {
+                    edge: Edge { node, port: 0 },
+                    schema,
+                };
+                self.streams
+                    .extend(window.map(|window| (step.name.value.clone(), window)));
+            }
+            self.streams
+                .insert(format!("{}.late", step.name.value), late);
+        }
+        if let (Some(having), Some(result)) = (&window.having, result) {
+            self.filter(step, "having", vec![Edge { node, port: 0 }], result, having);
+        }
+    }
+
+    fn enrich(&mut self, step: &Step, input: Vec<Edge>, schema: &StreamSchema, enrich: &Enrich) {
+        let Some(table) = self.tables.get(&enrich.with.value).cloned() else {
+            let found = thalweg_definition::Diagnostic::error(
+                enrich.with.span,
+                format!("there is no table `{}`", enrich.with.value),
+            );
+            let found = found.nearest(&enrich.with.value, self.tables.keys().map(String::as_str));
+            self.found.push(found);
+            return;
+        };
+        let key = self
+            .definition
+            .tables
+            .iter()
+            .find(|t| t.source.name.value == enrich.with.value);
+        let key = key.map(|table| table.key.clone()).unwrap_or_default();
+        let table_key = key
+            .iter()
+            .filter_map(|c| self.column(c, &table.schema))
+            .collect();
+        let on = (enrich.on.iter())
+            .filter_map(|(left, right)| {
+                Some((
+                    self.column(left, schema)?,
+                    self.column(right, &table.schema)?,
+                ))
+            })
+            .collect();
+        let take = (enrich.take.iter())
+            .filter_map(|(new, old)| {
+                Some((
+                    self.column(old, &table.schema)?,
+                    Arc::from(new.value.as_str()),
+                ))
+            })
+            .collect();
+        let spec = EnrichSpec {
+            on,
+            table_key,
+            take,
+            missing: match enrich.missing {
+                Missing::Keep => Absent::Keep,
+                Missing::Drop => Absent::Drop,
+                Missing::DeadLetter => Absent::DeadLetter,
+            },
+            as_of: enrich.as_of.map(|as_of| AsOf {
+                wait_ms: ms(as_of.wait_ms),
+            }),
+        };
+        let factory = match EnrichFactory::new(schema.clone(), table.schema, spec) {
+            Ok(factory) => factory,
+            Err(error) => return self.error(step.name.span, error.to_string()),
+        };
+        if enrich.as_of.is_none() {
+            self.load_first(&input, table.edge.node);
+        }
+        self.place(step, "", vec![input, vec![table.edge]], Arc::new(factory));
+    }
+
+    /// The sources of `rows` start when the table is loaded.
+    fn load_first(&mut self, rows: &[Edge], table: usize) {
+        let mut open: Vec<usize> = rows.iter().map(|edge| edge.node).collect();
+        while let Some(at) = open.pop() {
+            match self.nodes.get_mut(at) {
+                Some(Node::Source(source)) if !source.after.contains(&table) => {
+                    source.after.push(table)
+                }
+                Some(Node::Step(step)) => open.extend(step.inputs.iter().flatten().map(|e| e.node)),
+                Some(Node::Source(_) | Node::Sink(_)) | None => {}
+            }
+        }
+    }
+}
+
+/// A column that an expression makes; one that is only renamed stays what it was.
+fn computed(name: &str, schema: &StreamSchema, compiled: Compiled) -> (Column, ColumnSource) {
+    if let Some(at) = compiled.as_column().and_then(|name| schema.column(name)) {
+        let column = Column {
+            name: Arc::from(name),
+            ..schema.columns[at].clone()
+        };
+        return (column, ColumnSource::Input(at));
+    }
+    (
+        Column::new(name, compiled.column_type()),
+        ColumnSource::Computed(Arc::new(compiled)),
+    )
+}

@@ -1,0 +1,61 @@
+//! Metrics, health and status over HTTP.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use thalweg_engine::{Phase, Status, StatusBoard};
+use thalweg_metrics::Metrics;
+use thalweg_stream::Fault;
+
+/// What is served.
+#[derive(Clone)]
+pub(crate) struct Served {
+    pub(crate) board: StatusBoard,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Binds the address and serves until the runtime ends; the address that was bound.
+pub(crate) async fn serve(address: SocketAddr, served: Served) -> Result<SocketAddr, Fault> {
+    let listener = tokio::net::TcpListener::bind(address).await;
+    let unusable =
+        |error: std::io::Error| Fault::unavailable(format!("--listen {address}: {error}"));
+    let listener = listener.map_err(unusable)?;
+    let bound = listener.local_addr().map_err(unusable)?;
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/status", get(status))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(served);
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::warn!(%error, "the HTTP interface has ended");
+        }
+    });
+    Ok(bound)
+}
+
+async fn metrics(State(served): State<Served>) -> Response {
+    match served.metrics.scrape() {
+        Ok(text) => ([("content-type", "text/plain; version=0.0.4")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn status(State(served): State<Served>) -> Json<Status> {
+    Json(served.board.read())
+}
+
+async fn ready(State(served): State<Served>) -> (StatusCode, &'static str) {
+    match served.board.read().phase {
+        Phase::Running => (StatusCode::OK, "ready\n"),
+        Phase::Starting | Phase::Stopping | Phase::Finished | Phase::Stopped | Phase::Failed => {
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+        }
+    }
+}
