@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs bench setup setup-build setup-test
+.PHONY: help demo test lint docs setup-build setup-test
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
@@ -17,17 +17,13 @@ setup-test: setup-build  ## install what the tests need besides
 demo: setup-build  ## build and run the main job on generated data
 	@scripts/demo
 
-lint: setup-build  ## format, lints and documentation, warnings as errors
+lint: setup-build  ## format and lints
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	cargo clippy --workspace --all-targets --locked
 
 test: setup-test lint  ## everything: lint, unit, doc and integration tests
 	cargo build --workspace --bins --locked
 	cargo test --workspace --locked --no-fail-fast
 
-docs:  ## write the generated pages of docs/ anew
-	cargo run --quiet --locked --bin thalweg -- schema > docs/job-definition.schema.json
-
-bench: setup-build  ## measure, side by side with peers
-	scripts/bench
+docs: setup-build  ## write the generated pages of docs/ anew
+	UPDATE_EXPECT=1 cargo test --quiet --locked -p thalweg-metrics

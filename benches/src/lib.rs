@@ -1,1 +1,1 @@
-//! To be written.
+//! Benchmarks beside peers. None is written yet.

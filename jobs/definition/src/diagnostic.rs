@@ -153,13 +153,14 @@ impl Diagnostics {
             let number = span.line.to_string();
             let gutter = " ".repeat(number.len());
             // Writing to a string cannot fail.
-            let _ = writeln!(
+            writeln!(
                 out,
                 "{bold}{}:{}:{}:{off} {red}{word}:{off} {message}\n{number} | {line}\n{gutter} | {indent}{red}{carets}{off}",
                 self.file, span.line, span.column
-            );
+            )
+            .ok();
             if let Some(hint) = hint {
-                let _ = writeln!(out, "{gutter} = hint: {hint}");
+                writeln!(out, "{gutter} = hint: {hint}").ok();
             }
         }
         out

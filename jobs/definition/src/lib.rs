@@ -18,9 +18,10 @@ mod walk;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, Span, Spanned};
 pub use model::{
-    Aggregate, Assignment, AsOf, Checkpoint, ColumnField, DeadLetters, Dedup, Definition, Delivery, Enrich,
-    EventTime, FileSink, FileSource, Generate, LateThen, MaxAhead, Missing, OnError, Operation,
-    Settings, Sink, SinkKind, Source, SourceKind, Step, Table, TimestampForm, WhenFull, Window,
+    Aggregate, AsOf, Assignment, Checkpoint, ColumnField, DeadLetters, Dedup, Definition, Delivery,
+    Enrich, EventTime, FileSink, FileSource, Generate, LateThen, MaxAhead, Missing, OnError,
+    Operation, Settings, Sink, SinkKind, Source, SourceKind, Step, Table, TimestampForm, WhenFull,
+    Window,
 };
 pub use substitute::{Environment, Resolver};
 

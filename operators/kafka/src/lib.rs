@@ -1,1 +1,1 @@
-//! To be written.
+//! The Kafka source. Nothing of it is built yet; definitions refuse `kafka`.

@@ -1,1 +1,1 @@
-//! To be written.
+//! The host of plugins (wasmtime). Nothing of it is built yet; definitions refuse `plugins`.

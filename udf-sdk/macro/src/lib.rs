@@ -1,1 +1,1 @@
-//! To be written.
+//! The attribute macros of the plugin SDK. Nothing of them is built yet.

@@ -1,1 +1,1 @@
-//! To be written.
+//! The SDK that plugins are written with. Nothing of it is built yet.
