@@ -7,19 +7,22 @@ use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use thalweg_state::{FingerprintSet, Part, Register, Sections, fingerprint};
+use thalweg_state::{FingerprintSet, Part, Print, Register, Sections, fingerprint};
 use thalweg_stream::dead_letter::Remains;
 use thalweg_stream::key::key_group;
 use thalweg_stream::operator::Held;
 use thalweg_stream::schema::batch_bytes;
 use thalweg_stream::watermark::START_OF_TIME;
 use thalweg_stream::{
-    BuildContext, DeadClass, DeadLetter, EpochClose, Fault, KeyEncoder, KeyGroup, Operator,
-    OperatorFactory, Origin, Output, Progress, Route, Section, StreamKind, StreamSchema,
+    BuildContext, DeadClass, DeadLetter, EpochClose, Fault, KeyEncoder, Operator, OperatorFactory,
+    Origin, Output, Progress, Route, Section, StreamKind, StreamSchema,
 };
 
 use crate::slice::Slices;
 use crate::{DedupSpec, SpecError};
+
+/// Rows that are looked up together.
+const BLOCK_ROWS: usize = 256;
 
 /// Builds deduplications; checked against the input's schema when made.
 #[derive(Debug)]
@@ -133,10 +136,9 @@ struct EpochRows {
 
 #[derive(Clone, Copy, Debug)]
 struct Row {
-    time: i64,
+    /// Of its key, with its event time.
+    print: Print,
     origin: u64,
-    print: u128,
-    group: KeyGroup,
     batch: u32,
     row: u32,
 }
@@ -145,22 +147,54 @@ impl Dedup {
     /// Decides about the rows of the epoch, first by (event time, origin); the rest are duplicates.
     fn decide(&mut self) -> Vec<Row> {
         let mut rows = std::mem::take(&mut self.epoch.rows);
-        rows.sort_unstable_by_key(|row| (row.time, row.origin, row.batch, row.row));
+        rows.sort_unstable_by_key(|row| (row.print.time, row.origin, row.batch, row.row));
         let slices = self.plan.slices;
-        let same_time = self.plan.same_time;
-        rows.retain(|row| {
-            let known = !same_time && {
-                let (first, last) = slices.in_reach(row.time);
-                (self.passed.panes_between(first, last))
-                    .filter_map(|pane| pane.time(row.group, row.print))
-                    .any(|time| slices.near(time, row.time))
-            };
-            !known && {
-                let slice = slices.of(row.time);
-                (self.passed).insert(slice, row.group, row.print, row.time)
+        let mut first = Vec::with_capacity(rows.len());
+        let of_one_slice = |a: &Row, b: &Row| slices.of(a.print.time) == slices.of(b.print.time);
+        for rows in rows.chunk_by(of_one_slice) {
+            for rows in rows.chunks(BLOCK_ROWS) {
+                self.decide_block(rows, &mut first);
             }
-        });
-        rows
+        }
+        first
+    }
+
+    /// Decides about rows of one slice, after all that come before them. Rows of equal key within
+    /// the block are duplicates, as a slice is not longer than `within`.
+    fn decide_block(&mut self, rows: &[Row], first: &mut Vec<Row>) {
+        let (Some(oldest), Some(newest)) = (rows.first(), rows.last()) else {
+            return;
+        };
+        let slices = self.plan.slices;
+        let own = slices.of(oldest.print.time);
+        let mut known = vec![false; rows.len()];
+        if !self.plan.same_time {
+            let prints: Vec<Print> = rows.iter().map(|row| row.print).collect();
+            let from = slices.in_reach(oldest.print.time).0;
+            let to = slices.in_reach(newest.print.time).1;
+            for pane in self.passed.panes_between(from, to) {
+                if pane.id() != own {
+                    pane.find_all(&prints, |at, time| {
+                        known[at] |= slices.near(time, prints[at].time);
+                    });
+                }
+            }
+        }
+        let unknown = || {
+            rows.iter()
+                .zip(&known)
+                .filter(|(_, known)| !**known)
+                .map(|(row, _)| row)
+        };
+        let prints: Vec<Print> = unknown().map(|row| row.print).collect();
+        let mut added = Vec::with_capacity(prints.len());
+        self.passed.insert_all(own, &prints, &mut added);
+        first.extend(
+            unknown()
+                .zip(added)
+                .filter(|(_, added)| *added)
+                .map(|(row, _)| *row),
+        );
     }
 
     fn late(&self, batch: &RecordBatch, row: usize, time: i64, origin: u64) -> DeadLetter {
@@ -203,10 +237,12 @@ impl Operator for Dedup {
                 continue;
             }
             self.epoch.rows.push(Row {
-                time,
+                print: Print::new(
+                    key_group(self.encoder.hashes()[row]),
+                    fingerprint(self.encoder.key(row)),
+                    time,
+                ),
                 origin,
-                print: fingerprint(self.encoder.key(row)),
-                group: key_group(self.encoder.hashes()[row]),
                 batch: number,
                 row: row as u32,
             });

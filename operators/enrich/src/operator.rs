@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use thalweg_state::{
-    ColumnBuilder, Key, KeyedTable, Layout, PaneRef, Part, Reader, Sections, encode_value,
+    ColumnBuilder, Key, KeyBlock, KeyedTable, Layout, Part, Reader, Sections, encode_value,
 };
 use thalweg_stream::dead_letter::Remains;
 use thalweg_stream::operator::Held;
@@ -22,6 +22,8 @@ use crate::held::HeldRows;
 use crate::plan::{Plan, ROWS, TABLE, answered_to};
 use crate::version::{History, Version, as_of};
 
+/// Rows that are looked up together.
+const BLOCK_ROWS: usize = 256;
 /// The table has one pane.
 const PANE: i64 = 0;
 /// Word of a key's slot: how many versions there are.
@@ -227,26 +229,35 @@ impl Enrich {
             })
             .collect::<Result<Vec<_>, Fault>>()?;
         self.row_encoder.encode(batch)?;
+        let nulls = plan
+            .row_key
+            .iter()
+            .any(|&at| batch.column(at).null_count() > 0);
         let pane = self.table.pane(PANE);
         let mut matched = Vec::with_capacity(batch.num_rows());
-        for row in 0..batch.num_rows() {
-            let time = times.map_or(i64::MAX, |times| times[row]);
-            let values = match pane {
-                Some(pane) if !has_null(batch, &plan.row_key, row) => {
-                    let key = self.row_encoder.key(row);
-                    look_up(pane, &Key::new(self.row_encoder.hashes()[row], key), time)?
-                }
-                _ => None,
-            };
-            matched.push(values.is_some());
-            match values {
-                Some(values) => {
-                    let mut values = Reader::new(values);
-                    for column in &mut taken {
-                        column.push(&mut values)?;
+        let (mut keys, mut payloads) = (KeyBlock::default(), Vec::new());
+        for from in (0..batch.num_rows()).step_by(BLOCK_ROWS) {
+            let rows = from..(from + BLOCK_ROWS).min(batch.num_rows());
+            keys.clear();
+            payloads.clear();
+            for row in rows.clone() {
+                let hash = self.row_encoder.hashes()[row];
+                keys.push(Key::new(hash, self.row_encoder.key(row)));
+            }
+            match pane {
+                Some(pane) => pane.payloads(&keys, &mut payloads),
+                None => payloads.resize(rows.len(), None),
+            }
+            for (row, payload) in rows.zip(&payloads) {
+                let time = times.map_or(i64::MAX, |times| times[row]);
+                let values = match payload {
+                    Some(payload) if !(nulls && has_null(batch, &plan.row_key, row)) => {
+                        as_of(payload, time)?
                     }
-                }
-                None => taken.iter_mut().for_each(ColumnBuilder::push_null),
+                    _ => None,
+                };
+                take_values(values, &mut taken)?;
+                matched.push(values.is_some());
             }
         }
         let user = plan.rows.columns.len();
@@ -307,12 +318,18 @@ impl Enrich {
     }
 }
 
-/// The values a row at `time` takes.
-fn look_up<'t>(pane: PaneRef<'t>, key: &Key<'_>, time: i64) -> Result<Option<&'t [u8]>, Fault> {
-    match pane.find(key) {
-        Some(slot) => Ok(as_of(pane.payload(slot), time)?),
-        None => Ok(None),
+/// Appends the values of a version to their columns, or nulls.
+fn take_values(values: Option<&[u8]>, taken: &mut [ColumnBuilder]) -> Result<(), Fault> {
+    match values {
+        Some(values) => {
+            let mut values = Reader::new(values);
+            for column in taken {
+                column.push(&mut values)?;
+            }
+        }
+        None => taken.iter_mut().for_each(ColumnBuilder::push_null),
     }
+    Ok(())
 }
 
 fn has_null(batch: &RecordBatch, key: &[usize], row: usize) -> bool {

@@ -40,6 +40,7 @@ pub(crate) fn versions(payload: &[u8]) -> impl Iterator<Item = Result<Version<'_
 }
 
 /// The newest version at or before `time`, if it is not a deletion.
+#[inline]
 pub(crate) fn as_of(payload: &[u8], time: i64) -> Result<Option<&[u8]>, StateError> {
     let mut newest = None;
     for version in versions(payload) {

@@ -50,6 +50,17 @@ impl FingerprintSet {
         pane.store.insert(of_group(group, print), time)
     }
 
+    /// Adds many to one pane, in order; `added` gets whether each was new. Faster than one by one.
+    pub fn insert_all(&mut self, pane: i64, prints: &[Print], added: &mut Vec<bool>) {
+        let at = self.panes.open(pane);
+        let pane = &mut self.panes.panes[at];
+        pane.store.warm(prints);
+        for print in prints {
+            pane.groups.insert(group_of(print.bits));
+            added.push(pane.store.insert(print.bits, print.time));
+        }
+    }
+
     /// The panes from `first` to `last`, ascending.
     pub fn panes_between(&self, first: i64, last: i64) -> impl Iterator<Item = SetPane<'_>> {
         let from = self.panes.panes.partition_point(|pane| pane.id < first);
@@ -102,6 +113,26 @@ impl FingerprintSet {
     }
 }
 
+/// A fingerprint to be added or looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Print {
+    bits: u128,
+    /// The time it is added with.
+    pub time: i64,
+}
+
+impl Print {
+    /// The fingerprint of a key of `group`.
+    #[inline]
+    #[must_use]
+    pub fn new(group: KeyGroup, print: u128, time: i64) -> Self {
+        Self {
+            bits: of_group(group, print),
+            time,
+        }
+    }
+}
+
 /// A pane of fingerprints to read.
 #[derive(Clone, Copy, Debug)]
 pub struct SetPane<'a> {
@@ -109,6 +140,28 @@ pub struct SetPane<'a> {
 }
 
 impl SetPane<'_> {
+    /// The number of the pane.
+    #[must_use]
+    pub fn id(&self) -> i64 {
+        self.pane.id
+    }
+
+    /// Calls `known` with the position and the time in the pane of each of `prints` that is there.
+    pub fn find_all(&self, prints: &[Print], mut known: impl FnMut(usize, i64)) {
+        let store = &self.pane.store;
+        store.warm(prints);
+        for (at, print) in prints.iter().enumerate() {
+            if let Some(found) = store.find(print.bits)
+                && !self.pane.forgotten.contains(group_of(print.bits))
+            {
+                known(
+                    at,
+                    store.times.get(found as usize).copied().unwrap_or_default(),
+                );
+            }
+        }
+    }
+
     /// The time `print` was added with (0 in a set without times), if it is in the pane.
     #[inline]
     #[must_use]
@@ -153,6 +206,15 @@ struct PrintStore {
 }
 
 impl PrintStore {
+    /// Asks the memory for the places of many at once.
+    fn warm(&self, prints: &[Print]) {
+        let firsts = prints
+            .iter()
+            .map(|print| self.index.first(hash(print.bits)));
+        let found = firsts.filter_map(|at| self.prints.get(at as usize));
+        std::hint::black_box(found.fold(0, |all, print| all ^ print));
+    }
+
     #[inline]
     fn find(&self, print: u128) -> Option<u32> {
         (self.index).find(hash(print), |at| {

@@ -38,7 +38,7 @@ mod value;
 mod wire;
 
 pub use error::StateError;
-pub use fingerprint::{FingerprintSet, SetPane, fingerprint};
+pub use fingerprint::{FingerprintSet, Print, SetPane, fingerprint};
 pub use key::{Key, KeyBlock, KeyBytes};
 pub use register::Register;
 pub use section::{Part, Sections};

@@ -16,7 +16,7 @@ use thalweg_stream::key::key_group;
 use crate::arena::{Arena, Span};
 use crate::bitmap::{Bitmap, GroupSet};
 use crate::error::StateError;
-use crate::index::Index;
+use crate::index::{Index, NO_SLOT};
 use crate::key::{FREE_CELL, Key, KeyBlock, KeyBytes, is_free, is_long};
 use crate::log::{DELETE, Logs, PUT};
 use crate::pane::Store;
@@ -122,6 +122,21 @@ impl SlotStore {
         }
         for slot in &slots[from..] {
             self.mark(slot.0, (pane, &mut *logs));
+        }
+    }
+
+    /// The slots of many keys at once, [`NO_SLOT`] where there is none; appended to `slots`.
+    pub(crate) fn find_all(&self, keys: &KeyBlock<'_>, slots: &mut Vec<u32>) {
+        let from = slots.len();
+        slots.extend(keys.hashes().iter().map(|&hash| self.index.first(hash)));
+        for (at, (slot, &[a, b])) in slots[from..].iter_mut().zip(keys.cells()).enumerate() {
+            let [x, y] = self.cell(*slot);
+            if (x ^ a) | (y ^ b) != 0 || is_long(a) {
+                *slot = keys
+                    .get(at)
+                    .and_then(|key| self.find(&key))
+                    .unwrap_or(NO_SLOT);
+            }
         }
     }
 

@@ -15,7 +15,7 @@
 //!
 //! The hash is XXH3-64 with seed [`HASH_SEED`]; its top eight bits are the key group.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
     TimestampMillisecondType,
@@ -87,7 +87,7 @@ impl KeyEncoder {
         for row in 0..batch.num_rows() {
             let start = self.bytes.len();
             for column in &columns {
-                encode_value(column, row, &mut self.bytes)?;
+                column.encode(row, &mut self.bytes)?;
             }
             self.ends.push(self.bytes.len());
             self.hashes.push(hash(&self.bytes[start..]));
@@ -102,18 +102,18 @@ impl KeyEncoder {
     pub fn hash_only(&mut self, batch: &RecordBatch) -> Result<&[u64], Fault> {
         self.hashes.clear();
         let columns = self.key_columns(batch)?;
-        let views = match columns[..] {
-            [column] if column.null_count() == 0 => column.as_string_view_opt(),
+        let texts = match columns[..] {
+            [KeyColumn::Text(texts)] if texts.null_count() == 0 => Some(texts),
             _ => None,
         };
         for row in 0..batch.num_rows() {
-            if let Some(hash) = views.and_then(|texts| hash_short_text(texts.views()[row])) {
+            if let Some(hash) = texts.and_then(|texts| hash_short_text(texts.views()[row])) {
                 self.hashes.push(hash);
                 continue;
             }
             self.bytes.clear();
             for column in &columns {
-                encode_value(column, row, &mut self.bytes)?;
+                column.encode(row, &mut self.bytes)?;
             }
             self.hashes.push(hash(&self.bytes));
         }
@@ -121,12 +121,10 @@ impl KeyEncoder {
         Ok(&self.hashes)
     }
 
-    fn key_columns<'b>(&self, batch: &'b RecordBatch) -> Result<Vec<&'b ArrayRef>, Fault> {
+    fn key_columns<'b>(&self, batch: &'b RecordBatch) -> Result<Vec<KeyColumn<'b>>, Fault> {
         (self.columns.iter())
             .map(|&at| {
-                batch
-                    .columns()
-                    .get(at)
+                (batch.columns().get(at).map(KeyColumn::new))
                     .ok_or_else(|| Fault::bug("key column is missing"))
             })
             .collect()
@@ -143,6 +141,42 @@ impl KeyEncoder {
     #[must_use]
     pub fn hashes(&self) -> &[u64] {
         &self.hashes
+    }
+}
+
+/// A column of a key; those of common types are looked at once a batch instead of once a row.
+enum KeyColumn<'b> {
+    Text(&'b StringViewArray),
+    Int64(&'b Int64Array),
+    Other(&'b ArrayRef),
+}
+
+impl<'b> KeyColumn<'b> {
+    fn new(column: &'b ArrayRef) -> Self {
+        if let Some(texts) = column.as_string_view_opt() {
+            Self::Text(texts)
+        } else if let Some(numbers) = column.as_primitive_opt() {
+            Self::Int64(numbers)
+        } else {
+            Self::Other(column)
+        }
+    }
+
+    /// As [`encode_value`].
+    #[inline]
+    fn encode(&self, row: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
+        match self {
+            Self::Text(texts) if texts.is_valid(row) => {
+                encode_bytes(0x07, texts.value(row).as_bytes(), out);
+            }
+            Self::Int64(numbers) if numbers.is_valid(row) => {
+                out.push(0x03);
+                out.extend_from_slice(&numbers.value(row).to_le_bytes());
+            }
+            Self::Text(_) | Self::Int64(_) => out.push(0x00),
+            Self::Other(column) => encode_value(column, row, out)?,
+        }
+        Ok(())
     }
 }
 
@@ -232,6 +266,25 @@ mod tests {
     fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true)))
             .expect("columns of equal length")
+    }
+
+    #[test]
+    fn columns_looked_at_once_encode_as_their_values_do() {
+        let text: ArrayRef = Arc::new(StringViewArray::from(vec![Some("dev-1"), None, Some("")]));
+        let number: ArrayRef = Arc::new(Int64Array::from(vec![None, Some(5), Some(-6)]));
+        let float: ArrayRef = Arc::new(Float64Array::from(vec![Some(1.5), None, Some(-0.0)]));
+        let batch = batch(vec![("t", text), ("n", number), ("f", float)]);
+        let mut encoder = KeyEncoder::new(vec![0, 1, 2]);
+        encoder.encode(&batch).expect("supported types");
+        let hashes = encoder.hashes().to_vec();
+        for row in 0..batch.num_rows() {
+            let mut bytes = Vec::new();
+            for column in batch.columns() {
+                super::encode_value(column, row, &mut bytes).expect("supported types");
+            }
+            assert_eq!(encoder.key(row), bytes);
+        }
+        assert_eq!(encoder.hash_only(&batch).expect("supported types"), hashes);
     }
 
     fn encoded(columns: Vec<(&str, ArrayRef)>) -> Vec<String> {
