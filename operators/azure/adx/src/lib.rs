@@ -15,6 +15,18 @@
 //!    of all processes that try, one may post.
 //! 4. A unit is published when the service reports that its rows are visible.
 //!
+//! ```
+//! use thalweg_adx::{AdxSink, AdxSpec, Auth};
+//! use thalweg_stream::{Column, ColumnType, Sink, StreamSchema};
+//!
+//! let columns = vec![Column::new("device", ColumnType::String)];
+//! let schema = StreamSchema::append(columns, true);
+//! let spec = AdxSpec::new("https://c.westeurope.kusto.windows.net", Auth::None, "iot", "Telemetry");
+//! let sink = AdxSink::new(spec, schema)?;
+//! assert!(sink.capabilities().exactly_once && !sink.capabilities().ordered);
+//! # Ok::<(), thalweg_stream::Fault>(())
+//! ```
+//!
 //! Deliberately absent: streaming ingestion (it knows no tags, so repeats cannot be told), status
 //! queues (they are shared by all clients of a cluster, and reading one steals from the others),
 //! Azure crates (a signature in an address needs no signing).
@@ -26,6 +38,7 @@ mod attempt;
 mod auth;
 mod client;
 mod cluster;
+mod counters;
 mod error;
 mod gzip;
 mod http;
@@ -43,6 +56,7 @@ pub use answer::{AnswerColumn, Table};
 pub use auth::Auth;
 pub use client::{Client, Connection, quoted_name, quoted_text};
 pub use cluster::Endpoint;
+pub use counters::{Counters, CountersNow};
 pub use error::Error;
 pub use secret::Secret;
 pub use sink::{AdxSink, AdxSpec, Changes};

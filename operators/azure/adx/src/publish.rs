@@ -13,9 +13,12 @@ use thalweg_stream::{Fault, Publisher};
 use uuid::Uuid;
 
 use crate::answer::time_text;
-use crate::attempt::{Action, Attempt, Facts, decide, first_row, read_row, source_id, writer_of};
+use crate::attempt::{
+    Action, Attempt, Facts, State, decide, first_row, read_row, source_id, writer_of,
+};
 use crate::client::{Client, VERSION_HEADER, backoff, quoted_name, quoted_text};
 use crate::cluster::Endpoint;
+use crate::counters::{Counters, add};
 use crate::error::Error;
 use crate::gzip::{HEADER, trailer};
 use crate::message::{Mapping, Message};
@@ -49,6 +52,7 @@ pub(crate) struct AdxPublisher {
     /// Attempts whose row we inserted and whose message certainly never left, with the name we
     /// wrote into the row.
     pub(crate) unposted: Mutex<BTreeMap<Uuid, String>>,
+    pub(crate) counters: Arc<Counters>,
 }
 
 #[async_trait]
@@ -92,7 +96,10 @@ impl AdxPublisher {
         let mut pause = POLL_FIRST;
         loop {
             match decide(&facts, self.repost_after) {
-                Action::Done => return Ok(()),
+                Action::Done => {
+                    self.count_done(&facts, part);
+                    return Ok(());
+                }
                 Action::AskTag => facts.tagged = Some(self.tagged(part).await?),
                 Action::Wait => {
                     tokio::time::sleep(pause.min(self.repost_after)).await;
@@ -107,6 +114,7 @@ impl AdxPublisher {
                     )));
                 }
                 Action::Post(number) => {
+                    self.count_failure(&facts);
                     if facts.made > 0 {
                         tokio::time::sleep(REPEAT_FIRST * (1 << facts.made.min(6))).await;
                     }
@@ -114,12 +122,14 @@ impl AdxPublisher {
                     pause = POLL_FIRST;
                 }
                 Action::Later(failure) => {
+                    self.count_failure(&facts);
                     return Err(Fault::transient(format!(
                         "ingestion of tag {:?} failed: {}: {}",
                         part.tag, failure.code, failure.details
                     )));
                 }
                 Action::Refuse(failure) => {
+                    self.count_failure(&facts);
                     return Err(Fault::user(format!(
                         "database {:?} refuses the rows of tag {:?}: {} ({}): {}",
                         self.database, part.tag, failure.code, failure.kind, failure.details
@@ -313,6 +323,7 @@ impl AdxPublisher {
             })
             .await?;
         self.lock().remove(&id);
+        add(&self.counters.posted, 1);
         if let Some(reason) = posted {
             tracing::warn!(
                 table = %self.table, tag = %part.tag, reason,
@@ -393,6 +404,10 @@ impl AdxPublisher {
                 Err(error) => error,
             };
             tries += 1;
+            if matches!(error.status(), Some(429 | 503)) {
+                add(&self.counters.throttled, 1);
+            }
+            add(&self.counters.retries, 1);
             if matches!(error.status(), Some(401 | 403 | 404)) && !refreshed {
                 refreshed = true;
                 lent = self.resources.refreshed(&self.client).await?;
@@ -402,6 +417,23 @@ impl AdxPublisher {
                 return Err(error);
             }
         }
+    }
+
+    fn count_done(&self, facts: &Facts, part: &Part<'_>) {
+        let by_us = |last: &Attempt| last.ours && last.state == State::Succeeded;
+        match facts.last.as_ref().is_some_and(by_us) {
+            true => add(&self.counters.succeeded, 1),
+            false => add(&self.counters.skipped, 1),
+        }
+        add(&self.counters.rows, part.rows);
+    }
+
+    fn count_failure(&self, facts: &Facts) {
+        let failed = |last: &Attempt| last.ours && matches!(last.state, State::Failed(_));
+        add(
+            &self.counters.failed,
+            u64::from(facts.last.as_ref().is_some_and(failed)),
+        );
     }
 
     fn storage(&self) -> Storage<'_> {

@@ -1,7 +1,7 @@
 //! The sink of a definition: what it is told, what it can do, and how it starts.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +12,7 @@ use thalweg_stream::{
 
 use crate::auth::Auth;
 use crate::client::{Client, Connection};
+use crate::counters::Counters;
 use crate::message::Mapping;
 use crate::publish::AdxPublisher;
 use crate::resources::Resources;
@@ -77,6 +78,7 @@ impl AdxSpec {
 pub struct AdxSink {
     spec: AdxSpec,
     schema: StreamSchema,
+    counters: Arc<Counters>,
 }
 
 impl AdxSink {
@@ -100,7 +102,17 @@ impl AdxSink {
             ));
         }
         crate::cluster::Cluster::parse(&spec.connection.cluster)?;
-        Ok(Self { spec, schema })
+        Ok(Self {
+            spec,
+            schema,
+            counters: Arc::default(),
+        })
+    }
+
+    /// What the sink has done so far, for metrics.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
     }
 }
 
@@ -148,6 +160,7 @@ impl Sink for AdxSink {
             repost_after: self.spec.repost_after,
             context,
             unposted: Mutex::new(BTreeMap::new()),
+            counters: self.counters(),
         };
         publisher.check_message().await?;
         Ok(Box::new(publisher))

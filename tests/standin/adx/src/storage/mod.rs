@@ -144,6 +144,10 @@ impl Stored {
 
     /// Carries out a request.
     pub(crate) fn carry_out(&mut self, request: &Request) -> Outcome {
+        if !request.path.starts_with("/adx") {
+            // Not storage at all, such as `/v1/rest/auth/metadata`: 404 means the public cloud.
+            return Outcome::error(404, "ResourceNotFound");
+        }
         if request.parameter("sig") != Some(&self.signature) {
             return Outcome::error(403, "AuthenticationFailed");
         }

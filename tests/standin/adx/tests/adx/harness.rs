@@ -257,6 +257,19 @@ pub(crate) async fn publish(
         .expect("published within the limit")
 }
 
+/// Waits for a condition that is bound to hold.
+pub(crate) async fn wait_until(holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let limit = Duration::from_secs(20);
+    tokio::time::timeout(limit, waiting)
+        .await
+        .expect("the condition holds within the limit");
+}
+
 /// Each of these numbers once.
 pub(crate) fn once(numbers: std::ops::Range<i64>) -> BTreeMap<i64, i64> {
     numbers.map(|n| (n, 1)).collect()

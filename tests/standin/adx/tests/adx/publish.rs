@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::harness::{
     Stage, StandIn, batch, context, lost, once, publish, publisher, released, schema, status,
+    wait_until,
 };
 use serde_json::json;
 use thalweg_adx::AdxSink;
@@ -193,9 +194,7 @@ async fn duplicate_and_late_deliveries_are_skipped_by_the_tag() {
             .filter(|e| e.details["outcome"] == "skipped")
             .count()
     };
-    while skipped() < 3 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_until(|| skipped() >= 3).await;
     assert_eq!(standin.numbers().await, once(0..5));
     assert_eq!(standin.applied("ingest"), 1);
     // Rows are there and the row of status says skipped: a new process is content with that.
@@ -220,9 +219,7 @@ async fn nothing_is_posted_twice_before_repost_after() {
     publish(&*publisher, &unit, &stage).await.unwrap();
     assert_eq!(standin.applied("POST message"), 2);
     // The late one comes when the rows are there, and is skipped.
-    while standin.entries("ingest").len() < 2 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_until(|| standin.entries("ingest").len() >= 2).await;
     assert_eq!(
         (standin.applied("ingest"), standin.numbers().await),
         (1, once(0..5))
@@ -274,7 +271,8 @@ async fn failures_of_ingestion_are_repeated_under_the_same_tag() {
     for code in [500, 410, 404, 403, 401] {
         let standin = StandIn::start().await;
         let stage = Stage::default();
-        let publisher = publisher(standin.spec(), 1).await;
+        let sink = AdxSink::new(standin.spec(), schema()).unwrap();
+        let publisher = sink.publisher(context(1)).await.unwrap();
         standin.faults(vec![Rule::on("ingest", status(code), 2)]);
         let unit = stage.unit(1, 0..5, 1).await;
         publish(&*publisher, &unit, &stage).await.unwrap();
@@ -285,6 +283,14 @@ async fn failures_of_ingestion_are_repeated_under_the_same_tag() {
             .map(|e| e.details["tags"].to_string())
             .collect();
         assert_eq!((entries.len(), tags.len()), (3, 1), "{code}");
+        let counted = sink.counters().now();
+        let ingestions = (
+            counted.posted,
+            counted.failed,
+            counted.succeeded,
+            counted.skipped,
+        );
+        assert_eq!((ingestions, counted.rows), ((3, 2, 1, 0), 5), "{code}");
         let blobs: std::collections::BTreeSet<_> = entries
             .iter()
             .map(|e| e.details["blob"].to_string())
