@@ -148,30 +148,38 @@ impl Aggregation {
                 Datum::Dynamic(Value::from(set))
             }
             Self::Percentile => {
-                let mut sorted: Vec<Datum> = values().map(|value| value.into_owned()).collect();
-                sorted.sort_by(Datum::total_order);
-                let share = arguments
-                    .get(1)
-                    .and_then(|p| p.value(&[]).as_f64())
-                    .unwrap_or(50.0);
-                // Nearest rank.
-                let rank = (share / 100.0 * sorted.len() as f64).ceil().max(1.0) as usize;
-                sorted.get(rank - 1).cloned().unwrap_or(Datum::Null)
+                let share = arguments.get(1).and_then(|p| p.value(&[]).as_f64());
+                percentile(
+                    values().map(|value| value.into_owned()),
+                    share.unwrap_or(50.0),
+                )
             }
             Self::Deviation => deviation(values().filter_map(|value| value.as_f64())),
             Self::ArgMin | Self::ArgMax => {
-                let ordered = rows.iter().filter(|row| !first.value(row).is_null());
-                let order =
-                    |a: &&&[Datum], b: &&&[Datum]| first.value(a).total_order(&first.value(b));
-                let row = match self {
-                    Self::ArgMin => ordered.min_by(order),
-                    _ => ordered.max_by(order),
-                };
+                let row = row_at_extreme(self == Self::ArgMax, first, rows);
                 let wanted = arguments.get(1).unwrap_or(first);
                 row.map_or(Datum::Null, |row| wanted.value(row).into_owned())
             }
         }
     }
+}
+
+/// The row of the greatest or least value of `by`.
+fn row_at_extreme<'r>(greatest: bool, by: &Bound, rows: &[&'r [Datum]]) -> Option<&'r [Datum]> {
+    let known = rows.iter().filter(|row| !by.value(row).is_null()).copied();
+    let order = |a: &&[Datum], b: &&[Datum]| by.value(a).total_order(&by.value(b));
+    match greatest {
+        true => known.max_by(order),
+        false => known.min_by(order),
+    }
+}
+
+/// By nearest rank.
+fn percentile(values: impl Iterator<Item = Datum>, share: f64) -> Datum {
+    let mut sorted: Vec<Datum> = values.collect();
+    sorted.sort_by(Datum::total_order);
+    let rank = (share / 100.0 * sorted.len() as f64).ceil().max(1.0) as usize;
+    sorted.get(rank - 1).cloned().unwrap_or(Datum::Null)
 }
 
 fn sum(values: impl Iterator<Item = Datum>, kind: Kind) -> Datum {

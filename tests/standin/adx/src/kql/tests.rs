@@ -55,106 +55,109 @@ fn ask(steps: &str) -> String {
     }
 }
 
+/// What follows `T |`, and its answer.
+const ANSWERS: &[(&str, &str)] = &[
+    ("count", "Count:long | 4"),
+    ("where n > 1 and value < 3.0 | count", "Count:long | 1"),
+    ("where not(n == 1) | count", "Count:long | 3"),
+    ("where device has 'alpha' | count", "Count:long | 2"),
+    ("where device has 'alph' | count", "Count:long | 0"),
+    (
+        "where device contains 'PH' or device =~ 'gamma' | count",
+        "Count:long | 3",
+    ),
+    ("where device !contains 'a' | count", "Count:long | 0"),
+    (
+        "where device in ('beta', 'Gamma') | count",
+        "Count:long | 2",
+    ),
+    ("where device in~ ('gamma') | count", "Count:long | 1"),
+    ("where device !in ('beta') | count", "Count:long | 3"),
+    ("where n between (2 .. 3) | count", "Count:long | 2"),
+    ("where n !between (2 .. 3) | count", "Count:long | 2"),
+    (
+        "where ts between (datetime(2024-01-01 00:00:30) .. 1m) | count",
+        "Count:long | 2",
+    ),
+    (
+        "where ts >= datetime(2024-01-01T00:01:00Z) | count",
+        "Count:long | 2",
+    ),
+    ("where isnull(value) | project n", "n:int | 3"),
+    (
+        "where isnotnull(value) and n % 2 == 0 | project x = n * 2 + 1",
+        "x:long | 5 / 9",
+    ),
+    (
+        "take 1 | project device, half = n / 2.0",
+        "device:string half:real | \"alpha one\" 0.5",
+    ),
+    ("top 2 by n | project n", "n:int | 4 / 3"),
+    (
+        "order by device asc, n desc | project n",
+        "n:int | 4 / 3 / 1 / 2",
+    ),
+    ("sort by value asc | project n | take 2", "n:int | 3 / 1"),
+    (
+        "sort by value desc nulls first | project n | take 2",
+        "n:int | 3 / 4",
+    ),
+    ("extend n = n + 1 | summarize sum(n)", "sum_n:long | 14"),
+    (
+        "summarize count(), dcount(device), avg(value), min(ts), max(n)",
+        "count_:long dcount_device:long avg_value:real min_ts:datetime max_n:int | 4 3 2.6666666666666665 \"2024-01-01T00:00:10Z\" 4",
+    ),
+    (
+        "summarize n = count() by bin(ts, 1m) | order by ts asc",
+        "ts:datetime n:long | \"2024-01-01T00:00:00Z\" 2 / \"2024-01-01T00:01:00Z\" 1 / \"2024-01-01T00:02:00Z\" 1",
+    ),
+    (
+        "summarize r = round(avg(value), 1), c = sum(n) / count() by device | where c > 2",
+        "device:string r:real c:long | \"Gamma\" 4.0 4",
+    ),
+    (
+        "summarize arg_max(n, *) by d = tolower(device) | project d, n, value | order by n asc",
+        "d:string n:int value:real | \"beta\" 2 2.5 / \"alpha one\" 3 null / \"gamma\" 4 4.0",
+    ),
+    (
+        "where n > 99 | summarize count(), sum(n), avg(value)",
+        "count_:long sum_n:long avg_value:real | 0 0 null",
+    ),
+    (
+        "where n > 99 | summarize count() by device",
+        "device:string count_:long | ",
+    ),
+    ("distinct device | count", "Count:long | 3"),
+    (
+        "where extra.a.b == 2 | project extra.tag",
+        "extra_tag:dynamic | \"beta\"",
+    ),
+    (
+        "where extra['a']['b'] > 3 | project t = tostring(extra.tag)",
+        "t:string | \"Gamma\"",
+    ),
+    (
+        "project lag = ts - datetime(2024-01-01) | take 1",
+        "lag:timespan | \"00:00:10\"",
+    ),
+    (
+        "project-away extra, ts, value | where n == 1",
+        "device:string n:int | \"alpha one\" 1",
+    ),
+    (
+        "summarize countif(n > 2), make_set(device), percentile(n, 50)",
+        "countif_:long set_device:dynamic percentile_n:int | 2 [\"alpha one\",\"beta\",\"Gamma\"] 2",
+    ),
+    (
+        "project s = strcat(device, '-', n), u = iff(n > 1, 'x', 'y') | take 1",
+        "s:string u:string | \"alpha one-1\" \"y\"",
+    ),
+];
+
 #[test]
 fn queries_answer() {
-    for (steps, expected) in [
-        ("count", "Count:long | 4"),
-        ("where n > 1 and value < 3.0 | count", "Count:long | 1"),
-        ("where not(n == 1) | count", "Count:long | 3"),
-        ("where device has 'alpha' | count", "Count:long | 2"),
-        ("where device has 'alph' | count", "Count:long | 0"),
-        (
-            "where device contains 'PH' or device =~ 'gamma' | count",
-            "Count:long | 3",
-        ),
-        ("where device !contains 'a' | count", "Count:long | 0"),
-        (
-            "where device in ('beta', 'Gamma') | count",
-            "Count:long | 2",
-        ),
-        ("where device in~ ('gamma') | count", "Count:long | 1"),
-        ("where device !in ('beta') | count", "Count:long | 3"),
-        ("where n between (2 .. 3) | count", "Count:long | 2"),
-        ("where n !between (2 .. 3) | count", "Count:long | 2"),
-        (
-            "where ts between (datetime(2024-01-01 00:00:30) .. 1m) | count",
-            "Count:long | 2",
-        ),
-        (
-            "where ts >= datetime(2024-01-01T00:01:00Z) | count",
-            "Count:long | 2",
-        ),
-        ("where isnull(value) | project n", "n:int | 3"),
-        (
-            "where isnotnull(value) and n % 2 == 0 | project x = n * 2 + 1",
-            "x:long | 5 / 9",
-        ),
-        (
-            "take 1 | project device, half = n / 2.0",
-            "device:string half:real | \"alpha one\" 0.5",
-        ),
-        ("top 2 by n | project n", "n:int | 4 / 3"),
-        (
-            "order by device asc, n desc | project n",
-            "n:int | 4 / 3 / 1 / 2",
-        ),
-        ("sort by value asc | project n | take 2", "n:int | 3 / 1"),
-        (
-            "sort by value desc nulls first | project n | take 2",
-            "n:int | 3 / 4",
-        ),
-        ("extend n = n + 1 | summarize sum(n)", "sum_n:long | 14"),
-        (
-            "summarize count(), dcount(device), avg(value), min(ts), max(n)",
-            "count_:long dcount_device:long avg_value:real min_ts:datetime max_n:int | 4 3 2.6666666666666665 \"2024-01-01T00:00:10Z\" 4",
-        ),
-        (
-            "summarize n = count() by bin(ts, 1m) | order by ts asc",
-            "ts:datetime n:long | \"2024-01-01T00:00:00Z\" 2 / \"2024-01-01T00:01:00Z\" 1 / \"2024-01-01T00:02:00Z\" 1",
-        ),
-        (
-            "summarize r = round(avg(value), 1), c = sum(n) / count() by device | where c > 2",
-            "device:string r:real c:long | \"Gamma\" 4.0 4",
-        ),
-        (
-            "summarize arg_max(n, *) by d = tolower(device) | project d, n, value | order by n asc",
-            "d:string n:int value:real | \"beta\" 2 2.5 / \"alpha one\" 3 null / \"gamma\" 4 4.0",
-        ),
-        (
-            "where n > 99 | summarize count(), sum(n), avg(value)",
-            "count_:long sum_n:long avg_value:real | 0 0 null",
-        ),
-        (
-            "where n > 99 | summarize count() by device",
-            "device:string count_:long | ",
-        ),
-        ("distinct device | count", "Count:long | 3"),
-        (
-            "where extra.a.b == 2 | project extra.tag",
-            "extra_tag:dynamic | \"beta\"",
-        ),
-        (
-            "where extra['a']['b'] > 3 | project t = tostring(extra.tag)",
-            "t:string | \"Gamma\"",
-        ),
-        (
-            "project lag = ts - datetime(2024-01-01) | take 1",
-            "lag:timespan | \"00:00:10\"",
-        ),
-        (
-            "project-away extra, ts, value | where n == 1",
-            "device:string n:int | \"alpha one\" 1",
-        ),
-        (
-            "summarize countif(n > 2), make_set(device), percentile(n, 50)",
-            "countif_:long set_device:dynamic percentile_n:int | 2 [\"alpha one\",\"beta\",\"Gamma\"] 2",
-        ),
-        (
-            "project s = strcat(device, '-', n), u = iff(n > 1, 'x', 'y') | take 1",
-            "s:string u:string | \"alpha one-1\" \"y\"",
-        ),
-    ] {
-        assert_eq!(ask(steps), expected, "{steps}");
+    for (steps, expected) in ANSWERS {
+        assert_eq!(ask(steps), *expected, "{steps}");
     }
 }
 

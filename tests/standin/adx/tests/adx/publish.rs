@@ -266,36 +266,44 @@ async fn two_sinks_may_feed_one_table() {
     assert_eq!(standin.numbers().await, once(0..9));
 }
 
+async fn fails_twice(code: u16) {
+    let standin = StandIn::start().await;
+    let stage = Stage::default();
+    let sink = AdxSink::new(standin.spec(), schema()).unwrap();
+    let publisher = sink.publisher(context(1)).await.unwrap();
+    standin.faults(vec![Rule::on("ingest", status(code), 2)]);
+    let unit = stage.unit(1, 0..5, 1).await;
+    publish(&*publisher, &unit, &stage).await.unwrap();
+    assert_eq!(standin.numbers().await, once(0..5), "{code}");
+    let entries = standin.entries("ingest");
+    let tags: std::collections::BTreeSet<_> = entries
+        .iter()
+        .map(|e| e.details["tags"].to_string())
+        .collect();
+    assert_eq!((entries.len(), tags.len()), (3, 1), "{code}");
+    let counted = sink.counters().now();
+    let ingestions = (
+        counted.posted,
+        counted.failed,
+        counted.succeeded,
+        counted.skipped,
+    );
+    assert_eq!((ingestions, counted.rows), ((3, 2, 1, 0), 5), "{code}");
+    let blobs: std::collections::BTreeSet<_> = entries
+        .iter()
+        .map(|e| e.details["blob"].to_string())
+        .collect();
+    assert_eq!(blobs.len(), 3, "each attempt has a blob of its own: {code}");
+}
+
 #[tokio::test]
 async fn failures_of_ingestion_are_repeated_under_the_same_tag() {
+    let mut cases = tokio::task::JoinSet::new();
     for code in [500, 410, 404, 403, 401] {
-        let standin = StandIn::start().await;
-        let stage = Stage::default();
-        let sink = AdxSink::new(standin.spec(), schema()).unwrap();
-        let publisher = sink.publisher(context(1)).await.unwrap();
-        standin.faults(vec![Rule::on("ingest", status(code), 2)]);
-        let unit = stage.unit(1, 0..5, 1).await;
-        publish(&*publisher, &unit, &stage).await.unwrap();
-        assert_eq!(standin.numbers().await, once(0..5), "{code}");
-        let entries = standin.entries("ingest");
-        let tags: std::collections::BTreeSet<_> = entries
-            .iter()
-            .map(|e| e.details["tags"].to_string())
-            .collect();
-        assert_eq!((entries.len(), tags.len()), (3, 1), "{code}");
-        let counted = sink.counters().now();
-        let ingestions = (
-            counted.posted,
-            counted.failed,
-            counted.succeeded,
-            counted.skipped,
-        );
-        assert_eq!((ingestions, counted.rows), ((3, 2, 1, 0), 5), "{code}");
-        let blobs: std::collections::BTreeSet<_> = entries
-            .iter()
-            .map(|e| e.details["blob"].to_string())
-            .collect();
-        assert_eq!(blobs.len(), 3, "each attempt has a blob of its own: {code}");
+        cases.spawn(fails_twice(code));
+    }
+    while let Some(case) = cases.join_next().await {
+        case.unwrap();
     }
 }
 
