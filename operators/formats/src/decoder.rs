@@ -235,28 +235,36 @@ impl JsonDecoder {
             Err(stop) => Some(not_json(stop)),
         };
         if let Some(problem) = problem {
-            let readable = problem.class != DeadClass::Decode;
-            let event_time = self.own_event_time().filter(|_| readable);
-            self.reader.give_up();
-            out.dead.push(DeadLetter {
-                class: problem.class,
-                code: problem.code,
-                message: problem.message,
-                origin,
-                event_time,
-                // A copy: a slice would hold on to the whole chunk.
-                remains: Remains::Bytes(Bytes::copy_from_slice(record)),
-                plugin: None,
-            });
+            self.refuse(problem, record, origin, out);
             return Ok(());
         }
         self.origins.push(origin.0);
-        self.records.push(index);
+        if !self.layout.metadata.is_empty() {
+            self.records.push(index);
+        }
         self.reader.keep();
         if self.reader.row() == self.layout.batch_rows_max {
             self.flush(chunk, out)?;
         }
         Ok(())
+    }
+
+    /// Makes a dead letter of the record just read.
+    #[cold]
+    fn refuse(&mut self, problem: Problem, record: &[u8], origin: Origin, out: &mut Decoded) {
+        let readable = problem.class != DeadClass::Decode;
+        let event_time = self.own_event_time().filter(|_| readable);
+        self.reader.give_up();
+        out.dead.push(DeadLetter {
+            class: problem.class,
+            code: problem.code,
+            message: problem.message,
+            origin,
+            event_time,
+            // A copy: a slice would hold on to the whole chunk.
+            remains: Remains::Bytes(Bytes::copy_from_slice(record)),
+            plugin: None,
+        });
     }
 
     /// The event time that stands in the record just read.

@@ -1,8 +1,9 @@
 //! Where declared columns stand in a record: a tree of paths, and what the next key will be.
 //!
 //! Devices send the same fields in the same order. Each node of the tree therefore remembers the
-//! keys of the last record as the bytes they were written with, and first looks whether they come
-//! again; only if not, the key is read and looked up.
+//! keys of earlier records as the bytes that stood between two values (white space, quotes and
+//! colon included), and first looks whether they come again; only if not, the key is read and
+//! looked up.
 
 use std::collections::HashMap;
 
@@ -143,7 +144,7 @@ fn element_index(segment: &str) -> Option<usize> {
         .flatten()
 }
 
-/// A key as the last record had it: `"name":`.
+/// A key as an earlier record had it, up to its value: `"name":`.
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
     head: u128,
@@ -155,8 +156,7 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// Remembers the bytes of a key with its quotes and the colon right behind it, unless there
-    /// are too many of them.
+    /// Remembers the bytes between two values, unless there are too many of them.
     fn new(text: &[u8], target: Target) -> Option<Self> {
         let mut bytes = [0; 2 * BLOCK];
         bytes.get_mut(..text.len())?.copy_from_slice(text);
@@ -214,7 +214,7 @@ pub(crate) fn pass_any(
     None
 }
 
-/// Remembers a key at `slot`. `text` runs from its opening quote to the colon.
+/// Remembers a key at `slot`. `text` runs from behind the last comma or brace to the value.
 pub(crate) fn remember(expected: &mut Vec<Expected>, slot: usize, text: &[u8], target: Target) {
     let Some(key) = Expected::new(text, target) else {
         return;

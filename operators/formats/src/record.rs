@@ -173,10 +173,12 @@ impl Row {
             return Err(Stop::TooDeep);
         }
         cursor.pos += 1;
-        cursor.space();
-        if cursor.byte() == b'}' {
-            cursor.pos += 1;
-            return Ok(());
+        if cursor.byte() != b'"' {
+            cursor.space();
+            if cursor.byte() == b'}' {
+                cursor.pos += 1;
+                return Ok(());
+            }
         }
         let mut slot = 0;
         loop {
@@ -199,6 +201,10 @@ impl Row {
                 Target::Extra => self.unknown_member(key, cursor, depth)?,
                 Target::Node(child) => self.node(nodes, child, cursor, depth)?,
             }
+            if cursor.byte() == b',' {
+                cursor.pos += 1;
+                continue;
+            }
             cursor.space();
             match cursor.byte() {
                 b',' => cursor.pos += 1,
@@ -208,7 +214,6 @@ impl Row {
                 }
                 _ => return Err(Stop::Syntax),
             }
-            cursor.space();
         }
     }
 
@@ -217,12 +222,12 @@ impl Row {
         let Some(column) = self.columns.get_mut(at) else {
             return Err(Stop::Syntax);
         };
-        if column.state(self.at) == State::Missing {
-            self.filled += 1;
-        } else {
+        let again = column.state(self.at) != State::Missing;
+        if again {
             // As in `serde_json`, the last of several equal keys holds.
             column.forget(self.at);
         }
+        self.filled += usize::from(!again);
         let state = column.read(self.at, cursor, depth)?;
         self.trouble |= state != State::Value;
         Ok(())
@@ -333,12 +338,12 @@ impl Row {
     ) -> Result<(), Stop> {
         let start = cursor.pos;
         cursor.skip(depth)?;
-        // The key has been passed, but not where it ends: before a colon and white space.
-        let text = Cursor::over_record(cursor.bytes(), key, start)
-            .ok_or(Stop::Syntax)?
-            .key()?;
+        // The key has been passed, but not where it is: before a colon, among white space.
+        let mut again = Cursor::over_record(cursor.bytes(), key, start).ok_or(Stop::Syntax)?;
+        again.space();
+        let text = again.key()?;
         self.unknown.push(Member {
-            key: (key, text.end + 1),
+            key: (text.start - 1, text.end + 1),
             value: (start, cursor.pos),
         });
         Ok(())
@@ -377,6 +382,7 @@ fn look_up(
         return Ok(target);
     }
     let start = cursor.pos;
+    cursor.space();
     let key = cursor.key()?;
     let raw = cursor.span(key.start, key.end);
     if key.escaped {
@@ -385,9 +391,10 @@ fn look_up(
         return Ok(node.target(scratch).0);
     }
     let (target, declared) = node.target(raw);
-    // A remembered key is not looked at again, so it must be known to be UTF-8.
-    if cursor.at(key.end + 1) == b':' && (declared || raw.is_ascii()) {
-        let text = cursor.span(start, key.end + 2);
+    // A remembered key is not looked at again, so it must be known to be UTF-8, and no line may
+    // end within.
+    let text = cursor.span(start, cursor.pos);
+    if (declared || raw.is_ascii()) && !text.contains(&b'\n') {
         path::remember(&mut node.expected, *slot, text, target);
     }
     Ok(target)

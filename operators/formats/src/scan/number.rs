@@ -126,6 +126,48 @@ impl Cursor<'_> {
     pub(crate) fn short_float(&mut self) -> Option<f64> {
         let negative = self.byte() == b'-';
         let first = self.pos + usize::from(negative);
+        if let Some((value, end)) = self.eight_byte_float(first) {
+            self.pos = end;
+            return Some(if negative { -value } else { value });
+        }
+        let value = self.longer_float(first)?;
+        Some(if negative { -value } else { value })
+    }
+
+    /// The value of up to seven digits with a point among them, at `first`, and where it ends.
+    #[inline(always)]
+    fn eight_byte_float(&self, first: usize) -> Option<(f64, usize)> {
+        let word = self.word(first);
+        let other = other_than_digits(word);
+        let point = other.trailing_zeros() & !7;
+        // The next byte that is no digit, if the word has one.
+        let rest = other & other.wrapping_sub(1);
+        let end = rest.trailing_zeros() & !7;
+        // A point with at least one digit on each side, the first no zero unless alone.
+        let usual = (word.checked_shr(point).unwrap_or(0) & 0xff == u64::from(b'.'))
+            & (point.wrapping_sub(8) < 48)
+            & (end > point + 8)
+            & ((word & 0xff != u64::from(b'0')) | (point == 8));
+        if !usual {
+            return None;
+        }
+        let end_at = first + (end / 8) as usize;
+        if !self.ends_number(end_at) {
+            return None;
+        }
+        // Take the point out, so that the digits stand side by side, and read them at once.
+        let whole = u64::MAX >> (64 - point);
+        let word = word ^ ZEROS;
+        let digits = (word & whole) | ((word >> 8) & !whole);
+        let mantissa = eight_digits(digits << (72 - end));
+        let power = POWERS_OF_TEN[((end - point) / 8 - 1) as usize & 7];
+        // As in `Number::float64`.
+        Some((mantissa as f64 / power, end_at))
+    }
+
+    /// The same for longer ones, and without a point; the sign is not looked at.
+    #[inline(never)]
+    fn longer_float(&mut self, first: usize) -> Option<f64> {
         let (mut mantissa, mut end) = self.short_digits(first, 0);
         let whole = end - first;
         let leading_zero = (whole > 1) & (self.at(first) == b'0');
@@ -149,8 +191,7 @@ impl Cursor<'_> {
         }
         self.pos = end;
         // As in `Number::float64`.
-        let value = mantissa as f64 / power;
-        Some(if negative { -value } else { value })
+        Some(mantissa as f64 / power)
     }
 
     /// Whether what stands at `at` usually comes after a number; white space may come too.

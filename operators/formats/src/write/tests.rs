@@ -55,7 +55,7 @@ fn every_type_is_written() {
             "float64",
             Float64Array::from(vec![0.1, 1.0, 1e300, f64::NAN, f64::INFINITY, -0.0])
         ),
-        ["0.1", "1.0", "1e300", "null", "null", "-0.0"]
+        ["0.1", "1.0", "1e+300", "null", "null", "-0.0"]
     );
     assert_eq!(
         written("float32", Float32Array::from(vec![0.1, 16777216.0])),
