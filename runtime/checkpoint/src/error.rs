@@ -132,7 +132,7 @@ pub enum Error {
 
 impl Error {
     /// `name` fails a check.
-    pub(crate) fn corrupt(name: impl ToString, problem: impl Into<String>) -> Self {
+    pub(crate) fn corrupt(name: &(impl ToString + ?Sized), problem: impl Into<String>) -> Self {
         Self::Corrupt {
             name: name.to_string(),
             problem: problem.into(),

@@ -32,7 +32,7 @@ pub use self::claim::{ClaimRequest, Claimed};
 pub use self::contender::{Contender, Fact, Rest, Step};
 pub use self::entry::{Body, Claim, Commit, Entry, ManifestRef, WriterId};
 pub use self::history::{CommitRecord, History, Owner, Standing, Violation};
-pub use self::owned::{CommitNumber, OwnedLog, Swept};
+pub use self::owned::{Cleaning, CommitNumber, OwnedLog, Swept};
 
 use crate::document::Format;
 use crate::error::Error;
@@ -148,7 +148,7 @@ impl JobLog {
                     }
                 }
             };
-            self.contender.observe(fact).map_err(violated)?;
+            (self.contender.observe(fact)).map_err(|violation| violated(&violation))?;
         }
     }
 
@@ -223,7 +223,7 @@ pub async fn read_history(store: &Store) -> Result<History, Error> {
 }
 
 /// Repeats a request that changes nothing, or the same however often.
-async fn retry<T, F>(request: impl Fn() -> F) -> Result<T, Error>
+pub(crate) async fn retry<T, F>(request: impl Fn() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
@@ -254,9 +254,9 @@ fn numbers(listed: &[Listed]) -> impl Iterator<Item = u64> {
 }
 
 /// A log that the protocol does not allow is a damaged one.
-fn violated(violation: Violation) -> Error {
+fn violated(violation: &Violation) -> Error {
     Error::corrupt(LOG.trim_end_matches('/'), violation.to_string())
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

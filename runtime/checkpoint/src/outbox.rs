@@ -39,7 +39,7 @@ impl Outbox {
         let framed = self.store.get(&name).await?;
         let content = unframe(&name, framed)?;
         if content.len() as u64 != object.bytes || crc32fast::hash(&content) != object.crc32 {
-            return Err(Error::corrupt(name, "it is not what the manifest lists"));
+            return Err(Error::corrupt(&name, "it is not what the manifest lists"));
         }
         Ok(content)
     }

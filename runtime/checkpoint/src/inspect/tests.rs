@@ -1,1 +1,123 @@
+//! What is told of a job, whole and damaged.
 
+use bytes::Bytes;
+use serde_json::json;
+use thalweg_stream::sink::{StageStore, StagedObject};
+use thalweg_stream::{Epoch, EpochKind};
+
+use super::{list, show, verify};
+use crate::error::Error;
+use crate::log::tests::{commit, own};
+use crate::name::ObjectName;
+use crate::outbox::Outbox;
+use crate::publish::{SinkRecord, StagePlace};
+use crate::store::{Access, Store};
+
+/// A job with three checkpoints, the second a savepoint, the last with staged output.
+async fn job(name: &str) -> Store {
+    let store = Store::open(&format!("memory://inspect-{name}"), Access::Create).unwrap();
+    let mut owned = own(&store, "one").await.unwrap();
+    commit(&mut owned, EpochKind::Checkpoint).await.unwrap();
+    commit(&mut owned, EpochKind::Savepoint).await.unwrap();
+    let content = Bytes::from_static(b"rows");
+    let staged = StagedObject {
+        name: "documents/3-0-0-g1".to_owned(),
+        epoch: Epoch(3),
+        worker: 0,
+        sequence: 0,
+        bytes: 4,
+        crc32: crc32fast::hash(&content),
+        rows: 1,
+        note: json!(null),
+    };
+    Outbox::new(store.clone())
+        .put(&staged.name, content)
+        .await
+        .unwrap();
+    let current = owned.history().current().unwrap().clone();
+    let before = crate::restore::read_manifest(&store, &current)
+        .await
+        .unwrap();
+    let mut manifest = owned.manifest(Epoch(3), EpochKind::Checkpoint);
+    manifest.state = before.state;
+    let mut sink = SinkRecord::new(StagePlace::Outbox);
+    sink.stage(Epoch(3), vec![staged], None, owned.lineage(), 0);
+    manifest.sinks.insert("documents".to_owned(), sink);
+    owned.commit(&manifest).await.unwrap();
+    store
+}
+
+#[tokio::test]
+async fn checkpoints_are_listed_and_shown() {
+    let store = job("list").await;
+    let found = list(&store).await.unwrap();
+    assert_eq!((found.job.as_str(), found.log_end), ("job", 4));
+    assert_eq!(found.heartbeat.unwrap().run, "one");
+    let json = serde_json::to_value(&found.checkpoints).unwrap();
+    let told = |at: usize, key: &str| json[at][key].clone();
+    assert_eq!(json.as_array().unwrap().len(), 3);
+    assert_eq!(told(1, "savepoint"), json!(true));
+    assert_eq!(
+        (told(1, "current"), told(2, "current")),
+        (json!(false), json!(true))
+    );
+    assert_eq!(
+        (told(2, "unpublished"), told(2, "parts")),
+        (json!(1), json!(2))
+    );
+
+    let newest = show(&store, None).await.unwrap();
+    assert_eq!(newest.summary.epoch, Epoch(3));
+    let state = &newest.states["count"];
+    assert_eq!((state.base_bytes, state.delta_bytes), (100, 100));
+    let chosen = show(&store, Some(Epoch(1))).await.unwrap();
+    assert_eq!(chosen.manifest.epoch, Epoch(1));
+    let unknown = show(&store, Some(Epoch(9))).await.unwrap_err();
+    assert!(matches!(unknown, Error::NoSuchEpoch { .. }));
+}
+
+#[tokio::test]
+async fn a_store_without_a_job_says_so() {
+    let store = Store::open("memory://inspect-empty", Access::Create).unwrap();
+    assert!(matches!(list(&store).await, Err(Error::NoStore { .. })));
+    assert!(matches!(verify(&store).await, Err(Error::NoStore { .. })));
+}
+
+#[tokio::test]
+async fn verification_reads_every_byte_and_names_what_is_damaged() {
+    let store = job("verify").await;
+    let sound = verify(&store).await.unwrap();
+    assert!(sound.sound(), "{:?}", sound.damage);
+    assert_eq!((sound.checkpoints, sound.parts, sound.staged), (3, 2, 1));
+    for (object, epochs) in [
+        ("manifest/2-g1.json", vec![2]),
+        ("state/1-g1/w0", vec![1, 2, 3]),
+        ("state/2-g1/w0", vec![2, 3]),
+        ("outbox/documents/3-0-0-g1", vec![3]),
+    ] {
+        let name = ObjectName::listed(object);
+        let whole = store.get(&name).await.unwrap();
+        for damaged in [None, Some(whole.slice(1..)), Some(Bytes::new())] {
+            match damaged {
+                Some(bytes) => store.put(&name, bytes).await.unwrap(),
+                None => store.delete(&name).await.unwrap(),
+            }
+            let found = verify(&store).await.unwrap().damage;
+            assert_eq!(found.len(), 1, "{object}: {found:?}");
+            assert_eq!(found[0].object, name);
+            let found: Vec<_> = found[0].epochs.iter().map(|epoch| epoch.0).collect();
+            assert_eq!(found, epochs, "{object}");
+        }
+        store.put(&name, whole).await.unwrap();
+    }
+    // Listing goes on where a manifest is damaged.
+    store
+        .delete(&ObjectName::listed("manifest/2-g1.json"))
+        .await
+        .unwrap();
+    let json = serde_json::to_value(list(&store).await.unwrap()).unwrap();
+    assert_eq!(
+        json["checkpoints"][1]["damage"],
+        json!("manifest/2-g1.json is missing")
+    );
+}

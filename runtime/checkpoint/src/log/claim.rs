@@ -86,14 +86,14 @@ impl JobLog {
             let claim = self.entry(&request, start.as_ref());
             self.contender
                 .propose(Body::Claim(claim))
-                .map_err(violated)?;
+                .map_err(|violation| violated(&violation))?;
             match self.drive().await? {
                 Rest::Appended { .. } => return self.begin(request, start).await,
                 Rest::Overtaken => {
                     self.contender.restart();
                     self.drive().await?;
                 }
-                Rest::Moved | Rest::Ready => {}
+                Rest::Ready => {}
             }
             // Somebody else has begun at the same time; it has not come to a heartbeat yet.
             if let Some(rival) = &self.history().owner

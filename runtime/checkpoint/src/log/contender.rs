@@ -38,16 +38,14 @@ pub enum Step<'a> {
 /// Where a contender has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rest {
-    /// It knows the whole log.
+    /// It knows the log, and may decide what to propose. After it has proposed a claim: somebody
+    /// else's entry came first, and it has read the log again.
     Ready,
     /// Its entry stands, nothing is beyond it: it may act on it.
     Appended {
         /// The entry's number.
         number: u64,
     },
-    /// It wanted to claim, and the log has moved on: it knows the log as it is now, and may
-    /// decide anew.
-    Moved,
     /// Somebody has claimed the job since: nothing may be acted on.
     Overtaken,
 }
@@ -161,7 +159,7 @@ impl Contender {
             problem: problem.to_owned(),
         };
         match &self.phase {
-            Phase::Resting(Rest::Ready | Rest::Appended { .. } | Rest::Moved) => {}
+            Phase::Resting(Rest::Ready | Rest::Appended { .. }) => {}
             Phase::Creating(entry) if entry.body == body => return Ok(()),
             Phase::Creating(_) => {}
             Phase::Resting(Rest::Overtaken) => {
@@ -212,7 +210,7 @@ impl Contender {
             (Phase::Creating(entry), Fact::Exists) => Phase::Settling(entry),
             (Phase::Creating(entry), Fact::Unknown) => Phase::Creating(entry),
             (Phase::Settling(ours), Fact::Found(found)) => self.settle(ours, found)?,
-            (Phase::Settling(_), Fact::Missing) => Phase::Resting(Rest::Overtaken),
+            (Phase::Settling(ours), Fact::Missing) => taken(&ours),
             (Phase::Checking(entry), Fact::Listed(None)) => self.appended(&entry)?,
             (Phase::Checking(_), Fact::Listed(Some(_))) => Phase::Resting(Rest::Overtaken),
             (phase, fact) => {
@@ -262,18 +260,10 @@ impl Contender {
             // Proposed before, given up, proposed again, and here it is.
             return Ok(Phase::Checking(found));
         }
-        if let Body::Fence { .. } = found.body {
-            return Ok(Phase::Resting(Rest::Overtaken));
+        if found.writer != ours.writer || matches!(ours.body, Body::Claim(_)) {
+            return Ok(taken(&ours));
         }
         self.history.apply(&found)?;
-        let claiming = matches!(ours.body, Body::Claim(_));
-        if found.writer != self.writer && !claiming {
-            // Only a claim can stand there, as nobody else appends to our generation.
-            return Ok(Phase::Resting(Rest::Overtaken));
-        }
-        if claiming {
-            return Ok(Phase::Resting(Rest::Moved));
-        }
         // An earlier proposal of ours, given up while its outcome was unknown, has arrived after
         // all. It counts; ours goes behind it.
         let next = Entry {
@@ -292,6 +282,22 @@ impl Contender {
         Ok(Phase::Resting(Rest::Appended {
             number: entry.number,
         }))
+    }
+}
+
+/// The number is taken by somebody else. What stands there is not looked at: where numbers have
+/// been deleted it may be what another process of the past has left, and no part of the log. Who
+/// owns the job must be fenced, as nobody else appends to a generation; who wants to claim it reads
+/// the log again.
+fn taken(ours: &Entry) -> Phase {
+    match ours.body {
+        Body::Claim(_) => Phase::Finding,
+        Body::Commit(_)
+        | Body::Savepoint(_)
+        | Body::Stop
+        | Body::Finished
+        | Body::Snapshot(_)
+        | Body::Fence { .. } => Phase::Resting(Rest::Overtaken),
     }
 }
 

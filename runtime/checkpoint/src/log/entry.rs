@@ -134,7 +134,7 @@ impl Entry {
         let entry: Self = FORMAT.decode(&name, bytes)?;
         if entry.number != number {
             let problem = format!("it is entry {}", entry.number);
-            return Err(Error::corrupt(name, problem));
+            return Err(Error::corrupt(&name, problem));
         }
         Ok(entry)
     }

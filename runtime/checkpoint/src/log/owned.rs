@@ -21,7 +21,7 @@ use crate::store::Store;
 /// The log of a job that this process owns.
 #[derive(Debug)]
 pub struct OwnedLog {
-    log: JobLog,
+    pub(super) log: JobLog,
     heartbeat: Heartbeat,
     retention: Retention,
     owner: Owner,
@@ -54,7 +54,7 @@ impl CommitNumber {
 pub struct Swept {
     /// Manifests, state objects and staged objects deleted.
     pub objects: usize,
-    /// Log entries folded into a snapshot.
+    /// Log entries that became fences, or were deleted.
     pub entries: usize,
 }
 
@@ -233,13 +233,17 @@ impl OwnedLog {
         }
         let what = match body {
             Body::Commit(_) | Body::Savepoint(_) => "commit",
-            _ => "append",
+            Body::Claim(_)
+            | Body::Stop
+            | Body::Finished
+            | Body::Snapshot(_)
+            | Body::Fence { .. } => "append",
         };
         (self.log.contender.propose(body))
             .map_err(|violation| Error::Bug(violation.to_string()))?;
         match self.log.drive().await? {
             Rest::Appended { number } => Ok(number),
-            Rest::Overtaken | Rest::Moved | Rest::Ready => Err(self.fence(what).await),
+            Rest::Overtaken | Rest::Ready => Err(self.fence(what).await),
         }
     }
 
@@ -258,16 +262,24 @@ impl OwnedLog {
         }
     }
 
-    /// Deletes what no kept checkpoint reaches and `in_use` does not name, and truncates the log.
-    /// Call it after a commit, apart from the stream; one call at a time.
-    ///
-    /// # Crash safety
-    /// Whatever is left is removed by a later call, of this generation or another.
+    /// Deletes what no kept checkpoint reaches and `in_use` does not name, and truncates the log:
+    /// [`plan_cleaning`](Self::plan_cleaning) and [`Cleaning::perform`] in one.
     ///
     /// # Errors
-    /// Corrupt if a kept manifest cannot be read: nothing is deleted then. Fenced; the store's.
+    /// As those two.
     pub async fn retain(&mut self, in_use: &BTreeSet<ObjectName>) -> Result<Swept, Fault> {
-        let entries = self.truncate().await?;
+        self.plan_cleaning(in_use).await?.perform().await
+    }
+
+    /// Truncates the log if it has grown, and decides what may be deleted. Call it after a commit.
+    ///
+    /// # Errors
+    /// Corrupt if a kept manifest cannot be read: nothing may be deleted then. Fenced; the store's.
+    pub async fn plan_cleaning(
+        &mut self,
+        in_use: &BTreeSet<ObjectName>,
+    ) -> Result<Cleaning, Fault> {
+        let mut cleaning = self.truncate().await?;
         self.load_reached().await?;
         let reached = self.reached.values().flatten().cloned().collect();
         let facts = Facts {
@@ -276,16 +288,12 @@ impl OwnedLog {
             generation: self.owner.generation,
             committed: self.committed,
         };
-        let mut objects = 0;
         for prefix in [MANIFESTS, STATE, OUTBOX] {
             let listed = retry(|| self.store().list(prefix)).await?;
             let listed: Vec<_> = listed.into_iter().map(|found| found.name).collect();
-            for name in retention::plan(&facts, &listed) {
-                retry(|| self.store().delete(&name)).await?;
-                objects += 1;
-            }
+            cleaning.objects.extend(retention::plan(&facts, &listed));
         }
-        Ok(Swept { objects, entries })
+        Ok(cleaning)
     }
 
     /// Learns what the kept checkpoints consist of that others have made.
@@ -294,7 +302,7 @@ impl OwnedLog {
         (self.reached).retain(|number, _| kept.iter().any(|commit| commit.number == *number));
         for commit in &kept {
             if !self.reached.contains_key(&commit.number) {
-                let manifest = retry(|| read_manifest(self.store(), commit)).await?;
+                let manifest = read_manifest(self.store(), commit).await?;
                 self.reached.insert(commit.number, manifest.reaches());
             }
         }
@@ -302,11 +310,17 @@ impl OwnedLog {
     }
 
     /// Folds the log into a snapshot if it has grown.
-    async fn truncate(&mut self) -> Result<usize, Error> {
+    async fn truncate(&mut self) -> Result<Cleaning, Error> {
+        let mut cleaning = Cleaning {
+            store: self.store().clone(),
+            fences: Vec::new(),
+            entries: Vec::new(),
+            objects: Vec::new(),
+        };
         let history = self.log.history();
         let before = history.snapshot;
         if history.end - before < self.retention.snapshot_every {
-            return Ok(0);
+            return Ok(cleaning);
         }
         let snapshot = Body::Snapshot(Box::new(history.clone()));
         let number = self.append(snapshot).await?;
@@ -314,15 +328,13 @@ impl OwnedLog {
         let listed = retry(|| self.store().list_log(0)).await?;
         let listed: Vec<_> = numbers(&listed).collect();
         let plan = retention::truncate(&listed, before..number, self.retention.fenced_max);
-        for &number in &plan.delete {
-            let name = ObjectName::log(number);
-            retry(|| self.store().delete(&name)).await?;
-        }
-        for &below in &plan.fence {
-            let (name, fence) = (ObjectName::log(below), self.marker(below, number).encode()?);
-            retry(|| self.store().put(&name, fence.clone())).await?;
-        }
-        Ok(plan.delete.len() + plan.fence.len())
+        cleaning.entries = plan.delete.into_iter().map(ObjectName::log).collect();
+        let fences = plan
+            .fence
+            .into_iter()
+            .map(|below| self.marker(below, number));
+        cleaning.fences = fences.collect();
+        Ok(cleaning)
     }
 
     /// What occupies a number below a snapshot.
@@ -334,5 +346,38 @@ impl OwnedLog {
             generation: self.owner.generation,
             body: Body::Fence { snapshot },
         }
+    }
+}
+
+/// What may be deleted, decided.
+///
+/// It may be carried out apart from the stream and the commits that follow, however late, and by
+/// halves: see [`retention`]. Whatever is left is removed by a later round.
+#[must_use]
+#[derive(Debug)]
+pub struct Cleaning {
+    store: Store,
+    fences: Vec<Entry>,
+    entries: Vec<ObjectName>,
+    objects: Vec<ObjectName>,
+}
+
+impl Cleaning {
+    /// Carries it out.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn perform(self) -> Result<Swept, Fault> {
+        for name in self.entries.iter().chain(&self.objects) {
+            retry(|| self.store.delete(name)).await?;
+        }
+        for fence in &self.fences {
+            let (name, content) = (fence.name(), fence.encode()?);
+            retry(|| self.store.put(&name, content.clone())).await?;
+        }
+        Ok(Swept {
+            objects: self.objects.len(),
+            entries: self.entries.len() + self.fences.len(),
+        })
     }
 }

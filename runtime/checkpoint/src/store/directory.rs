@@ -118,9 +118,9 @@ impl Directory {
         let durable = mode != Mode::Advise;
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let temporary = (self.root.join(TEMPORARY)).join(format!("{}-{serial}", self.handle));
-        let io = |error: io::Error| match error.kind() {
-            ErrorKind::NotFound => Failure::Vanished,
-            _ => Failure::Is(failed("put", name, &error)),
+        let io = |error: io::Error| match error.kind() == ErrorKind::NotFound {
+            true => Failure::Vanished,
+            false => Failure::Is(failed("put", name, &error)),
         };
         (self.folder(&self.root.join(TEMPORARY))).map_err(io)?;
         self.folder(folder).map_err(io)?;
@@ -142,14 +142,14 @@ impl Directory {
                 return Err(io(error));
             }
             // Whoever acts on the object that is there must find it again after a loss of power.
-            self.sync(folder, name)?;
+            self.sync(folder).map_err(io)?;
             return Err(Failure::Is(Error::AlreadyExists {
                 name: name.to_string(),
             }));
         }
         if durable {
             reached(Moment::Visible).map_err(Failure::Is)?;
-            self.sync(folder, name)?;
+            self.sync(folder).map_err(io)?;
         }
         if mode == Mode::Create {
             self.disk.unlink(&temporary).ok();
@@ -199,11 +199,12 @@ impl Directory {
         Ok(())
     }
 
-    fn sync(&self, folder: &Path, name: &ObjectName) -> Result<(), Failure> {
-        self.disk.sync_folder(folder).map_err(|error| {
+    fn sync(&self, folder: &Path) -> io::Result<()> {
+        let synced = self.disk.sync_folder(folder);
+        if synced.is_err() {
             self.lost.store(true, Ordering::Release);
-            Failure::Is(failed("put", name, &error))
-        })
+        }
+        synced
     }
 
     /// What a panicked holder left is still a cache of true facts.
@@ -221,7 +222,7 @@ impl Directory {
         match self.disk.create_folder(folder) {
             // Who created it may not have come to syncing its parent.
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            Ok(()) | Err(_) => self.disk.sync_folder(parent)?,
+            Ok(()) | Err(_) => self.sync(parent)?,
         }
         self.folders().insert(folder.to_owned());
         Ok(())

@@ -24,6 +24,8 @@ enum Service {
     /// Azure Cosmos DB, by Microsoft's in-memory emulator. The account key is the emulators'
     /// well-known one.
     Cosmos(Common),
+    /// Azure Data Explorer: management, queries, queued ingestion and its storage.
+    Adx(Common),
 }
 
 #[derive(Args)]
@@ -40,7 +42,8 @@ struct Common {
     /// Decides what faults with a probability do.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// What is to exist from the start. Cosmos: `DB/CONTAINER:/PARTITION_KEY[:REQUEST_UNITS]`.
+    /// What is to exist from the start. Cosmos: `DB/CONTAINER:/PARTITION_KEY[:REQUEST_UNITS]`;
+    /// adx: `DATABASE` or `DATABASE/TABLE(column:type, …)`.
     #[arg(long, value_name = "WHAT")]
     create: Vec<String>,
 }
@@ -64,7 +67,7 @@ impl Common {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let Arguments { service } = Arguments::parse();
-    let (Service::Cosmos(common),) = (&service,);
+    let (Service::Cosmos(common) | Service::Adx(common)) = &service;
     let listener = TcpListener::bind(common.listen)
         .await
         .with_context(|| format!("cannot listen on {}", common.listen))?;
@@ -75,6 +78,7 @@ async fn main() -> anyhow::Result<()> {
     let served = async {
         match service {
             Service::Cosmos(_) => thalweg_standin_cosmos::serve(listener, options).await,
+            Service::Adx(_) => thalweg_standin_adx::serve(listener, options).await,
         }
     };
     tokio::select! {
