@@ -6,6 +6,7 @@
 //! | control characters | `~` and two hexadecimal digits |
 //! | a space at the end (some clients trim it) | `~20` |
 //! | `~` itself | `~7E` |
+//! | `.` and `..`, alone (steps of a path, which clients resolve) | `~2E` `~2E~2E` |
 //! | everything else | as it is |
 //!
 //! Different values have different ids. An id has 1 to 1023 bytes (Azure Cosmos DB service
@@ -27,11 +28,13 @@ pub(crate) fn append(value: &str, out: &mut String) -> Result<(), BadId> {
         return Err(BadId::Empty);
     }
     let start = out.len();
+    let step = matches!(value, "." | "..");
     let last = value.len() - 1;
     for (at, character) in value.char_indices() {
         let escaped = matches!(character, '/' | '\\' | '?' | '#' | '~')
             || character.is_ascii_control()
-            || (character == ' ' && at == last);
+            || (character == ' ' && at == last)
+            || step;
         if escaped {
             out.push_str(&format!("~{:02X}", u32::from(character)));
         } else {
@@ -65,6 +68,8 @@ mod tests {
             Ok("bus~2F7 ~232~3F".replace("~232", "~232"))
         );
         assert_eq!(id("a~2Fb"), Ok("a~7E2Fb".to_owned()));
+        assert_eq!(id(".."), Ok("~2E~2E".to_owned()));
+        assert_eq!(id("..."), Ok("...".to_owned()));
         assert_eq!(id("tail "), Ok("tail~20".to_owned()));
         assert_eq!(id("a\u{7f}\n"), Ok("a~7F~0A".to_owned()));
         assert_eq!(id("Zürich 100%"), Ok("Zürich 100%".to_owned()));
@@ -75,7 +80,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn different_values_have_different_ids(values in prop::collection::vec("[a~/ 27FEC#]{1,6}", 1..40)) {
+        fn different_values_have_different_ids(values in prop::collection::vec("[a~/ 27FEC#.]{1,6}", 1..40)) {
             let mut seen: HashMap<String, &String> = HashMap::new();
             for value in &values {
                 let id = id(value).expect("short");

@@ -116,6 +116,15 @@ fn shape(spec: &CosmosSpec, schema: StreamSchema) -> Result<Shape, CosmosError> 
             spec.partition_key
         )));
     }
+    // Less than one is no pace at all; the emptiest read costs one.
+    if let Some(units) = spec
+        .request_units
+        .filter(|units| !(1.0..=1e12).contains(units))
+    {
+        return Err(wrong(format!(
+            "request_units: {units} a second; give at least 1"
+        )));
+    }
     check_names(spec, &schema)?;
     check_changes(spec, &schema, [id_at, partition_at])?;
     let ordering = Ordering::new(&schema, spec.newest_by.as_deref())?;
@@ -269,6 +278,12 @@ mod tests {
         by.newest_by = Some("y".into());
         assert!(refusal(by, plain).contains("no column \"y\""));
 
+        for units in [0.0, -5.0, f64::NAN, f64::INFINITY] {
+            let mut starved = spec("a", "a");
+            starved.request_units = Some(units);
+            let refusal = refusal(starved, schema(&[("a", Text)], None));
+            assert!(refusal.contains("request_units"), "{units}: {refusal}");
+        }
         let id = schema(&[("a", Text), ("id", Text)], None);
         assert!(refusal(spec("a", "a"), id.clone()).contains("rename it"));
         assert_eq!(refusal(spec("id", "a"), id), "");

@@ -48,7 +48,9 @@ pub struct CosmosSpec {
     pub guard: bool,
     /// Request units a second this sink may use.
     pub request_units: Option<f64>,
-    /// How long a deleted document's tombstone stays.
+    /// How long a deleted document's tombstone stays (where the container has a time to live;
+    /// for ever where it has none). A process that goes on after being frozen for longer could
+    /// bring the document back.
     pub tombstone_ttl: Duration,
     /// How timestamps are written.
     pub timestamps: Timestamps,

@@ -1,5 +1,10 @@
 //! The binary as its callers use it: a line that says where it listens, and an end on request.
 
+#![allow(
+    clippy::expect_used,
+    reason = "what a test finds wrong it says by panicking"
+)]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};

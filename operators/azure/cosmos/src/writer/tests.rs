@@ -1,5 +1,6 @@
 //! Folding, encoding, and what is refused.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -12,9 +13,12 @@ use thalweg_stream::{
     Column, ColumnType, Epoch, Generation, Lineage, Sink, SinkWriter, StreamKind, StreamSchema,
 };
 
+use proptest::prelude::*;
+
 use crate::row::{StagedRow, read};
 use crate::sink::CosmosSink;
 use crate::spec::{AccountKey, CosmosSpec, Limits};
+use crate::stamp::{Stamp, Verdict, Writer};
 
 /// One row: id, value, event time, offset, change.
 type Row<'r> = (&'r str, i64, i64, u64, u8);
@@ -231,4 +235,69 @@ fn a_document_beyond_the_services_limit_is_a_dead_letter() {
     bench.write(&[(&large, 1, 1, 1, 0), ("small", 2, 1, 2, 0)]);
     assert_eq!(bench.out.dead[0].code, "document-too-large");
     assert_eq!(bench.seal()[0].len(), 1);
+}
+
+/// The row a document ends at when these checkpoints are published one after the other.
+fn published(checkpoints: &[Vec<Row<'_>>]) -> BTreeMap<String, String> {
+    let mut documents: BTreeMap<String, (Stamp, String)> = BTreeMap::new();
+    let by = Writer {
+        job: "job".into(),
+        sink: "sink".into(),
+        lineage: "0123456789ab".into(),
+        generation: 1,
+        started_ms: 0,
+    };
+    for (epoch, rows) in (1..).zip(checkpoints) {
+        // So little memory that a checkpoint is handed out in several parts.
+        let mut bench = Bench::new(false, |spec| spec.limits.buffered_bytes_max = 700);
+        rows.chunks(3).for_each(|some| bench.write(some));
+        for (part, staged) in (0..).zip(bench.seal()) {
+            for row in staged {
+                let stamp = by.stamp(epoch, part, row.order.clone(), false);
+                let columns = row.columns.map(|c| c.get().to_owned()).unwrap_or_default();
+                let there = documents.get(&row.id).map(|(stamp, _)| stamp);
+                if there.is_none_or(|there| stamp.judge(there) == Verdict::Replace) {
+                    documents.insert(row.id, (stamp, columns));
+                }
+            }
+        }
+    }
+    documents
+        .into_iter()
+        .map(|(id, (_, columns))| (id, columns))
+        .collect()
+}
+
+proptest! {
+    /// Which rows share a checkpoint, or a part of one, is a matter of time and memory; what the
+    /// documents hold in the end is not.
+    #[test]
+    fn documents_do_not_depend_on_where_checkpoints_fall(
+        rows in prop::collection::vec((0_usize..4, 0_i64..6), 1..40),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..5),
+    ) {
+        let names = ["a", "b", "c", "d"];
+        let rows: Vec<Row<'_>> = (0_u64..)
+            .zip(&rows)
+            .map(|(offset, &(name, at))| (names[name], offset as i64, at, offset, 0))
+            .collect();
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(rows.len())).collect();
+        cuts.sort_unstable();
+        let mut checkpoints = Vec::new();
+        let mut from = 0;
+        for to in cuts.into_iter().chain([rows.len()]) {
+            checkpoints.push(rows[from..to].to_vec());
+            from = to;
+        }
+        let mut newest: BTreeMap<String, (i64, u64)> = BTreeMap::new();
+        for &(name, _, at, offset, _) in &rows {
+            let place = newest.entry(name.to_owned()).or_default();
+            *place = (at, offset).max(*place);
+        }
+        let expected: BTreeMap<String, String> = newest
+            .into_iter()
+            .map(|(name, (_, offset))| (name, format!("{{\"n\":{offset}}}")))
+            .collect();
+        prop_assert_eq!(published(&checkpoints), expected);
+    }
 }

@@ -50,6 +50,42 @@ async fn documents_hold_the_rows_columns_an_id_and_a_stamp() {
 }
 
 #[tokio::test]
+async fn any_text_names_a_document() {
+    let service = Service::start().await;
+    let mut job = Job::new(service.spec());
+    let attempt = job.start().await;
+    let names = [
+        "Zürich 100%",
+        "a+b&c=d",
+        "%2F",
+        "..",
+        "~",
+        "\u{1F6F0}",
+        "tab\there",
+        "\"quoted\"",
+        "x;y,z:w@v",
+    ];
+    for (round, kind) in ["k", "Bahn/Süd?"].into_iter().enumerate() {
+        let n = i64::try_from(round).expect("small");
+        let rows: Vec<Row> = names.iter().map(|name| row(name, kind, n)).collect();
+        let unit = job.checkpoint(&rows).await;
+        job.publish(&attempt, &unit).await;
+        // Again, by a start that knows nothing and must read each.
+        let later = job.start().await;
+        job.publish(&later, &unit).await;
+        assert_eq!(later.sink.counters().now().unchanged, names.len() as u64);
+    }
+    assert_eq!(service.changes(), 2 * names.len());
+    let found = service
+        .raw()
+        .read("k", "Zürich 100%")
+        .await
+        .expect("written");
+    assert_eq!(found["name"], "Zürich 100%");
+    service.check_history();
+}
+
+#[tokio::test]
 async fn the_newest_row_wins_within_and_across_checkpoints() {
     let service = Service::start().await;
     let mut job = Job::new(service.spec());
