@@ -35,7 +35,7 @@ settings:
 sources:
   reports:
     generate: {{ what: fleet, events: {EVENTS}, devices: 300, seed: 11, late: 0.001, corrupt: 0.002, splits: 3, rate: 150000 }}
-    schema: {{ device_id: string, ts: {{ type: timestamp, required: true }}, seq: {{ type: int64, required: true }}, temperature_c: {{ type: float64, required: true }}, speed_kmh: {{ type: float64, required: true }}, status: {{ type: string, required: true }} }}
+    schema: {{ device_id: {{ type: string, required: true }}, ts: {{ type: timestamp, required: true }}, seq: {{ type: int64, required: true }}, temperature_c: {{ type: float64, required: true }}, speed_kmh: {{ type: float64, required: true }}, status: {{ type: string, required: true }} }}
     event_time: {{ column: ts, out_of_order: 1s }}
 steps:
   counted:

@@ -1,3 +1,5 @@
+//! Tests of the writer.
+
 use std::io::Read;
 use std::sync::Arc;
 

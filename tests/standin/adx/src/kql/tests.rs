@@ -1,3 +1,5 @@
+//! Tests of the query language.
+
 use crate::kql::{Source, Tabular, parse, run};
 use crate::value::{Datum, Kind, parse_time};
 
