@@ -1,0 +1,182 @@
+//! Whole jobs, run to their end, stopped, panicking, changed.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bounded_job_finishes_with_the_same_results_for_any_number_of_workers() {
+    for (workers, chunk) in [(1, 1), (2, 7), (4, 1000)] {
+        let store =
+            Store::open(&format!("memory://same-{workers}"), Access::Create).expect("opens");
+        let (out, dead) = (Shelf::default(), Shelf::default());
+        let source = || Numbers {
+            splits: 3,
+            count: 1000,
+            chunk,
+            endless: false,
+        };
+        let (around, _commands, board) = surroundings(&store);
+        let outcome = within("the job", run(job(source(), &out, &dead, workers), around)).await;
+        assert_eq!(outcome, Ok(Outcome::Finished), "{workers} workers");
+        assert_eq!(out.lines(), expected(3, 1000), "{workers} workers");
+        assert_eq!(dead.lines().len(), 30);
+        assert!(
+            dead.lines()[0].contains("not-a-number"),
+            "{:?}",
+            dead.lines()[0]
+        );
+        let ledgers = board.read();
+        let numbers = ledgers.ledgers()["numbers"];
+        assert_eq!(
+            (numbers.input, numbers.passed, numbers.dead),
+            (3000, 2970, 30)
+        );
+
+        let before = out.publishes.load(Ordering::Relaxed);
+        let (around, _commands, _) = surroundings(&store);
+        let again = within("the job", run(job(source(), &out, &dead, workers), around)).await;
+        assert_eq!(again, Ok(Outcome::AlreadyFinished));
+        assert_eq!(out.publishes.load(Ordering::Relaxed), before);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_job_goes_on_where_it_was_with_another_number_of_workers() {
+    let store = Store::open("memory://stopped", Access::Create).expect("opens");
+    let (out, dead) = (Shelf::default(), Shelf::default());
+    let mut stops = 0;
+    for (workers, count) in [(2, 400), (3, 700), (1, 900)] {
+        let source = Numbers {
+            splits: 2,
+            count,
+            chunk: 10,
+            endless: true,
+        };
+        let (around, commands, board) = surroundings(&store);
+        let running = tokio::spawn(run(job(source, &out, &dead, workers), around));
+        within("reading", async {
+            while board
+                .read()
+                .ledgers()
+                .get("numbers")
+                .is_none_or(|l| l.input < count * 2)
+            {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+        commands.send(Command::Stop).await.expect("the job listens");
+        assert_eq!(
+            within("stopping", running).await.expect("no panic"),
+            Ok(Outcome::Stopped)
+        );
+        stops += 1;
+        assert_eq!(board.read().generation, stops);
+    }
+    assert!(
+        out.lines().is_empty(),
+        "nothing is due before the end of time"
+    );
+    let source = Numbers {
+        splits: 2,
+        count: 1000,
+        chunk: 10,
+        endless: false,
+    };
+    let (around, _commands, board) = surroundings(&store);
+    let outcome = within("the job", run(job(source, &out, &dead, 4), around)).await;
+    assert_eq!(outcome, Ok(Outcome::Finished));
+    assert_eq!(out.lines(), expected(2, 1000));
+    assert_eq!(dead.lines().len(), 20);
+    assert_eq!(
+        board.read().ledgers()["sums"].input,
+        1980,
+        "ledgers go on over restarts"
+    );
+}
+
+/// A panic in an operator ends the attempt with a fault, not with a hang.
+struct Panicking;
+
+impl OperatorFactory for Panicking {
+    fn routes(&self) -> Vec<Route> {
+        vec![Route::Local]
+    }
+    fn outputs(&self) -> Vec<(&'static str, StreamSchema)> {
+        vec![("", sum_schema())]
+    }
+    fn needs_epochs(&self) -> bool {
+        false
+    }
+    fn build(&self, context: &BuildContext) -> Result<Box<dyn Operator>, Fault> {
+        Ok(Box::new(PanickingOn(context.worker == 1)))
+    }
+}
+
+struct PanickingOn(bool);
+
+impl Operator for PanickingOn {
+    fn on_batch(&mut self, _: usize, batch: &RecordBatch, out: &mut Output) -> Result<(), Fault> {
+        assert!(!self.0, "planted");
+        out.ledger.filtered += batch.num_rows() as u64;
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn panic_of_a_worker_ends_the_attempt() {
+    let store = Store::open("memory://panic", Access::Create).expect("opens");
+    let source = Numbers {
+        splits: 2,
+        count: 1000,
+        chunk: 10,
+        endless: false,
+    };
+    let mut job = job(source, &Shelf::default(), &Shelf::default(), 2);
+    if let Node::Step(step) = &mut job.graph.nodes[1] {
+        step.factory = Arc::new(Panicking);
+    }
+    let (around, _commands, _) = surroundings(&store);
+    let fault = within("the job", run(job, around))
+        .await
+        .expect_err("it has panicked");
+    assert!(fault.message.contains("panicked"), "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_state_is_refused_with_what_would_be_lost() {
+    let store = Store::open("memory://shape", Access::Create).expect("opens");
+    let source = |endless| Numbers {
+        splits: 1,
+        count: 100,
+        chunk: 10,
+        endless,
+    };
+    let (out, dead) = (Shelf::default(), Shelf::default());
+    let (around, commands, board) = surroundings(&store);
+    let running = tokio::spawn(run(job(source(true), &out, &dead, 1), around));
+    within("a checkpoint", async {
+        while board.read().checkpoints == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    commands.send(Command::Stop).await.expect("the job listens");
+    within("stopping", running)
+        .await
+        .expect("no panic")
+        .expect("stops");
+    let mut changed = job(source(false), &out, &dead, 1);
+    if let Node::Step(step) = &mut changed.graph.nodes[1] {
+        step.id = Arc::from("renamed");
+    }
+    let (around, _commands, _) = surroundings(&store);
+    let fault = within("the job", run(changed, around))
+        .await
+        .expect_err("it does not fit");
+    assert!(fault.message.contains("step \"sums\" is gone"), "{fault}");
+    let (around, _commands, _) = surroundings(&store);
+    assert_eq!(
+        within("the job", run(job(source(false), &out, &dead, 1), around)).await,
+        Ok(Outcome::Finished)
+    );
+}
