@@ -6,6 +6,7 @@
 //! reference names but nobody builds yet is refused as not supported yet. Expressions, column names
 //! and types are the planner's to check; it reports with the same [`Diagnostic`]s.
 
+mod azure;
 mod diagnostic;
 mod fields;
 mod model;
@@ -18,10 +19,10 @@ mod walk;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, Span, Spanned};
 pub use model::{
-    Aggregate, AsOf, Assignment, Checkpoint, ColumnField, DeadLetters, Dedup, Definition, Delivery,
-    Enrich, EventTime, FileSink, FileSource, Generate, LateThen, MaxAhead, Missing, OnError,
-    Operation, Settings, Sink, SinkKind, Source, SourceKind, Step, Table, TimestampForm, WhenFull,
-    Window,
+    Adx, AdxAuth, Aggregate, AsOf, Assignment, Checkpoint, ColumnField, Cosmos, DeadLetters, Dedup,
+    Definition, Delivery, Enrich, EventTime, FileSink, FileSource, Generate, LateThen, MaxAhead,
+    Missing, OnError, Operation, Secret, Settings, Sink, SinkKind, Source, SourceKind, Step, Table,
+    TimestampForm, WhenFull, Window,
 };
 pub use substitute::{Environment, Resolver};
 

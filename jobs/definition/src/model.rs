@@ -351,6 +351,10 @@ pub struct Sink {
 pub enum SinkKind {
     /// JSON-lines files in a folder.
     File(FileSink),
+    /// Documents in Azure Cosmos DB.
+    Cosmos(Cosmos),
+    /// Rows in Azure Data Explorer.
+    Adx(Adx),
     /// JSON lines on standard output.
     Stdout,
     /// Nowhere.
@@ -368,4 +372,91 @@ pub struct FileSink {
     pub unix_ms: bool,
     /// Whether nulls are left out.
     pub omit_nulls: bool,
+}
+
+/// A credential. Its text is never shown.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text, for signing in alone.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(hidden)")
+    }
+}
+
+/// Documents in Azure Cosmos DB, one per id.
+#[derive(Clone, Debug)]
+pub struct Cosmos {
+    /// The account's endpoint.
+    pub endpoint: Spanned<String>,
+    /// The account key; a service on loopback needs none.
+    pub key: Option<Secret>,
+    /// The database.
+    pub database: Spanned<String>,
+    /// The container.
+    pub container: Spanned<String>,
+    /// The column that names the document.
+    pub id: Spanned<String>,
+    /// The column that is the container's partition key.
+    pub partition_key: Spanned<String>,
+    /// The column whose greatest value a document keeps; without it, the event time.
+    pub newest_by: Option<Spanned<String>>,
+    /// Request units a second that the sink may use.
+    pub request_units: Option<f64>,
+    /// Whether timestamps are milliseconds rather than RFC 3339.
+    pub unix_ms: bool,
+    /// Whether nulls are left out.
+    pub omit_nulls: bool,
+}
+
+/// Rows in Azure Data Explorer, by queued ingestion.
+#[derive(Clone, Debug)]
+pub struct Adx {
+    /// The cluster's address.
+    pub cluster: Spanned<String>,
+    /// The database.
+    pub database: Spanned<String>,
+    /// The table.
+    pub table: Spanned<String>,
+    /// How to sign in.
+    pub auth: AdxAuth,
+    /// Age at which output becomes a blob, milliseconds.
+    pub publish_every_ms: Option<u64>,
+    /// Size at which output becomes a blob, bytes.
+    pub publish_bytes: Option<u64>,
+    /// After how long an ingestion of which nothing was heard may be asked for again, milliseconds.
+    pub repost_after_ms: Option<u64>,
+    /// The name of a JSON mapping of the table.
+    pub mapping: Option<String>,
+    /// Whether changes are appended as rows.
+    pub append_changes: bool,
+}
+
+/// How to sign in to Azure Data Explorer.
+#[derive(Clone, Debug)]
+pub enum AdxAuth {
+    /// Nothing is said: the machine's managed identity; nobody on loopback.
+    Default,
+    /// A token that somebody else renews.
+    Token(Secret),
+    /// A service principal.
+    ServicePrincipal {
+        /// The tenant's id or domain.
+        tenant: String,
+        /// The application's id.
+        client_id: String,
+        /// Its secret.
+        client_secret: Secret,
+    },
 }

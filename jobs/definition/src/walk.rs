@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::azure;
 use crate::diagnostic::{Diagnostic, Span, Spanned};
 use crate::fields::Fields;
 use crate::model::{
@@ -159,6 +160,9 @@ fn settings(node: Option<&Node>, found: &mut Found) -> Option<Settings> {
     Some(settings)
 }
 
+/// The sinks there are.
+const SINKS: [&str; 5] = ["file", "stdout", "discard", "cosmos", "adx"];
+
 fn sink(name: &Spanned<String>, node: &Node, found: &mut Found) -> Option<Sink> {
     let mut fields = Fields::of(node, format!("sink `{}`", name.value), found)?;
     let from = fields.texts("from", found);
@@ -169,15 +173,7 @@ fn sink(name: &Spanned<String>, node: &Node, found: &mut Found) -> Option<Sink> 
     let delivery = fields
         .word("delivery", &DELIVERIES, found)
         .map(|d| Spanned::new(d, at));
-    let later = [
-        "kafka",
-        "eventhubs",
-        "cosmos",
-        "adx",
-        "blob",
-        "digital_twins",
-        "webhook",
-    ];
+    let later = ["kafka", "eventhubs", "blob", "digital_twins", "webhook"];
     // `stdout:` and `discard:` may stand without a value.
     let mut bare = None;
     if let Value::Map(entries) = &node.value {
@@ -187,13 +183,15 @@ fn sink(name: &Spanned<String>, node: &Node, found: &mut Found) -> Option<Sink> 
     }
     let kind = match bare {
         Some(kind) => {
-            for name in ["file", "stdout", "discard"] {
+            for name in SINKS {
                 fields.entry(name);
             }
             Some(kind)
         }
-        None => match fields.one_of(&["file", "stdout", "discard"], &later, found) {
+        None => match fields.one_of(&SINKS, &later, found) {
             Some(("file", node)) => file_sink(node, found).map(SinkKind::File),
+            Some(("cosmos", node)) => azure::cosmos(node, found).map(SinkKind::Cosmos),
+            Some(("adx", node)) => azure::adx(node, found).map(SinkKind::Adx),
             Some(("stdout", node)) => empty(node, "stdout", found).map(|()| SinkKind::Stdout),
             Some((_, node)) => empty(node, "discard", found).map(|()| SinkKind::Discard),
             None => None,

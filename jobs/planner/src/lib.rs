@@ -3,6 +3,7 @@
 //! What the definition could not check alone is checked here (columns, types, expressions, whether
 //! a sink can keep what it is asked to promise), and told with the same diagnostics.
 
+mod azure;
 mod need;
 mod source;
 mod step;
@@ -198,6 +199,10 @@ impl Planning<'_> {
                     .map(|sink| (Arc::new(sink) as _, Promise::ExactlyOnce))
                     .map_err(|error| error.to_string())
             }
+            SinkKind::Cosmos(cosmos) => {
+                azure::cosmos(cosmos, &schema).map(|sink| (sink, Promise::ExactlyOnce))
+            }
+            SinkKind::Adx(adx) => azure::adx(adx, &schema).map(|sink| (sink, Promise::ExactlyOnce)),
             SinkKind::Stdout => {
                 let encoders = encoders(&schema, WriteOptions::default());
                 let output = Arc::clone(&self.around.output);
