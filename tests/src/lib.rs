@@ -1,6 +1,8 @@
 //! The independent oracle of jobs under test: plain maps over what the generator says is true. It
 //! shares no code with the engine.
 
+pub mod kafka;
+
 use std::collections::BTreeMap;
 
 use thalweg_generate::{Event, Generator, Kind};
