@@ -20,7 +20,7 @@ use thalweg_file::{
     DeadLetterFile, DeadLetterFileOptions, DiscardSink, EncoderFactory, FileSink, FileSinkOptions,
     RowEncoder, SharedOutput, StdoutSink, WhenFull as Full,
 };
-use thalweg_formats::{JsonLines, Nulls, RowJson, Timestamps, WriteOptions};
+use thalweg_formats::{JsonLines, Nulls, RowJson, SystemColumn, Timestamps, WriteOptions};
 use thalweg_stream::{Clock, StreamKind, StreamSchema, dead_letter};
 
 /// What a plan needs from its surroundings.
@@ -280,8 +280,13 @@ impl Planning<'_> {
     }
 }
 
-fn encoders(schema: &StreamSchema, options: WriteOptions) -> EncoderFactory {
+/// Encoders of a stream's rows as lines. Of a stream of changes every line says, as `_change`,
+/// whether its row is new, replaces the one of the same key, or deletes it.
+fn encoders(schema: &StreamSchema, mut options: WriteOptions) -> EncoderFactory {
     let schema = schema.clone();
+    if schema.change_at().is_some() {
+        options.include.push(SystemColumn::Change);
+    }
     Arc::new(move || {
         let lines = JsonLines::new(&schema, options.clone())
             .map_err(|error| thalweg_stream::Fault::user(error.to_string()))?;

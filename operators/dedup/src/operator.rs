@@ -14,8 +14,8 @@ use thalweg_stream::operator::Held;
 use thalweg_stream::schema::batch_bytes;
 use thalweg_stream::watermark::START_OF_TIME;
 use thalweg_stream::{
-    BuildContext, DeadClass, DeadLetter, EpochClose, Fault, KeyEncoder, Operator, OperatorFactory,
-    Origin, Output, Progress, Route, Section, StreamKind, StreamSchema,
+    BuildContext, DeadClass, DeadLetter, EpochClose, Fault, Figures, KeyEncoder, Operator,
+    OperatorFactory, Origin, Output, Progress, Route, Section, StreamKind, StreamSchema,
 };
 
 use crate::slice::Slices;
@@ -132,6 +132,8 @@ struct EpochRows {
     batches: Vec<RecordBatch>,
     /// Per row that is not late: what decides about it.
     rows: Vec<Row>,
+    /// Bytes of `batches`.
+    bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -247,6 +249,7 @@ impl Operator for Dedup {
                 row: row as u32,
             });
         }
+        self.epoch.bytes += batch_bytes(batch);
         self.epoch.batches.push(batch.clone());
         Ok(())
     }
@@ -257,6 +260,7 @@ impl Operator for Dedup {
         out.ledger.passed += first.len() as u64;
         out.ledger.duplicate += (candidates - first.len()) as u64;
         let batches = std::mem::take(&mut self.epoch.batches);
+        self.epoch.bytes = 0;
         let mut masks: Vec<Vec<bool>> = (batches.iter())
             .map(|batch| vec![false; batch.num_rows()])
             .collect();
@@ -285,8 +289,13 @@ impl Operator for Dedup {
     fn held(&self) -> Held {
         Held {
             rows: self.epoch.rows.len() as u64,
-            bytes: self.epoch.batches.iter().map(batch_bytes).sum(),
+            bytes: self.epoch.bytes,
         }
+    }
+
+    fn figures(&self, figures: &mut dyn Figures) {
+        figures.level("state_keys", &[], self.passed.len() as f64);
+        figures.level("state_bytes", &[], self.passed.memory_bytes() as f64);
     }
 
     fn freeze(&mut self, full: bool) {

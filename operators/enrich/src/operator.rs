@@ -13,8 +13,8 @@ use thalweg_stream::operator::Held;
 use thalweg_stream::schema::{DELETE, batch_bytes};
 use thalweg_stream::watermark::START_OF_TIME;
 use thalweg_stream::{
-    BuildContext, DeadClass, DeadLetter, EpochClose, Fault, KeyEncoder, Operator, Origin, Output,
-    Progress, Section,
+    BuildContext, DeadClass, DeadLetter, EpochClose, Fault, Figures, KeyEncoder, Operator, Origin,
+    Output, Progress, Section,
 };
 
 use crate::Missing;
@@ -48,6 +48,10 @@ pub(crate) struct Enrich {
     /// Keys of which a version can be forgotten once the horizon has reached a time; nothing until
     /// a restored table has been looked through.
     prunable: Option<BTreeMap<i64, Vec<Vec<u8>>>>,
+    /// Versions in the table, kept along as they are stored.
+    versions: u64,
+    /// Rows and bytes that wait for the table or for the end of the epoch.
+    waiting: Held,
 }
 
 impl Enrich {
@@ -66,6 +70,8 @@ impl Enrich {
             horizon: START_OF_TIME,
             complete: START_OF_TIME,
             prunable: None,
+            versions: 0,
+            waiting: Held::default(),
             plan,
         }
     }
@@ -154,6 +160,11 @@ impl Enrich {
     fn store(&mut self, key: &[u8], history: &History<'_>) {
         let mut pane = self.table.pane_mut(PANE);
         let key = Key::of(key);
+        let before = pane.as_ref().find(&key).map_or(0, |slot| {
+            let words = pane.as_ref().words(slot);
+            words.get(VERSIONS).copied().unwrap_or_default()
+        });
+        self.versions = (self.versions + history.len() as u64).saturating_sub(before);
         if history.len() == 0 {
             pane.remove(&key);
             return;
@@ -165,6 +176,12 @@ impl Enrich {
         if let Some(count) = pane.words_mut(slot).get_mut(VERSIONS) {
             *count = history.len() as u64;
         }
+    }
+
+    /// Versions in the table, by looking through it.
+    fn stored_versions(&self) -> u64 {
+        let words = (self.table.panes()).flat_map(|(_, pane)| pane.all_words());
+        words.filter_map(|words| words.get(VERSIONS)).sum()
     }
 
     /// Forgets versions that no row after the horizon can see.
@@ -316,42 +333,9 @@ impl Enrich {
         )?);
         Ok(())
     }
-}
 
-/// Appends the values of a version to their columns, or nulls.
-fn take_values(values: Option<&[u8]>, taken: &mut [ColumnBuilder]) -> Result<(), Fault> {
-    match values {
-        Some(values) => {
-            let mut values = Reader::new(values);
-            for column in taken {
-                column.push(&mut values)?;
-            }
-        }
-        None => taken.iter_mut().for_each(ColumnBuilder::push_null),
-    }
-    Ok(())
-}
-
-fn has_null(batch: &RecordBatch, key: &[usize], row: usize) -> bool {
-    key.iter().any(|&at| batch.column(at).is_null(row))
-}
-
-impl Operator for Enrich {
-    fn on_batch(
-        &mut self,
-        input: usize,
-        batch: &RecordBatch,
-        _out: &mut Output,
-    ) -> Result<(), Fault> {
-        match input {
-            ROWS => self.rows.push(batch.clone()),
-            TABLE => self.changes.push(batch.clone()),
-            other => return Err(Fault::bug(format!("an enrichment has no input {other}"))),
-        }
-        Ok(())
-    }
-
-    fn on_epoch(&mut self, close: &EpochClose<'_>, out: &mut Output) -> Result<(), Fault> {
+    /// Answers what can be answered now that the epoch is complete.
+    fn close(&mut self, close: &EpochClose<'_>, out: &mut Output) -> Result<(), Fault> {
         let progress = |input: usize| close.inputs.get(input).copied();
         let (Some(rows), Some(table)) = (progress(ROWS), progress(TABLE)) else {
             return Err(Fault::bug("an enrichment has two inputs"));
@@ -388,23 +372,77 @@ impl Operator for Enrich {
         self.horizon = self.horizon.max(horizon);
         self.prune(out)
     }
+}
+
+/// Appends the values of a version to their columns, or nulls.
+fn take_values(values: Option<&[u8]>, taken: &mut [ColumnBuilder]) -> Result<(), Fault> {
+    match values {
+        Some(values) => {
+            let mut values = Reader::new(values);
+            for column in taken {
+                column.push(&mut values)?;
+            }
+        }
+        None => taken.iter_mut().for_each(ColumnBuilder::push_null),
+    }
+    Ok(())
+}
+
+fn has_null(batch: &RecordBatch, key: &[usize], row: usize) -> bool {
+    key.iter().any(|&at| batch.column(at).is_null(row))
+}
+
+impl Operator for Enrich {
+    fn on_batch(
+        &mut self,
+        input: usize,
+        batch: &RecordBatch,
+        _out: &mut Output,
+    ) -> Result<(), Fault> {
+        self.waiting.rows += batch.num_rows() as u64;
+        self.waiting.bytes += batch_bytes(batch);
+        match input {
+            ROWS => self.rows.push(batch.clone()),
+            TABLE => self.changes.push(batch.clone()),
+            other => return Err(Fault::bug(format!("an enrichment has no input {other}"))),
+        }
+        Ok(())
+    }
+
+    fn on_epoch(&mut self, close: &EpochClose<'_>, out: &mut Output) -> Result<(), Fault> {
+        if self.prunable.is_none() {
+            self.versions = self.stored_versions();
+        }
+        self.close(close, out)?;
+        self.waiting = Held {
+            rows: self.held.rows(),
+            bytes: self.held.bytes(),
+        };
+        Ok(())
+    }
 
     fn held(&self) -> Held {
-        let versions: u64 = (self.table.panes())
-            .flat_map(|(_, pane)| pane.all_words())
-            .filter_map(|words| words.get(VERSIONS))
-            .sum();
-        let epoch = self.rows.iter().chain(&self.changes);
-        let (rows, bytes) = epoch.fold((0, 0), |(rows, bytes), batch| {
-            (rows + batch.num_rows() as u64, bytes + batch_bytes(batch))
-        });
-        Held {
-            rows: versions + self.held.rows() + rows,
-            bytes: self.held.bytes() + bytes,
+        match self.prunable {
+            Some(_) => Held {
+                rows: self.versions + self.waiting.rows,
+                bytes: self.waiting.bytes,
+            },
+            // Restored, and not looked through yet.
+            None => Held {
+                rows: self.stored_versions() + self.held.rows(),
+                bytes: self.held.bytes(),
+            },
         }
     }
 
+    fn figures(&self, figures: &mut dyn Figures) {
+        let bytes = self.table.memory_bytes() + self.waiting.bytes;
+        figures.level("state_keys", &[], self.table.len() as f64);
+        figures.level("state_bytes", &[], bytes as f64);
+    }
+
     fn freeze(&mut self, full: bool) {
+        debug_assert!(self.prunable.is_none() || self.versions == self.stored_versions());
         let parts: &mut [&mut dyn Part] = &mut [&mut self.table, &mut self.held];
         self.sections.freeze(full, parts);
     }

@@ -8,8 +8,8 @@ use arrow::datatypes::SchemaRef;
 use thalweg_stream::dead_letter::Remains;
 use thalweg_stream::expression::{ExpressionFactory, FailedRow};
 use thalweg_stream::{
-    BuildContext, DeadClass, DeadLetter, Expression, Fault, Operator, OperatorFactory, Origin,
-    Output, Route, StreamSchema,
+    BuildContext, DeadClass, DeadLetter, Expression, Fault, Figures, Operator, OperatorFactory,
+    Origin, Output, Route, StreamSchema,
 };
 
 /// An output of a [`TransformFactory`]: its name (empty for the main one), and its condition; no
@@ -202,6 +202,17 @@ impl Operator for Transform {
         out.ledger.dead += buried;
         out.ledger.filtered += batch.num_rows() as u64 - passed - buried;
         Ok(())
+    }
+
+    fn figures(&self, figures: &mut dyn Figures) {
+        for column in &self.columns {
+            if let Column::Computed(expression) = column {
+                expression.figures(figures);
+            }
+        }
+        for condition in self.branches.iter().flatten() {
+            condition.figures(figures);
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use thalweg_stream::epoch::Lineage;
 use thalweg_stream::sink::{PublishUnit, Published, Released, StageStore, StagedObject};
 use thalweg_stream::{Fault, Publisher};
 
@@ -16,16 +15,11 @@ use crate::stage::{self, FileStageStore};
 pub(crate) struct FilePublisher {
     folder: PathBuf,
     stage: FileStageStore,
-    lineage: Lineage,
 }
 
 impl FilePublisher {
     /// A publisher into `folder`, which is created, and into which it must be possible to write.
-    pub(crate) async fn connect(
-        folder: PathBuf,
-        stage: FileStageStore,
-        lineage: Lineage,
-    ) -> Result<Self, Fault> {
+    pub(crate) async fn connect(folder: PathBuf, stage: FileStageStore) -> Result<Self, Fault> {
         let root = stage.root().to_owned();
         blocking(move || {
             durable::create_folder(&root)?;
@@ -34,11 +28,7 @@ impl FilePublisher {
             durable::remove(&probe)
         })
         .await?;
-        Ok(Self {
-            folder,
-            stage,
-            lineage,
-        })
+        Ok(Self { folder, stage })
     }
 }
 
@@ -51,27 +41,22 @@ impl Publisher for FilePublisher {
         _stage: &dyn StageStore,
     ) -> Result<Published, Fault> {
         let (folder, stage) = (self.folder.clone(), self.stage.clone());
-        let (lineage, unit) = (self.lineage.clone(), unit.get().clone());
-        blocking(move || publish(&folder, &stage, &lineage, unit)).await?;
+        let unit = unit.get().clone();
+        blocking(move || publish(&folder, &stage, unit)).await?;
         Ok(Published::default())
     }
 }
 
 /// The name under which the `n`th file of a unit is published.
-fn final_name(lineage: &Lineage, unit: &PublishUnit, n: usize) -> String {
-    format!("part-{lineage}-{:010}-{n}.jsonl", unit.epoch.0)
+fn final_name(unit: &PublishUnit, n: usize) -> String {
+    format!("part-{}-{:010}-{n}.jsonl", unit.lineage, unit.epoch.0)
 }
 
 /// Renames every object of a unit into place.
-fn publish(
-    folder: &Path,
-    stage: &FileStageStore,
-    lineage: &Lineage,
-    mut unit: PublishUnit,
-) -> Result<(), Error> {
+fn publish(folder: &Path, stage: &FileStageStore, mut unit: PublishUnit) -> Result<(), Error> {
     (unit.objects).sort_by_key(|object| (object.epoch, object.worker, object.sequence));
     for (n, object) in unit.objects.iter().enumerate() {
-        let to = folder.join(final_name(lineage, &unit, n));
+        let to = folder.join(final_name(&unit, n));
         publish_one(stage, object, &to)?;
     }
     // Also where nothing was left to do: whoever renamed may have died before its fsync.

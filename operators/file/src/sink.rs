@@ -112,9 +112,9 @@ impl Sink for FileSink {
         Ok(Box::new(writer))
     }
 
-    async fn publisher(&self, context: SinkContext) -> Result<Box<dyn Publisher>, Fault> {
+    async fn publisher(&self, _context: SinkContext) -> Result<Box<dyn Publisher>, Fault> {
         let (folder, stage) = (self.options.path.clone(), self.stage.clone());
-        let publisher = FilePublisher::connect(folder, stage, context.lineage).await?;
+        let publisher = FilePublisher::connect(folder, stage).await?;
         Ok(Box::new(publisher))
     }
 

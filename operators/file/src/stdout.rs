@@ -129,6 +129,7 @@ mod tests {
         writer.write(&batch(1..4), &mut out).unwrap();
         writer.seal(Epoch(1), &mut out).unwrap();
         let unit = PublishUnit {
+            lineage: context("aa").lineage,
             epoch: Epoch(1),
             objects: vec![stage(&store, &out.objects[0], 1, 0).await],
         };

@@ -19,6 +19,7 @@ impl Tumbling {
         for start in due {
             if windows.end(start) > before {
                 self.put_all(start, out)?;
+                self.windows_fired += 1;
             } else {
                 self.put_changed(start, out)?;
             }
@@ -26,6 +27,7 @@ impl Tumbling {
                 let rows = self.table.pane(start).into_iter();
                 let rows = rows.flat_map(|pane| pane.all_words());
                 out.ledger.merged += rows.filter_map(|words| words.get(ROWS)).sum::<u64>();
+                self.taken().remove(&start);
                 self.table.drop_pane(start);
                 self.distinct.drop_pane(start);
             }

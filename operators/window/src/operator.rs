@@ -6,14 +6,14 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch, StringViewArray, UInt32Array};
 use arrow::compute::take_record_batch;
 use thalweg_state::{
-    FingerprintSet, Key, KeyBlock, KeyedTable, Layout, Part, Register, Sections, Slot,
+    FingerprintSet, Key, KeyBlock, KeyedTable, Layout, PaneRef, Part, Register, Sections, Slot,
 };
 use thalweg_stream::dead_letter::Remains;
 use thalweg_stream::operator::Held;
 use thalweg_stream::watermark::START_OF_TIME;
 use thalweg_stream::{
-    BuildContext, DeadClass, DeadLetter, EpochClose, Fault, KeyEncoder, Operator, OperatorFactory,
-    Origin, Output, Route, Section, StreamSchema,
+    BuildContext, DeadClass, DeadLetter, EpochClose, Fault, Figures, KeyEncoder, Operator,
+    OperatorFactory, Origin, Output, Route, Section, StreamSchema,
 };
 
 use crate::assign::{Assignment, Windows};
@@ -118,6 +118,8 @@ impl OperatorFactory for TumblingFactory {
             slots: Vec::new(),
             encoder: KeyEncoder::new(plan.spec.by.clone()),
             changed: BTreeMap::new(),
+            taken: Some(BTreeMap::new()),
+            windows_fired: 0,
             plan,
         }))
     }
@@ -138,11 +140,21 @@ pub(crate) struct Tumbling {
     encoder: KeyEncoder,
     /// Windows that have fired and changed since: the slots that did, and whether they are new.
     pub(crate) changed: BTreeMap<i64, Vec<(Slot, bool)>>,
+    /// Rows that each window holds; nothing until restored state has been looked through.
+    taken: Option<BTreeMap<i64, u64>>,
+    /// Windows fired so far, for metrics.
+    pub(crate) windows_fired: u64,
 }
 
 impl Tumbling {
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Rows that each window holds, counted along.
+    pub(crate) fn taken(&mut self) -> &mut BTreeMap<i64, u64> {
+        let table = &self.table;
+        self.taken.get_or_insert_with(|| look_through(table))
     }
 
     /// Aggregates the rows of `batch` that belong to one window, a block at a time, so that a
@@ -157,6 +169,7 @@ impl Tumbling {
     ) -> Result<(), Fault> {
         let plan = Arc::clone(&self.plan);
         let fired = plan.windows.end(start) <= self.fired.get();
+        *self.taken().entry(start).or_default() += rows.len() as u64;
         let encoder = &self.encoder;
         let mut pane = self.table.pane_mut(start);
         let mut keys = KeyBlock::default();
@@ -236,6 +249,14 @@ impl Tumbling {
     }
 }
 
+/// Rows that each window of `table` holds.
+fn look_through(table: &KeyedTable) -> BTreeMap<i64, u64> {
+    let rows = |pane: PaneRef<'_>| pane.all_words().filter_map(|words| words.get(ROWS)).sum();
+    (table.panes())
+        .map(|(start, pane)| (start, rows(pane)))
+        .collect()
+}
+
 /// The only key column, if it is of strings that all lie within their views: such keys need no
 /// encoding.
 fn short_texts<'b>(batch: &'b RecordBatch, by: &[usize]) -> Option<&'b StringViewArray> {
@@ -276,14 +297,29 @@ impl Operator for Tumbling {
     }
 
     fn held(&self) -> Held {
-        let rows = (self.table.panes())
-            .flat_map(|(_, pane)| pane.all_words())
-            .filter_map(|words| words.get(ROWS))
-            .sum();
+        let rows = match &self.taken {
+            Some(taken) => taken.values().sum(),
+            None => look_through(&self.table).values().sum(),
+        };
         Held { rows, bytes: 0 }
     }
 
+    fn figures(&self, figures: &mut dyn Figures) {
+        let open = |start: &i64| self.plan.windows.end(*start) > self.fired.get();
+        let open = self.table.pane_ids().rev().take_while(open).count();
+        let bytes = self.table.memory_bytes() + self.distinct.memory_bytes();
+        figures.level("windows_open", &[], open as f64);
+        figures.total("windows_fired_total", &[], self.windows_fired);
+        figures.level("state_keys", &[], self.table.len() as f64);
+        figures.level("state_bytes", &[], bytes as f64);
+    }
+
     fn freeze(&mut self, full: bool) {
+        debug_assert!(
+            self.taken
+                .as_ref()
+                .is_none_or(|taken| *taken == look_through(&self.table))
+        );
         let parts: &mut [&mut dyn Part] =
             &mut [&mut self.fired, &mut self.table, &mut self.distinct];
         self.sections.freeze(full, parts);
@@ -304,6 +340,7 @@ impl Operator for Tumbling {
     fn restore(&mut self, section: &Section) -> Result<(), Fault> {
         let parts: &mut [&mut dyn Part] =
             &mut [&mut self.fired, &mut self.table, &mut self.distinct];
+        self.taken = None;
         Sections::restore(section, parts)
     }
 }

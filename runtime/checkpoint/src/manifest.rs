@@ -16,7 +16,7 @@ use crate::document::Format;
 use crate::error::Error;
 use crate::log::{CommitRecord, ManifestRef};
 use crate::name::ObjectName;
-use crate::publish::SinkRecord;
+use crate::publish::{SinkRecord, StagePlace};
 use crate::state::StateChains;
 
 const FORMAT: Format = Format {
@@ -197,6 +197,16 @@ impl Manifest {
         std::iter::once(self.name())
             .chain(parts)
             .chain(staged)
+            .collect()
+    }
+
+    /// The staged objects that it names and that lie in places of the sinks' own.
+    #[must_use]
+    pub fn reaches_own_stages(&self) -> Vec<String> {
+        let own = (self.sinks.values()).filter(|sink| sink.stage == StagePlace::Own);
+        own.flat_map(|sink| &sink.units)
+            .flat_map(|unit| &unit.unit.objects)
+            .map(|object| object.name.clone())
             .collect()
     }
 

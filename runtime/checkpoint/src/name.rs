@@ -4,7 +4,7 @@
 //! log/<20 digits>                          entry of the job log
 //! manifest/<epoch>-g<generation>.json      what a checkpoint consists of
 //! state/<epoch>-g<generation>/w<worker>    one worker's state; `.1`, `.2` follow where it is cut
-//! outbox/<sink>/<epoch>-<worker>-<sequence>-g<generation>   staged output
+//! outbox/<sink>/<lineage>/<epoch>-<worker>-<sequence>-g<generation>   staged output
 //! heartbeat                                who runs the job now (advisory)
 //! hint                                     where the log ends, about (advisory)
 //! ```

@@ -38,9 +38,6 @@ pub enum StagePlace {
 /// A publish unit in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitRecord {
-    /// The lineage under whose names it is published: the one that was current when it was opened,
-    /// so that a unit which was published before is recognised after a start with `--from`.
-    pub lineage: Lineage,
     /// Whether objects of further checkpoints may join it.
     pub open: bool,
     /// When it was opened, by the job's clock, milliseconds.
@@ -83,7 +80,7 @@ impl SinkRecord {
         now_ms: i64,
     ) {
         if let Some(open) = self.open_unit()
-            && open.lineage != *lineage
+            && open.unit.lineage != *lineage
         {
             // Names of one history must not take in rows of another.
             open.open = false;
@@ -95,10 +92,13 @@ impl SinkRecord {
                 open.unit.objects.append(&mut objects);
             } else {
                 self.units.push(UnitRecord {
-                    lineage: lineage.clone(),
                     open: true,
                     opened_at_ms: now_ms,
-                    unit: PublishUnit { epoch, objects },
+                    unit: PublishUnit {
+                        lineage: lineage.clone(),
+                        epoch,
+                        objects,
+                    },
                 });
             }
         }
@@ -128,7 +128,7 @@ impl SinkRecord {
     pub fn confirm(&mut self, lineage: &Lineage, epoch: Epoch, state: serde_json::Value) -> bool {
         let before = self.units.len();
         (self.units)
-            .retain(|unit| unit.open || (&unit.lineage, unit.unit.epoch) != (lineage, epoch));
+            .retain(|unit| unit.open || (&unit.unit.lineage, unit.unit.epoch) != (lineage, epoch));
         if self.units.len() == before {
             return false;
         }

@@ -91,6 +91,12 @@ impl Assembly {
         self.sealed.insert(at, (epoch, ledger, full));
     }
 
+    /// The cuts of a checkpoint that did not come about belong to the next one.
+    pub(crate) fn put_back(&mut self, mut cuts: Vec<Cut>) {
+        cuts.append(&mut self.cuts);
+        self.cuts = cuts;
+    }
+
     /// The checkpoint, once everything is in; collecting goes on with the next.
     ///
     /// # Errors

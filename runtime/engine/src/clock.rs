@@ -17,7 +17,7 @@ use crate::container::Batch;
 use crate::decode::Batches;
 use crate::letters::Letters;
 use crate::parcel::Notice;
-use crate::read::Parcels;
+use crate::read::{Observed, Parcels};
 use crate::report::{EpochInfo, Report, TimeReport};
 use crate::shared::{Shared, lock};
 use crate::step::Clocks;
@@ -29,9 +29,10 @@ pub(crate) fn track<'scope>(
     notices: Parcels<'scope, TimeReport>,
     mut tracker: Tracker,
     gates: Vec<usize>,
+    observed: Observed,
     shared: Arc<Shared>,
 ) -> Clocks<'scope> {
-    let mut builder = OperatorBuilder::new("watermarks".to_owned(), scope.clone());
+    let mut builder = OperatorBuilder::new("watermarks".to_owned(), *scope);
     let mut input = builder.new_input(notices, Exchange::new(|notice: &Notice| notice.to));
     let (output, stream) = builder.new_output();
     let mut output =
@@ -44,7 +45,18 @@ pub(crate) fn track<'scope>(
                 if let (Some(&epoch), Some(held)) = (capability.least(), capability.retain_least(0))
                 {
                     let (_, reports) = open.entry(epoch).or_insert_with(|| (held, Vec::new()));
-                    reports.extend(notices.drain(..).map(|notice| notice.body));
+                    for Notice { body, .. } in notices.drain(..) {
+                        if let TimeReport::Decoded {
+                            source,
+                            split,
+                            newest: Some(newest),
+                            ..
+                        } = body
+                        {
+                            observed.note(source, split, newest);
+                        }
+                        reports.push(body);
+                    }
                 }
             });
             let complete = frontiers[0].frontier().first().copied().unwrap_or(u64::MAX);
@@ -76,7 +88,7 @@ pub(crate) fn rejected<'scope>(
     shared: Arc<Shared>,
     first: Epoch,
 ) -> Batches<'scope> {
-    let mut builder = OperatorBuilder::new("rejected".to_owned(), scope.clone());
+    let mut builder = OperatorBuilder::new("rejected".to_owned(), *scope);
     let (output, stream) = builder.new_output();
     let mut output = OutputBuilder::<_, NoopBuilder<Batch>>::from(output);
     let address = builder.operator_info().address;
@@ -100,6 +112,8 @@ pub(crate) fn rejected<'scope>(
             let waiting = std::mem::take(&mut *lock(&shared.rejected));
             if !waiting.is_empty() {
                 for (sink, id, letter) in waiting {
+                    let class = letter.class.word();
+                    shared.metrics.count("dead_letters_total", &[class], 1);
                     match enter(&letters, &sink, id, letter) {
                         Ok(batch) => output
                             .activate()

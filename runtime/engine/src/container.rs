@@ -47,6 +47,16 @@ impl Batch {
     }
 }
 
+/// The rows of `batch` in batches of at most `rows_max`.
+pub(crate) fn pieces(batch: RecordBatch, rows_max: usize) -> impl Iterator<Item = RecordBatch> {
+    let rows_max = rows_max.max(1);
+    let starts = (0..batch.num_rows()).step_by(rows_max);
+    starts.map(move |start| match batch.num_rows() <= rows_max {
+        true => batch.clone(),
+        false => batch.slice(start, rows_max.min(batch.num_rows() - start)),
+    })
+}
+
 impl Accountable for Batch {
     fn record_count(&self) -> i64 {
         self.rows.as_ref().map_or(0, |rows| rows.num_rows() as i64)

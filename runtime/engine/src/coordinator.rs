@@ -2,30 +2,28 @@
 //! [`conductor`](crate::conductor), [`assembly`](crate::assembly) and
 //! [`unpublished`](crate::unpublished) decide.
 
+mod checkpoint;
 mod overview;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use thalweg_metrics::Metrics;
-use thalweg_stream::sink::{EncodedObject, PublishUnit, Released, StageStore, StagedObject};
-use thalweg_stream::{Epoch, EpochKind, Fault, Ledger};
+use thalweg_stream::sink::{PublishUnit, Released, StageStore, StagedObject};
+use thalweg_stream::{Epoch, EpochKind, Fault, Ledger, Publisher};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
-use crate::assembly::{Assembly, Whole};
+use self::checkpoint::{Preparing, Upload, prepared};
+use self::overview::Sample;
+use crate::assembly::Assembly;
 use crate::conductor::{self, Ending, Facts, Rhythm};
-use crate::failpoint;
 use crate::graph::{Delivery, Graph};
-use crate::journal::{Committed, Draft, Journal, Parts, lost};
+use crate::journal::{Journal, lost};
 use crate::publishing::News;
 use crate::report::{EpochInfo, Report};
 use crate::shared::{Shared, lock};
-use crate::stage::{MemoryStage, stage};
+use crate::stage::MemoryStage;
 use crate::status::{Phase, StatusBoard};
 use crate::unpublished::Unpublished;
 
@@ -44,6 +42,7 @@ pub(crate) struct Lane {
     pub(crate) delivery: Delivery,
     pub(crate) unpublished: Unpublished,
     pub(crate) units: mpsc::UnboundedSender<Released<PublishUnit>>,
+    pub(crate) publisher: Arc<dyn Publisher>,
     pub(crate) outbox: Arc<dyn StageStore>,
     /// Where an at-least-once sink stages: memory.
     pub(crate) memory: Arc<MemoryStage>,
@@ -51,23 +50,9 @@ pub(crate) struct Lane {
     /// rows.
     pub(crate) flushing: BTreeMap<u64, (Epoch, u64)>,
     pub(crate) published_rows: u64,
+    /// When units were handed to the publisher, on the monotonic clock, by epoch.
+    pub(crate) released: BTreeMap<Epoch, Duration>,
     pub(crate) sequence: BTreeMap<(usize, Epoch), u32>,
-}
-
-type Upload = (usize, Epoch, JoinHandle<Result<StagedObject, Fault>>);
-/// What the first half of a checkpoint gives: everything is durable but the manifest.
-type Durable = (Whole, Vec<(usize, StagedObject)>, Parts);
-
-enum Preparing {
-    No,
-    /// Announced; waiting for the workers.
-    Sealing,
-    /// Waiting for uploads.
-    Uploading(BoxFuture<'static, Result<Durable, Fault>>),
-    /// Waiting for an at-least-once sink to flush.
-    Flushing(Box<Durable>),
-    /// Writing the manifest and the log.
-    Committing(BoxFuture<'static, Result<Committed, Fault>>, Box<Whole>),
 }
 
 /// The coordinator's state.
@@ -82,6 +67,10 @@ pub(crate) struct Coordinator {
     assembly: Assembly,
     preparing: Preparing,
     uploads: Vec<Upload>,
+    /// Output that a failed checkpoint has staged, by sink.
+    carried: Vec<(usize, StagedObject)>,
+    /// The last epoch whose checkpoint was put together.
+    sealed: Epoch,
     /// Ledgers of the checkpoint this attempt began from, by node name.
     base: BTreeMap<String, Ledger>,
     latest: Option<Arc<EpochInfo>>,
@@ -94,6 +83,8 @@ pub(crate) struct Coordinator {
     last_checkpoint: Duration,
     ended: bool,
     sealed_at: Duration,
+    committed_at: Duration,
+    sample: Sample,
     running: usize,
 }
 
@@ -142,6 +133,8 @@ impl Coordinator {
             assembly: Assembly::new(workers, &sealing),
             preparing: Preparing::No,
             uploads: Vec::new(),
+            carried: Vec::new(),
+            sealed: committed,
             base,
             latest: None,
             ending: Ending::No,
@@ -152,6 +145,8 @@ impl Coordinator {
             last_checkpoint: now,
             ended: false,
             sealed_at: now,
+            committed_at: now,
+            sample: Sample::default(),
             running: workers,
         }
     }
@@ -166,8 +161,10 @@ impl Coordinator {
         let shared = Arc::clone(&self.shared);
         // Units of the checkpoint this attempt began from: its commit has released them.
         if let Some(number) = self.journal.base_number() {
+            let now = shared.clock.elapsed();
             for lane in self.lanes.values_mut() {
                 for unit in lane.unpublished.release() {
+                    lane.released.insert(unit.epoch, now);
                     drop(lane.units.send(number.release(unit)));
                 }
             }
@@ -183,6 +180,7 @@ impl Coordinator {
                 return self.end().await;
             }
             self.tick();
+            self.measure_in_time();
             let tick = self.until_tick();
             tokio::select! {
                 biased;
@@ -205,8 +203,9 @@ impl Coordinator {
         }
     }
 
-    async fn end(self) -> Result<Outcome, Fault> {
+    async fn end(mut self) -> Result<Outcome, Fault> {
         self.refresh();
+        self.measure();
         let outcome = match self.ending {
             Ending::Finished => {
                 self.journal.end(true).await?;
@@ -344,159 +343,12 @@ impl Coordinator {
         Ok(())
     }
 
-    fn on_staged(
-        &mut self,
-        worker: usize,
-        node: usize,
-        after: Epoch,
-        object: EncodedObject,
-    ) -> Result<(), Fault> {
-        let generation = self.journal.generation();
-        let lane = self
-            .lanes
-            .get_mut(&node)
-            .ok_or_else(|| Fault::bug("output of no sink"))?;
-        let sequence = lane.sequence.entry((worker, after)).or_default();
-        let name = format!(
-            "{}/{:010}-{worker}-{sequence}-g{generation}",
-            lane.name, after.0
-        );
-        let staged = StagedObject {
-            name,
-            epoch: after.next(),
-            worker: u32::try_from(worker).unwrap_or(u32::MAX),
-            sequence: *sequence,
-            bytes: object.bytes.len() as u64,
-            crc32: crc32fast::hash(&object.bytes),
-            rows: object.rows,
-            note: object.note,
-        };
-        *sequence += 1;
-        if lane.delivery == Delivery::AtLeastOnce {
-            self.shared
-                .queued_bytes
-                .fetch_sub(object.bytes.len(), Ordering::Relaxed);
-            let number = lane.memory.keep(&staged.name, object.bytes);
-            lane.flushing.insert(number, (after, staged.rows));
-            let unit = PublishUnit {
-                epoch: Epoch(number),
-                objects: vec![staged],
-            };
-            drop(lane.units.send(Released::at_least_once(unit)));
-            return Ok(());
-        }
-        let (outbox, shared) = (Arc::clone(&lane.outbox), Arc::clone(&self.shared));
-        let upload = tokio::spawn(async move {
-            failpoint::hit("upload.before");
-            let bytes = object.bytes.len();
-            let result = stage(&*outbox, staged, object.bytes).await;
-            shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            failpoint::hit("upload.after");
-            result
-        });
-        self.uploads.push((node, after, upload));
-        Ok(())
-    }
-
-    /// Moves the checkpoint in preparation on, if what it waited for is there.
-    fn advance(&mut self) -> Result<(), Fault> {
-        if matches!(self.preparing, Preparing::Sealing)
-            && let Some(mut whole) = self.assembly.take()?
-        {
-            self.check_ledgers(&whole)?;
-            let epoch = whole.info.epoch;
-            let (now, later) = self
-                .uploads
-                .drain(..)
-                .partition(|(_, after, _)| *after < epoch);
-            self.uploads = later;
-            let parts = self.journal.write_parts(&mut whole);
-            self.preparing = Preparing::Uploading(upload(whole, now, parts).boxed());
-        }
-        if let Preparing::Flushing(durable) = &self.preparing {
-            let epoch = durable.0.info.epoch;
-            let flushed = |lane: &Lane| lane.flushing.values().all(|(after, _)| *after >= epoch);
-            if self.lanes.values().all(flushed)
-                && let Preparing::Flushing(durable) =
-                    std::mem::replace(&mut self.preparing, Preparing::Sealing)
-            {
-                self.commit(*durable);
-            }
-        }
-        Ok(())
-    }
-
-    fn on_prepared(&mut self, step: Prepared) -> Result<(), Fault> {
-        match step {
-            Prepared::Durable(durable) => self.preparing = Preparing::Flushing(durable),
-            Prepared::Committed(committed) => self.on_committed(committed)?,
-        }
-        Ok(())
-    }
-
-    /// Everything is durable but the manifest: write it, and the log.
-    fn commit(&mut self, (whole, staged, parts): Durable) {
-        let (epoch, kind) = (whole.info.epoch, whole.info.kind);
-        let now_ms = self.shared.clock.now_ms();
-        let last = kind == EpochKind::Final || self.ending != Ending::No;
-        let mut by_sink: BTreeMap<usize, Vec<StagedObject>> = BTreeMap::new();
-        for (node, mut object) in staged {
-            object.epoch = epoch;
-            by_sink.entry(node).or_default().push(object);
-        }
-        let mut sinks = BTreeMap::new();
-        for (node, lane) in &mut self.lanes {
-            let objects = by_sink.remove(node).unwrap_or_default();
-            lane.unpublished.stage(epoch, now_ms, objects, last);
-            let listing = lane.unpublished.listing(epoch);
-            sinks.insert(lane.name.to_string(), listing);
-        }
-        let ledgers = self.ledgers(&whole);
-        let draft = Draft {
-            info: Arc::clone(&whole.info),
-            cuts: whole.cuts.clone(),
-            parts,
-            sinks,
-            ledgers,
-        };
-        let committing = self.journal.commit(draft);
-        self.preparing = Preparing::Committing(committing, Box::new(whole));
-    }
-
-    fn on_committed(&mut self, committed: Committed) -> Result<(), Fault> {
-        failpoint::hit("commit.after");
-        let Preparing::Committing(_, whole) = std::mem::replace(&mut self.preparing, Preparing::No)
-        else {
-            return Err(Fault::bug("a commit that nobody asked for"));
-        };
-        let epoch = whole.info.epoch;
-        self.committed = epoch;
-        for lane in self.lanes.values_mut() {
-            lane.sequence.retain(|(_, after), _| *after >= epoch);
-            let (units, done) = lane.unpublished.committed(epoch);
-            for unit in units {
-                drop(lane.units.send(committed.number.release(unit)));
-            }
-            let outbox = Arc::clone(&lane.outbox);
-            tokio::spawn(async move {
-                for name in done {
-                    if let Err(fault) = outbox.delete(&name).await {
-                        tracing::warn!(object = name, error = %fault, "staged object stays");
-                    }
-                }
-            });
-        }
-        self.tell(&whole, committed.bytes);
-        self.journal.committed(committed, &self.shared);
-        failpoint::hit("confirm.after");
-        Ok(())
-    }
-
     fn on_news(&mut self, item: News) -> Result<(), Fault> {
         match item {
             News::Retry { sink, fault } => {
                 if let Some(lane) = self.lanes.get(&sink) {
-                    self.metrics.count("sink_retries_total", &[&lane.name], 1);
+                    self.metrics
+                        .count("sink_retries_total", &[&lane.name, "unit"], 1);
                 }
                 self.board
                     .update(|status| status.last_error = Some(fault.to_string()));
@@ -510,6 +362,14 @@ impl Coordinator {
                 let Some(lane) = self.lanes.get_mut(&sink) else {
                     return Err(Fault::bug("news of no sink"));
                 };
+                if let Some(released) = lane.released.remove(&epoch) {
+                    let latency = self.shared.clock.elapsed().saturating_sub(released);
+                    self.metrics.observe(
+                        "sink_latency_seconds",
+                        &[&lane.name],
+                        latency.as_secs_f64(),
+                    );
+                }
                 let rejected = published.rejected.len() as u64;
                 lane.memory.forget(epoch.0);
                 let rows = match lane.flushing.remove(&epoch.0) {
@@ -538,34 +398,4 @@ impl Coordinator {
         }
         Ok(())
     }
-}
-
-enum Prepared {
-    Durable(Box<Durable>),
-    Committed(Committed),
-}
-
-async fn prepared(preparing: &mut Preparing) -> Result<Prepared, Fault> {
-    match preparing {
-        Preparing::No | Preparing::Sealing | Preparing::Flushing(_) => std::future::pending().await,
-        Preparing::Uploading(uploading) => uploading.await.map(|d| Prepared::Durable(Box::new(d))),
-        Preparing::Committing(committing, _) => committing.await.map(Prepared::Committed),
-    }
-}
-
-/// Waits until everything of a checkpoint is durable.
-async fn upload(
-    whole: Whole,
-    uploads: Vec<Upload>,
-    parts: BoxFuture<'static, Result<Parts, Fault>>,
-) -> Result<Durable, Fault> {
-    let mut staged = Vec::with_capacity(uploads.len());
-    for (node, _, upload) in uploads {
-        let object = upload
-            .await
-            .map_err(|error| Fault::bug(format!("an upload ended: {error}")))?;
-        staged.push((node, object?));
-    }
-    let parts = parts.await?;
-    Ok((whole, staged, parts))
 }

@@ -1,5 +1,6 @@
 //! The decoding stage: any worker turns chunks into batches and reports what they held.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use thalweg_stream::{Decoded, Decoder, Ledger};
@@ -9,7 +10,8 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, Stream};
 
-use crate::container::Batch;
+use crate::container::{Batch, pieces};
+use crate::flow::{add, classes};
 use crate::letters::Letters;
 use crate::parcel::{Cargo, Notice, Parcel};
 use crate::read::Parcels;
@@ -32,7 +34,7 @@ pub(crate) fn decode<'scope>(
     Batches<'scope>,
     Parcels<'scope, TimeReport>,
 ) {
-    let mut builder = OperatorBuilder::new(format!("decode {}", letters.step()), scope.clone());
+    let mut builder = OperatorBuilder::new(format!("decode {}", letters.step()), *scope);
     let mut input = builder.new_input(chunks, Exchange::new(|parcel: &Parcel<Cargo>| parcel.to));
     let (rows, row_stream) = builder.new_output();
     let (dead, dead_stream) = builder.new_output();
@@ -57,6 +59,7 @@ pub(crate) fn decode<'scope>(
                             .fail(fault.within(format_args!("source \"{}\"", letters.step())));
                     }
                     let ledger = account(&decoded);
+                    measure(&shared, node, letters.step(), &decoded, &ledger);
                     let report = TimeReport::Decoded {
                         source: node,
                         split: chunk.split.0,
@@ -64,9 +67,9 @@ pub(crate) fn decode<'scope>(
                         ledger,
                     };
                     for batch in decoded.batches {
-                        if batch.num_rows() > 0 {
+                        for piece in pieces(batch, shared.limits.batch_rows) {
                             rows.session_with_builder(&capability)
-                                .give_container(&mut Batch::new(batch));
+                                .give_container(&mut Batch::new(piece));
                         }
                     }
                     match letters.batch(&decoded.dead) {
@@ -88,6 +91,29 @@ pub(crate) fn decode<'scope>(
         }
     });
     (row_stream, dead_stream, notice_stream)
+}
+
+/// Counts what a chunk gave, for metrics.
+fn measure(shared: &Shared, node: usize, source: &str, decoded: &Decoded, ledger: &Ledger) {
+    if let Some(flow) = shared.flow.get(node) {
+        add(&flow.rows_in, ledger.input);
+        add(&flow.rows_out, ledger.passed);
+        add(&flow.batches, decoded.batches.len() as u64);
+    }
+    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+    for letter in &decoded.dead {
+        *reasons.entry(letter.code).or_default() += 1;
+    }
+    for (reason, count) in reasons {
+        shared
+            .metrics
+            .count("decode_errors_total", &[source, reason], count);
+    }
+    for (class, count) in classes(&decoded.dead) {
+        shared
+            .metrics
+            .count("dead_letters_total", &[class.word()], count);
+    }
 }
 
 /// `read = decoded + dead`: the records the decoder saw, against what it made of them.

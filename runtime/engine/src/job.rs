@@ -73,7 +73,8 @@ pub struct Surroundings {
 /// May end at any point; the job log decides what has happened.
 pub async fn run(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault> {
     let board = surroundings.board.clone();
-    let result = attempt(job, surroundings).await;
+    // On the heap: it is large, and callers hold it.
+    let result = Box::pin(attempt(job, surroundings)).await;
     if let Err(fault) = &result {
         board.update(|status| {
             status.phase = Phase::Failed;
@@ -130,6 +131,7 @@ async fn attempt(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault>
         workers,
         graph.nodes.len(),
         first,
+        Arc::clone(&metrics),
         report_sender,
     ));
     let (news_sender, news) = mpsc::unbounded_channel();
@@ -143,16 +145,28 @@ async fn attempt(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault>
         contexts.insert(at, context);
         lanes.insert(at, lane);
     }
+    let own = graph.sinks().filter_map(|(_, sink)| {
+        let stage = sink.sink.stage_store()?;
+        Some((Arc::clone(&sink.name), stage))
+    });
+    journal.set_stages(own.collect());
+    let took = clock.elapsed().saturating_sub(started);
     board.update(|status| {
-        status.phase = Phase::Running;
         status.lineage = journal.lineage().to_string();
         status.generation = journal.generation().0;
         status.restored = restored.as_ref().map(|restored| RestoreStatus {
             epoch: restored.epoch.0,
-            duration_ms: u64::try_from(clock.elapsed().saturating_sub(started).as_millis())
-                .unwrap_or(u64::MAX),
+            duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         });
     });
+    if restored.is_some() {
+        metrics.set("restore_seconds", &[], took.as_secs_f64());
+    }
+    if let Some(cause) = journal.restart_cause() {
+        metrics.count("restarts_total", &[cause], 1);
+    }
+    // Whoever drops this run ends its workers, too.
+    let _ending = Ending(Arc::clone(&shared));
     let plan = Arc::new(Plan {
         job: Arc::clone(&name),
         graph: Arc::clone(&graph),
@@ -203,6 +217,15 @@ async fn attempt(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault>
     match (result, joined) {
         (Ok(_), Err(_) | Ok(Err(_))) => Err(Fault::bug("the workers' thread has panicked")),
         (result, _) => result,
+    }
+}
+
+/// Ends the workers of an attempt when it is dropped; those that have ended do not notice.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.fail(Fault::unavailable("the run has been dropped"));
     }
 }
 
@@ -301,8 +324,9 @@ async fn open_sink(
         state: unpublished.state().clone(),
     };
     let publisher = node.sink.publisher(context.clone()).await;
-    let publisher =
-        publisher.map_err(|fault| fault.within(format_args!("sink \"{}\"", node.name)))?;
+    let publisher: Arc<dyn thalweg_stream::Publisher> = publisher
+        .map_err(|fault| fault.within(format_args!("sink \"{}\"", node.name)))?
+        .into();
     let outbox: Arc<dyn StageStore> = own.unwrap_or_else(|| journal.outbox());
     let memory = Arc::new(MemoryStage::default());
     let stage: Arc<dyn StageStore> = match node.delivery {
@@ -313,7 +337,7 @@ async fn open_sink(
         sink: at,
         name: Arc::clone(&node.name),
         ordered: capabilities.ordered,
-        publisher: Arc::from(publisher),
+        publisher: Arc::clone(&publisher),
         stage,
     };
     let (sender, units) = mpsc::unbounded_channel();
@@ -322,10 +346,12 @@ async fn open_sink(
         delivery: node.delivery,
         unpublished,
         units: sender,
+        publisher,
         outbox,
         memory,
         flushing: BTreeMap::new(),
         published_rows: 0,
+        released: BTreeMap::new(),
         sequence: BTreeMap::new(),
     };
     Ok((lane, context, outlet, units))
@@ -418,6 +444,10 @@ fn node_status(node: &Node) -> NodeStatus {
         finished: false,
         ledger: thalweg_stream::Ledger::default(),
         splits: Vec::new(),
+        rows_in: 0,
+        rows_out: 0,
+        rows_in_per_second: 0.0,
+        rows_out_per_second: 0.0,
         unpublished: sink.then_some(0),
         published_rows: sink.then_some(0),
     }

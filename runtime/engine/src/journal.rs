@@ -1,12 +1,12 @@
 //! The job's store as the coordinator uses it: claim, restore, state parts, manifests, commits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use thalweg_checkpoint::log::CommitNumber;
+use thalweg_checkpoint::log::{CommitNumber, Standing};
 use thalweg_checkpoint::manifest::{Cut, DefinitionRecord, SourceRecord, SplitRecord, StepRecord};
 use thalweg_checkpoint::name::PartId;
 use thalweg_checkpoint::publish::SinkRecord;
@@ -21,6 +21,7 @@ use thalweg_stream::{
     Clock, Epoch, Fault, Generation, Ledger, Lineage, Progress, Section, SplitId,
 };
 use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
 
 use crate::assembly::{self, Whole};
 use crate::failpoint;
@@ -55,7 +56,14 @@ pub(crate) struct Journal {
     /// The splits as their sources describe them, by number.
     splits: BTreeMap<u32, (String, SplitSpec)>,
     fenced: watch::Receiver<Option<Fault>>,
+    restart_cause: Option<&'static str>,
+    stages: Vec<OwnStage>,
+    /// Deletes what is no longer needed, in the background.
+    cleaning: Option<JoinHandle<()>>,
 }
+
+/// A sink that stages in a place of its own, by name.
+pub(crate) type OwnStage = (Arc<str>, Arc<dyn StageStore>);
 
 /// What a checkpoint is to say.
 pub(crate) struct Draft {
@@ -89,6 +97,12 @@ impl Journal {
         clock: Arc<dyn Clock>,
     ) -> Result<Option<Self>, Fault> {
         let log = JobLog::open(store.clone(), Identity::of_this_process(), clock).await?;
+        let restart_cause = match (log.history().standing, open.from) {
+            (Standing::New, _) => None,
+            (_, RestoreFrom::Epoch(_) | RestoreFrom::Nothing) => Some("chosen"),
+            (Standing::Claimed, RestoreFrom::Latest) => Some("crash"),
+            (Standing::Stopped | Standing::Finished, RestoreFrom::Latest) => Some("stop"),
+        };
         let request = ClaimRequest {
             from: open.from,
             take_over: open.take_over,
@@ -126,6 +140,9 @@ impl Journal {
             restored,
             chains,
             splits: BTreeMap::new(),
+            restart_cause,
+            stages: Vec::new(),
+            cleaning: None,
         }))
     }
 
@@ -139,6 +156,12 @@ impl Journal {
 
     pub(crate) fn first_epoch(&self) -> Epoch {
         self.first
+    }
+
+    /// Why the job starts again: its owner crashed or stopped, or somebody has chosen where to
+    /// start; nothing at the first start.
+    pub(crate) fn restart_cause(&self) -> Option<&'static str> {
+        self.restart_cause
     }
 
     /// The commit this run begins from: proof that what it lists may become visible.
@@ -157,6 +180,17 @@ impl Journal {
     /// Takes note of the splits that the run reads.
     pub(crate) fn set_splits(&mut self, splits: BTreeMap<u32, (String, SplitSpec)>) {
         self.splits = splits;
+    }
+
+    /// A split: its source's name, and how that describes it.
+    pub(crate) fn split(&self, number: u32) -> Option<(&str, &SplitSpec)> {
+        let (source, spec) = self.splits.get(&number)?;
+        Some((source, spec))
+    }
+
+    /// Takes note of the sinks whose staged output lies in places of their own.
+    pub(crate) fn set_stages(&mut self, stages: Vec<OwnStage>) {
+        self.stages = stages;
     }
 
     /// Reads the state of steps: for each of `ids` the sections of a worker's `groups`.
@@ -182,6 +216,7 @@ impl Journal {
     pub(crate) fn write_parts(
         &self,
         whole: &mut Whole,
+        attempts: u32,
     ) -> BoxFuture<'static, Result<Parts, Fault>> {
         let epoch = whole.info.epoch;
         let ids: Vec<(usize, Arc<str>)> = self
@@ -217,7 +252,8 @@ impl Journal {
                 let finished = writer.finish()?;
                 failpoint::hit("upload.before");
                 let name = finished.report.part.name.clone();
-                crate::stage::persist(&name, || store.put(&name, finished.content.clone())).await?;
+                let put = || store.put(&name, finished.content.clone());
+                crate::stage::persist(&name, attempts, put).await?;
                 failpoint::hit("upload.after");
                 parts.bytes += finished.report.part.bytes;
                 parts.reports.push(finished.report);
@@ -274,14 +310,14 @@ impl Journal {
                 of_workers.any(|g| self.chains.freeze_full(&step.id, g)),
             );
         }
-        let log = Arc::clone(&self.log);
-        tokio::spawn(async move {
-            if let Some(owned) = log.lock().await.as_mut()
-                && let Err(fault) = owned.retain(&std::collections::BTreeSet::new()).await
-            {
-                tracing::warn!(error = %fault, "old checkpoints stay for now");
-            }
-        });
+        if self.cleaning.as_ref().is_none_or(JoinHandle::is_finished) {
+            let (log, stages) = (Arc::clone(&self.log), self.stages.clone());
+            self.cleaning = Some(tokio::spawn(async move {
+                if let Err(fault) = clean(&log, &stages).await {
+                    tracing::warn!(error = %fault, "old checkpoints and staged output stay for now");
+                }
+            }));
+        }
     }
 
     /// Tells when a successor has been seen.
@@ -290,7 +326,11 @@ impl Journal {
     }
 
     /// The run has come to its end.
-    pub(crate) async fn end(&self, finished: bool) -> Result<(), Fault> {
+    pub(crate) async fn end(mut self, finished: bool) -> Result<(), Fault> {
+        if let Some(cleaning) = self.cleaning.take() {
+            // What it could not do stays for the next run.
+            drop(cleaning.await);
+        }
         let owned = self.log.lock().await.take();
         match owned {
             Some(owned) if finished => owned.finish().await,
@@ -309,6 +349,36 @@ impl Journal {
     pub(crate) fn handle(&self) -> Arc<Mutex<Option<OwnedLog>>> {
         Arc::clone(&self.log)
     }
+}
+
+/// Deletes what no kept checkpoint reaches: in the store, and in the stages of sinks that have one
+/// of their own. The log is held only while it is decided what to delete.
+async fn clean(log: &Mutex<Option<OwnedLog>>, stages: &[OwnStage]) -> Result<(), Fault> {
+    let (planned, lineages) = {
+        let mut log = log.lock().await;
+        let Some(owned) = log.as_mut() else {
+            return Ok(());
+        };
+        (
+            owned.plan_cleaning(&BTreeSet::new()).await?,
+            owned.lineages(),
+        )
+    };
+    planned.perform().await?;
+    for (sink, stage) in stages {
+        let mut listed = Vec::new();
+        for lineage in &lineages {
+            listed.extend(stage.list(&format!("{sink}/{lineage}/")).await?);
+        }
+        let litter = match log.lock().await.as_mut() {
+            Some(owned) => owned.stage_litter(&listed).await?,
+            None => return Ok(()),
+        };
+        for name in litter {
+            stage.delete(&name).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Resolves when a successor has been seen.

@@ -88,11 +88,7 @@ impl Letters {
         let mut offset = Int64Builder::new();
         let mut origin = UInt64Builder::new();
         let text = |value: &dyn Fn(&DeadLetter) -> Option<String>| -> ArrayRef {
-            let mut column = StringViewBuilder::new();
-            letters
-                .iter()
-                .for_each(|letter| column.append_option(value(letter)));
-            Arc::new(column.finish())
+            texts(&letters.iter().map(value).collect::<Vec<_>>())
         };
         for letter in letters {
             at.append_option(letter.event_time);
@@ -100,10 +96,9 @@ impl Letters {
             offset.append_option(place.and_then(|o| i64::try_from(o).ok()));
             origin.append_value(letter.origin.0);
         }
-        let mut id_column = StringViewBuilder::new();
-        ids.iter().for_each(|id| id_column.append_value(id));
+        let ids: Vec<_> = ids.into_iter().map(Some).collect();
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(id_column.finish()),
+            texts(&ids),
             text(&|l| Some(l.class.word().to_owned())),
             text(&|l| Some(l.code.to_owned())),
             text(&|l| Some(l.message.clone())),
@@ -157,6 +152,17 @@ impl Letters {
             Remains::Json(text) => Some(text.clone()),
         }
     }
+}
+
+/// A column of texts that takes no more memory than they do: most batches of letters are small.
+fn texts(values: &[Option<String>]) -> ArrayRef {
+    let bytes: usize = values.iter().flatten().map(String::len).sum();
+    let block = u32::try_from(bytes).unwrap_or(u32::MAX).max(1);
+    let mut column = StringViewBuilder::with_capacity(values.len()).with_fixed_block_size(block);
+    values
+        .iter()
+        .for_each(|value| column.append_option(value.as_deref()));
+    Arc::new(column.finish())
 }
 
 fn raw_text(letter: &DeadLetter) -> Option<String> {

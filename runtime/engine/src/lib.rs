@@ -16,6 +16,7 @@ mod container;
 mod coordinator;
 mod decode;
 mod failpoint;
+mod flow;
 mod graph;
 mod job;
 mod journal;

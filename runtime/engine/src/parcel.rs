@@ -25,13 +25,16 @@ pub(crate) struct Cargo(pub(crate) Chunk);
 /// A time report for one worker.
 pub(crate) type Notice = Parcel<TimeReport>;
 
+/// Where records begin and end, and their offsets.
+type RecordsWire = (Vec<(u32, u32)>, Vec<u64>);
+
 #[derive(Serialize, Deserialize)]
 struct ChunkWire {
     split: u32,
     start: u64,
     end: u64,
     bytes: Vec<u8>,
-    records: Option<(Vec<(u32, u32)>, Vec<u64>)>,
+    records: Option<RecordsWire>,
     metadata: Vec<Option<Vec<u8>>>,
     read_at_ms: i64,
 }

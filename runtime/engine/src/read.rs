@@ -3,9 +3,11 @@
 //! Every instance follows the epoch clock, also when it has no splits, is idle or has finished: it
 //! reports every epoch exactly once, so that trackers know when an epoch's reports are complete.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use thalweg_stream::source::SplitState;
@@ -16,6 +18,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, Stream};
 
+use crate::flow::{add, micros};
 use crate::parcel::{Cargo, Notice, Parcel};
 use crate::report::{SplitReport, TimeReport};
 use crate::shared::Shared;
@@ -24,13 +27,40 @@ use crate::shared::Shared;
 pub(crate) struct Reading {
     pub(crate) name: Arc<str>,
     pub(crate) reader: Box<dyn SplitReader>,
+    /// Its position in the graph.
+    pub(crate) node: usize,
     /// The splits it reads, with the offsets they start from.
     pub(crate) splits: Vec<(SplitId, Option<u64>)>,
+    /// What the decoders of all workers have found in them.
+    pub(crate) observed: Observed,
     pub(crate) idle_after: Option<Duration>,
     /// Sources that must be loaded first.
     pub(crate) after: Vec<usize>,
     /// Nodes whose held rows count against this source.
     pub(crate) charged: Vec<usize>,
+}
+
+/// Newest event times decoded, by source and split, on their way from the tracker to the readers of
+/// the same worker: a bounded source reads the split furthest behind first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Observed(Rc<RefCell<BTreeMap<usize, BTreeMap<u32, i64>>>>);
+
+impl Observed {
+    /// A decoder has found `newest` in a split of `source`.
+    pub(crate) fn note(&self, source: usize, split: u32, newest: i64) {
+        let mut all = self.0.borrow_mut();
+        let known = all
+            .entry(source)
+            .or_default()
+            .entry(split)
+            .or_insert(newest);
+        *known = newest.max(*known);
+    }
+
+    /// What has been found since the last call.
+    fn take(&self, source: usize) -> BTreeMap<u32, i64> {
+        (self.0.borrow_mut().get_mut(&source)).map_or_else(BTreeMap::new, std::mem::take)
+    }
 }
 
 struct SplitAt {
@@ -50,7 +80,7 @@ pub(crate) fn read<'scope>(
     shared: Arc<Shared>,
     first: Epoch,
 ) -> (Parcels<'scope, Cargo>, Parcels<'scope, TimeReport>) {
-    let mut builder = OperatorBuilder::new(format!("read {}", reading.name), scope.clone());
+    let mut builder = OperatorBuilder::new(format!("read {}", reading.name), *scope);
     let (chunks, chunk_stream) = builder.new_output();
     let (notices, notice_stream) = builder.new_output();
     let mut chunks = OutputBuilder::<_, CapacityContainerBuilder<Vec<Parcel<Cargo>>>>::from(chunks);
@@ -86,6 +116,7 @@ pub(crate) fn read<'scope>(
                 held.iter_mut()
                     .for_each(|capability| capability.downgrade(&at.epoch.0));
             }
+            at.observe();
             // A chunk for every worker, then the decoders have their turn.
             for _ in 0..peers {
                 let Some(parcel) = at.poll() else { return };
@@ -104,8 +135,11 @@ struct SourceInstance {
     splits: BTreeMap<SplitId, SplitAt>,
     next: u64,
     peers: u64,
-    /// Monotonic time of the last poll that was allowed, for idleness.
+    /// Whether the last poll was allowed, for idleness.
     polled: bool,
+    /// Since when flow control has stopped it, on the monotonic clock.
+    paused_since: Option<Duration>,
+    connected: bool,
 }
 
 impl SourceInstance {
@@ -122,6 +156,9 @@ impl SourceInstance {
                 )
             })
             .collect();
+        if let (false, Some(flow)) = (reading.splits.is_empty(), shared.flow.get(reading.node)) {
+            flow.readers.fetch_add(1, Ordering::Relaxed);
+        }
         Self {
             reading,
             shared,
@@ -130,6 +167,18 @@ impl SourceInstance {
             next: worker,
             peers,
             polled: false,
+            paused_since: None,
+            connected: true,
+        }
+    }
+
+    /// Tells the reader how far in event time its splits have come.
+    fn observe(&mut self) {
+        for (split, newest) in self.reading.observed.take(self.reading.node) {
+            let split = SplitId(split);
+            if self.splits.contains_key(&split) {
+                self.reading.reader.observe(split, newest);
+            }
         }
     }
 
@@ -169,7 +218,37 @@ impl SourceInstance {
             })
             .collect();
         self.epoch = self.epoch.next();
+        self.measure(now);
         Some((kind, TimeReport::Closed { kind, splits }))
+    }
+
+    /// Counts, for metrics, how long flow control has stopped it, and whether it is in touch.
+    fn measure(&mut self, now: Duration) {
+        let Some(flow) = self.shared.flow.get(self.reading.node) else {
+            return;
+        };
+        if let Some(since) = &mut self.paused_since {
+            add(&flow.paused_us, micros(now.saturating_sub(*since)));
+            *since = now;
+        }
+        let connected = self.splits.is_empty() || self.reading.reader.connected();
+        match (self.connected, connected) {
+            (true, false) => flow.disconnected.fetch_add(1, Ordering::Relaxed),
+            (false, true) => flow.disconnected.fetch_sub(1, Ordering::Relaxed),
+            (true, true) | (false, false) => 0,
+        };
+        self.connected = connected;
+    }
+
+    /// Whether flow control lets it read; counts the time it does not.
+    fn may_read(&mut self) -> bool {
+        let may = self.shared.may_read(self.epoch, &self.reading.charged);
+        if may == self.paused_since.is_some() && !self.splits.is_empty() {
+            let now = self.shared.clock.elapsed();
+            self.measure(now);
+            self.paused_since = (!may).then_some(now);
+        }
+        may
     }
 
     fn poll(&mut self) -> Option<Parcel<Cargo>> {
@@ -178,9 +257,7 @@ impl SourceInstance {
             .after
             .iter()
             .any(|&source| !self.shared.is_loaded(source));
-        self.polled = !gated
-            && !self.shared.failed()
-            && self.shared.may_read(self.epoch, &self.reading.charged);
+        self.polled = !gated && !self.shared.failed() && self.may_read();
         if !self.polled {
             return None;
         }
@@ -197,6 +274,9 @@ impl SourceInstance {
 
     fn address(&mut self, chunk: Chunk) -> Parcel<Cargo> {
         self.shared.count_read(chunk.bytes.len());
+        if let Some(flow) = self.shared.flow.get(self.reading.node) {
+            add(&flow.bytes_in, chunk.bytes.len() as u64);
+        }
         if let Some(at) = self.splits.get_mut(&chunk.split) {
             at.offset = Some(chunk.end);
             at.empty_since = None;

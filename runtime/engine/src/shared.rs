@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use thalweg_metrics::Metrics;
 use thalweg_stream::{Clock, DeadLetter, Epoch, EpochKind, Fault};
 use timely::scheduling::SyncActivator;
 use tokio::sync::{Notify, mpsc};
 
+use crate::flow::{FigureBoard, Flow};
 use crate::report::Report;
 
 /// Limits of a job, each beside its reason.
@@ -23,8 +25,14 @@ pub struct Limits {
     pub bytes_max: usize,
     /// Bytes of one chunk.
     pub chunk_bytes: usize,
+    /// Rows of one batch, at most [`BATCH_ROWS_MAX`](thalweg_stream::BATCH_ROWS_MAX): results do not
+    /// depend on it, which is what tests make it small for.
+    pub batch_rows: usize,
     /// Checkpoints whose output may be unpublished before no further one is begun.
     pub unpublished_max: usize,
+    /// Attempts at writing an object before its checkpoint fails; they take some 15 s together,
+    /// longer than a store fails over.
+    pub upload_attempts: u32,
 }
 
 impl Default for Limits {
@@ -35,7 +43,9 @@ impl Default for Limits {
             epochs_in_flight: 3,
             bytes_max: 256 << 20,
             chunk_bytes: 512 << 10,
+            batch_rows: thalweg_stream::BATCH_ROWS_MAX,
             unpublished_max: 8,
+            upload_attempts: 10,
         }
     }
 }
@@ -48,6 +58,8 @@ pub(crate) struct Shared {
     closed: AtomicU64,
     /// Highest epoch that all operators of all workers have finished.
     completed: AtomicU64,
+    /// The newest epoch whose checkpoint has failed.
+    failed_checkpoint: AtomicU64,
     /// Epochs that are not ordinary and not yet completed.
     kinds: Mutex<BTreeMap<u64, EpochKind>>,
     /// Bytes read in the open epoch.
@@ -68,6 +80,13 @@ pub(crate) struct Shared {
     activators: Mutex<Vec<SyncActivator>>,
     failure: Mutex<Option<Fault>>,
     failed: AtomicBool,
+    /// What goes through every node.
+    pub(crate) flow: Vec<Flow>,
+    /// What operators tell about themselves.
+    pub(crate) figures: FigureBoard,
+    /// CPU time of every worker, microseconds.
+    pub(crate) busy_us: Vec<AtomicU64>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Dead letters from publishing that wait to enter the dataflow.
     pub(crate) rejected: Mutex<Vec<(String, String, DeadLetter)>>,
     pub(crate) reports: mpsc::UnboundedSender<Report>,
@@ -95,6 +114,7 @@ impl Shared {
         workers: usize,
         nodes: usize,
         first: Epoch,
+        metrics: Arc<Metrics>,
         reports: mpsc::UnboundedSender<Report>,
     ) -> Self {
         let before = first.0.saturating_sub(1);
@@ -103,6 +123,7 @@ impl Shared {
             clock,
             closed: AtomicU64::new(before),
             completed: AtomicU64::new(before),
+            failed_checkpoint: AtomicU64::new(0),
             kinds: Mutex::default(),
             open_bytes: AtomicU64::new(0),
             wake_coordinator: Notify::new(),
@@ -115,6 +136,10 @@ impl Shared {
             activators: Mutex::default(),
             failure: Mutex::default(),
             failed: AtomicBool::new(false),
+            flow: (0..nodes).map(|_| Flow::default()).collect(),
+            figures: FigureBoard::default(),
+            busy_us: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            metrics,
             rejected: Mutex::default(),
             reports,
         }
@@ -157,6 +182,16 @@ impl Shared {
         }
     }
 
+    /// The checkpoint of `epoch` has failed: what is frozen for it is to be given back before the
+    /// next freeze.
+    pub(crate) fn checkpoint_failed(&self, epoch: Epoch) {
+        self.failed_checkpoint.store(epoch.0, Ordering::Release);
+    }
+
+    pub(crate) fn has_failed(&self, checkpoint: Epoch) -> bool {
+        self.failed_checkpoint.load(Ordering::Acquire) == checkpoint.0
+    }
+
     /// Counts bytes read in the open epoch; wakes the coordinator when it is full.
     pub(crate) fn count_read(&self, bytes: usize) {
         let before = self.open_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -178,11 +213,15 @@ impl Shared {
         if epoch.0 > self.completed().0 + self.limits.epochs_in_flight {
             return false;
         }
-        let held: usize = (charged.iter())
-            .flat_map(|node| &self.held[node * self.workers..(node + 1) * self.workers])
-            .map(|bytes| bytes.load(Ordering::Relaxed))
-            .sum();
+        let held: usize = charged.iter().map(|&node| self.held_bytes(node)).sum();
         held + self.queued_bytes.load(Ordering::Relaxed) < self.limits.bytes_max
+    }
+
+    /// Bytes that a node holds back on all workers.
+    pub(crate) fn held_bytes(&self, node: usize) -> usize {
+        let workers = node * self.workers..(node + 1) * self.workers;
+        let held = self.held.get(workers).unwrap_or_default().iter();
+        held.map(|bytes| bytes.load(Ordering::Relaxed)).sum()
     }
 
     pub(crate) fn set_held(&self, node: usize, worker: usize, bytes: usize) {

@@ -7,6 +7,7 @@ use thalweg_stream::operator::Held;
 use thalweg_stream::sink::Encoded;
 use thalweg_stream::{Epoch, EpochClose, Fault, Operator, Output, RecordBatch, SinkWriter};
 
+use crate::flow::add;
 use crate::graph::Delivery;
 use crate::report::Report;
 use crate::shared::Shared;
@@ -54,6 +55,10 @@ impl SinkStage {
             self.shared
                 .queued_bytes
                 .fetch_add(object.bytes.len(), Ordering::Relaxed);
+            if let Some(flow) = self.shared.flow.get(self.node) {
+                add(&flow.bytes_out, object.bytes.len() as u64);
+                add(&flow.rows_out, object.rows);
+            }
             let (worker, node, after) = (self.worker, self.node, self.sealed);
             self.shared.report(Report::Staged {
                 worker,

@@ -1,4 +1,4 @@
-//! Staging: making encoded objects durable, however often it takes; and the memory in which
+//! Staging: making encoded objects durable, in several attempts; and the memory in which
 //! at-least-once output waits.
 
 use std::collections::BTreeMap;
@@ -16,17 +16,21 @@ use crate::shared::lock;
 /// Makes an object durable.
 pub(crate) async fn stage(
     store: &dyn StageStore,
-    object: StagedObject,
+    name: &str,
     bytes: Bytes,
-) -> Result<StagedObject, Fault> {
-    persist(&object.name, || store.put(&object.name, bytes.clone())).await?;
-    Ok(object)
+    attempts: u32,
+) -> Result<(), Fault> {
+    persist(&name, attempts, || store.put(name, bytes.clone())).await
 }
 
-/// Repeats a write while it fails transiently: the checkpoint waits, the job does not fail, and the
-/// sources stop when too much waits.
+/// Repeats a write while it fails transiently, up to so many attempts in all. Until then the
+/// checkpoint waits; the sources stop when too much waits.
+///
+/// # Errors
+/// The last attempt's.
 pub(crate) async fn persist<F, E>(
     object: &impl Display,
+    attempts: u32,
     mut put: impl FnMut() -> F,
 ) -> Result<(), Fault>
 where
@@ -34,16 +38,18 @@ where
     Fault: From<E>,
 {
     let mut pause = Duration::from_millis(50);
+    let mut attempt = 1;
     loop {
         match put().await.map_err(Fault::from) {
             Ok(()) => return Ok(()),
             Err(Fault {
                 class: Class::Transient { after },
                 message,
-            }) => {
+            }) if attempt < attempts => {
                 tracing::warn!(%object, error = %message, "a write is tried again");
                 tokio::time::sleep(after.unwrap_or(pause)).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
+                attempt += 1;
             }
             Err(fault) => return Err(fault),
         }
@@ -53,8 +59,11 @@ where
 /// Objects of an at-least-once sink on their way to its publisher.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryStage {
-    kept: Mutex<(u64, BTreeMap<u64, (String, Bytes)>)>,
+    kept: Mutex<Kept>,
 }
+
+/// The last number given, and the objects by number, with their names.
+type Kept = (u64, BTreeMap<u64, (String, Bytes)>);
 
 impl MemoryStage {
     /// Keeps an object; its number, unique in this attempt.

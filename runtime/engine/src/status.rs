@@ -77,6 +77,14 @@ pub struct NodeStatus {
     pub finished: bool,
     /// What became of its rows, since the lineage began, as of the last checkpoint.
     pub ledger: Ledger,
+    /// Rows that came in (records read, for a source) since this attempt began.
+    pub rows_in: u64,
+    /// Rows that went out: decoded, put out, or, of a sink, staged.
+    pub rows_out: u64,
+    /// Rows that came in, per second of late.
+    pub rows_in_per_second: f64,
+    /// Rows that went out, per second of late.
+    pub rows_out_per_second: f64,
     /// Splits of a source.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub splits: Vec<SplitStatus>,

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thalweg_stream::schema::batch_bytes;
 use thalweg_stream::{
@@ -19,9 +20,10 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::{InputHandleCore, OutputBuilder};
 use timely::dataflow::{Scope, Stream};
 
-use crate::container::{Batch, KeyDistributor};
+use crate::container::{Batch, KeyDistributor, pieces};
 use crate::decode::Batches;
 use crate::failpoint;
+use crate::flow::{Collected, Figure, Tally};
 use crate::graph::{Edge, union};
 use crate::letters::Letters;
 use crate::report::{EpochInfo, Report};
@@ -30,6 +32,8 @@ use crate::shared::Shared;
 /// The watermark edge: one message for every epoch, to every operator.
 pub(crate) type Clocks<'scope> = Stream<'scope, u64, Vec<Arc<EpochInfo>>>;
 
+/// How often an operator is asked for its figures.
+const FIGURES_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of frozen state handed out between two batches.
 const DRAIN_BYTES: usize = 1 << 20;
 
@@ -40,6 +44,8 @@ pub(crate) struct Stage {
     /// The outputs united in each input, for its progress.
     pub(crate) edges: Vec<Vec<Edge>>,
     pub(crate) ports: usize,
+    /// The port of rows that came too late, if it has one.
+    pub(crate) late_port: Option<usize>,
     pub(crate) letters: Letters,
 }
 
@@ -54,9 +60,9 @@ pub(crate) fn step<'scope>(
     clock: Clocks<'scope>,
     shared: Arc<Shared>,
 ) -> Vec<Batches<'scope>> {
-    let mut builder = OperatorBuilder::new(stage.letters.step().to_owned(), scope.clone());
+    let mut builder = OperatorBuilder::new(stage.letters.step().to_owned(), *scope);
     let mut clock_input = builder.new_input(clock, Pipeline);
-    let mut pullers: Vec<Box<dyn FnMut(&mut Intake)>> = Vec::new();
+    let mut pullers: Vec<Puller> = Vec::new();
     for (at, (rows, route)) in inputs.into_iter().enumerate() {
         if route == Route::Local {
             pullers.push(puller(at, builder.new_input(rows, Pipeline)));
@@ -133,7 +139,10 @@ impl Intake {
     }
 }
 
-fn puller<P>(at: usize, mut input: InputHandleCore<u64, Batch, P>) -> Box<dyn FnMut(&mut Intake)>
+/// Takes what has come in at one input.
+type Puller = Box<dyn FnMut(&mut Intake)>;
+
+fn puller<P>(at: usize, mut input: InputHandleCore<u64, Batch, P>) -> Puller
 where
     P: timely::communication::Pull<timely::dataflow::channels::Message<u64, Batch>> + 'static,
 {
@@ -165,6 +174,13 @@ struct Discipline {
     /// What became of input rows since the attempt began.
     ledger: Ledger,
     draining: Option<Draining>,
+    /// The epoch of the last freeze.
+    frozen: Option<Epoch>,
+    tally: Tally,
+    /// Input rows that metrics know of.
+    told_input: u64,
+    /// When figures were last told, on the monotonic clock.
+    told: Duration,
 }
 
 impl Discipline {
@@ -179,6 +195,10 @@ impl Discipline {
             out,
             ledger,
             draining: None,
+            frozen: None,
+            tally: Tally::default(),
+            told_input: 0,
+            told: Duration::ZERO,
         }
     }
 
@@ -206,6 +226,7 @@ impl Discipline {
             self.apply(epoch, intake, outputs)?;
             self.close(&info)?;
             self.flush(epoch, intake, outputs)?;
+            self.measure();
             intake.capabilities.remove(&epoch);
             if info.kind.seals() {
                 self.seal(&info);
@@ -255,6 +276,25 @@ impl Discipline {
         self.stage.operator.on_epoch(&close, &mut self.out)
     }
 
+    /// Tells metrics what the epoch was.
+    fn measure(&mut self) {
+        let tally = std::mem::take(&mut self.tally);
+        let input = self.ledger.input - self.told_input;
+        self.told_input = self.ledger.input;
+        tally.tell(&self.shared, self.stage.node, self.letters.step(), input);
+        let now = self.shared.clock.elapsed();
+        if now.saturating_sub(self.told) >= FIGURES_EVERY {
+            self.told = now;
+            let mut told = Collected::default();
+            self.stage.operator.figures(&mut told);
+            let rows = Figure::Level(self.stage.operator.held().rows as f64);
+            told.add("state_rows", Vec::new(), rows);
+            self.shared
+                .figures
+                .tell(self.stage.node, self.worker, told.0);
+        }
+    }
+
     /// Sends what the operator has put out.
     fn flush(
         &mut self,
@@ -262,6 +302,7 @@ impl Discipline {
         intake: &Intake,
         outputs: &mut [OutputBuilder<u64, NoopBuilder<Batch>>],
     ) -> Result<(), Fault> {
+        self.tally.count(&self.out, self.stage.late_port);
         self.ledger += std::mem::take(&mut self.out.ledger);
         let dead = self.letters.batch(&self.out.dead)?;
         self.out.dead.clear();
@@ -282,18 +323,28 @@ impl Discipline {
                 )));
             };
             let mut output = output.activate();
-            output
-                .session_with_builder(capability)
-                .give_container(&mut Batch::new(rows));
+            let mut session = output.session_with_builder(capability);
+            for piece in pieces(rows, self.shared.limits.batch_rows) {
+                session.give_container(&mut Batch::new(piece));
+            }
         }
         Ok(())
     }
 
     fn seal(&mut self, info: &EpochInfo) {
         failpoint::hit("freeze.before");
+        // At most one checkpoint is in preparation: the fate of the one before is known.
+        if (self.frozen.replace(info.epoch)).is_some_and(|frozen| self.shared.has_failed(frozen)) {
+            self.stage.operator.freeze_failed();
+        }
+        let began = self.shared.clock.elapsed();
         let full = info.kind == EpochKind::Savepoint || self.shared.wants_full(self.stage.node);
         self.stage.operator.freeze(full);
         failpoint::hit("freeze.after");
+        let pause = self.shared.clock.elapsed().saturating_sub(began);
+        self.shared
+            .metrics
+            .observe("checkpoint_pause_seconds", &[], pause.as_secs_f64());
         let ledger = Ledger {
             held: self.stage.operator.held().rows,
             ..self.ledger

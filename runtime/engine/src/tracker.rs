@@ -157,3 +157,6 @@ fn split_progress(split: &SplitProgress, out_of_order_ms: i64) -> Progress {
         finished: false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,23 +77,14 @@ impl Unpublished {
         matches!(self.fates.get(&unit), Some(Fate::Settled(at)) if *at <= epoch)
     }
 
-    /// The manifest of `epoch` is committed: what may be published now, in order, and the names of
-    /// staged objects that are no longer needed.
-    pub(crate) fn committed(&mut self, epoch: Epoch) -> (Vec<PublishUnit>, Vec<String>) {
-        let listing = self.listing(epoch);
-        let gone = self
-            .record
-            .units
-            .iter()
-            .filter(|unit| !listing.units.contains(unit));
-        let done = gone
-            .flat_map(|unit| &unit.unit.objects)
-            .map(|o| o.name.clone())
-            .collect();
-        self.record = listing;
+    /// The manifest of `epoch` is committed: what may be published now, in order. Objects that are
+    /// no longer listed stay until no kept checkpoint names them: a start from an older one
+    /// publishes them again.
+    pub(crate) fn committed(&mut self, epoch: Epoch) -> Vec<PublishUnit> {
+        self.record = self.listing(epoch);
         self.fates
             .retain(|unit, _| self.record.units.iter().any(|u| u.unit.epoch == *unit));
-        (self.release(), done)
+        self.release()
     }
 
     /// Units to hand to the publisher, each once.
@@ -203,17 +194,16 @@ mod tests {
         let mut sink = sink(None);
         sink.stage(Epoch(1), 0, vec![object(1, 10)], false);
         assert_eq!(listed(&sink, 1), [1]);
-        assert_eq!(epochs(&sink.committed(Epoch(1)).0), [1]);
+        assert_eq!(epochs(&sink.committed(Epoch(1))), [1]);
         sink.stage(Epoch(2), 0, vec![object(2, 10)], false);
         assert_eq!(listed(&sink, 2), [1, 2], "also of earlier epochs");
         sink.published(Epoch(1), Value::Null, false);
         assert_eq!(listed(&sink, 2), [2]);
-        let (released, done) = sink.committed(Epoch(2));
-        assert_eq!((epochs(&released), done), (vec![2], vec!["s/1".to_owned()]));
+        assert_eq!(epochs(&sink.committed(Epoch(2))), [2]);
         assert!(!sink.is_settled(Epoch(2)));
         sink.published(Epoch(2), Value::Null, false);
         assert!(sink.is_settled(Epoch(2)));
-        assert!(sink.committed(Epoch(3)).0.is_empty() && sink.listing(Epoch(3)).units.is_empty());
+        assert!(sink.committed(Epoch(3)).is_empty() && sink.listing(Epoch(3)).units.is_empty());
     }
 
     #[test]
@@ -238,14 +228,14 @@ mod tests {
         let mut sink = sink(Some(grouping));
         sink.stage(Epoch(1), 0, vec![object(1, 10)], false);
         sink.stage(Epoch(2), 500, vec![object(2, 10)], false);
-        assert!(sink.committed(Epoch(2)).0.is_empty());
+        assert!(sink.committed(Epoch(2)).is_empty());
         sink.stage(Epoch(3), 1000, Vec::new(), false);
-        let (by_age, _) = sink.committed(Epoch(3));
+        let by_age = sink.committed(Epoch(3));
         assert_eq!((epochs(&by_age), by_age[0].objects.len()), (vec![2], 2));
         sink.stage(Epoch(4), 1001, vec![object(4, 100)], false);
-        assert_eq!(epochs(&sink.committed(Epoch(4)).0), [4]);
+        assert_eq!(epochs(&sink.committed(Epoch(4))), [4]);
         sink.stage(Epoch(5), 1002, vec![object(5, 1)], true);
-        assert_eq!(epochs(&sink.committed(Epoch(5)).0), [5]);
+        assert_eq!(epochs(&sink.committed(Epoch(5))), [5]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,9 +16,10 @@ use timely::worker::Worker;
 
 use crate::clock::{rejected, track};
 use crate::decode::{Batches, decode};
+use crate::flow::{micros, thread_cpu};
 use crate::graph::{Edge, Graph, Node, OnError, SourceNode};
 use crate::letters::{Letters, SplitNames};
-use crate::read::{Reading, read};
+use crate::read::{Observed, Reading, read};
 use crate::report::Report;
 use crate::shared::{Shared, lock};
 use crate::sink::SinkStage;
@@ -26,6 +28,9 @@ use crate::tracker::{TrackedSplit, Tracker};
 
 /// Longest time a worker sleeps before it looks whether the attempt has failed.
 const PARK: Duration = Duration::from_millis(100);
+
+/// The output of a step that carries what came too late.
+const LATE: &str = "late";
 
 /// Everything a worker needs to build its part of the job.
 pub(crate) struct Plan {
@@ -63,8 +68,16 @@ pub(crate) fn run(worker: &mut Worker, plan: &Plan) {
             return;
         }
     };
+    let (index, mut measured) = (worker.index(), Duration::ZERO);
     while !shared.failed() && !probe.done() {
         worker.step_or_park(Some(PARK));
+        let now = shared.clock.elapsed();
+        if now.saturating_sub(measured) >= PARK {
+            measured = now;
+            if let Some(busy) = shared.busy_us.get(index) {
+                busy.store(micros(thread_cpu()), Ordering::Relaxed);
+            }
+        }
         let frontier = probe.with_frontier(|frontier| frontier.first().copied());
         if let Some(open) = frontier {
             shared.complete(Epoch(open.saturating_sub(1)));
@@ -93,6 +106,7 @@ struct Building<'a, 'scope> {
     plan: &'a Plan,
     worker: usize,
     workers: usize,
+    observed: Observed,
 }
 
 impl<'a, 'scope> Building<'a, 'scope> {
@@ -102,6 +116,7 @@ impl<'a, 'scope> Building<'a, 'scope> {
             plan,
             worker: scope.index(),
             workers: scope.peers(),
+            observed: Observed::default(),
         }
     }
 
@@ -127,7 +142,15 @@ impl<'a, 'scope> Building<'a, 'scope> {
             .flat_map(|(_, source)| source.after.clone())
             .collect();
         let notices = scope.concatenate(notices);
-        let clock = track(scope, notices, tracker, gates, Arc::clone(&plan.shared));
+        let observed = self.observed.clone();
+        let clock = track(
+            scope,
+            notices,
+            tracker,
+            gates,
+            observed,
+            Arc::clone(&plan.shared),
+        );
         let rejects = self.letters(graph.nodes[graph.dead_letters].name(), OnError::DeadLetter);
         dead.push(rejected(
             scope,
@@ -224,10 +247,17 @@ impl<'a, 'scope> Building<'a, 'scope> {
         let shared = Arc::clone(&plan.shared);
         let waker: Waker = Arc::new(move || shared.wake_workers());
         let reader = source.source.open(mine, waker)?;
+        for split in &plan.tracked {
+            if let (true, Some(newest)) = (split.source == node, split.newest) {
+                self.observed.note(node, split.id.0, newest);
+            }
+        }
         let reading = Reading {
             name: Arc::clone(&source.name),
+            node,
             reader,
             splits,
+            observed: self.observed.clone(),
             idle_after: source.idle_after_ms.map(Duration::from_millis),
             after: source.after.clone(),
             charged: self.charged(node),
@@ -245,10 +275,12 @@ impl<'a, 'scope> Building<'a, 'scope> {
     fn charged(&self, source: usize) -> Vec<usize> {
         let graph = &self.plan.graph;
         (graph.nodes.iter().enumerate())
-            .filter(|(_, node)| match node {
+            .filter(|(at, node)| match node {
                 Node::Source(_) => false,
                 Node::Step(step) => (step.inputs.first())
                     .is_some_and(|rows| graph.upstream_sources(rows).contains(&source)),
+                // Every source may have dead letters.
+                Node::Sink(_) if *at == graph.dead_letters => true,
                 Node::Sink(sink) => graph.upstream_sources(&sink.input).contains(&source),
             })
             .map(|(at, _)| at)
@@ -281,6 +313,7 @@ impl<'a, 'scope> Building<'a, 'scope> {
             operator,
             edges: node.inputs.clone(),
             ports: node.factory.outputs().len(),
+            late_port: (node.factory.outputs().iter()).position(|(name, _)| *name == LATE),
             letters: self.letters(&node.name, node.on_error),
         };
         Ok((stage, node.factory.routes()))
@@ -305,6 +338,7 @@ impl<'a, 'scope> Building<'a, 'scope> {
             )),
             edges: vec![node.input.clone()],
             ports: 0,
+            late_port: None,
             letters: self.letters(&node.name, OnError::DeadLetter),
         };
         Ok((stage, vec![node.sink.capabilities().route]))

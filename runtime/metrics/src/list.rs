@@ -70,18 +70,24 @@ pub const ALL: &[Metric] = &[
     counter(
         "records_in_total",
         STEP,
-        "Rows that came into a source's decoder, a step or a sink",
+        "Rows that came into a step or sink; records read by a source",
     ),
     counter(
         "records_out_total",
         STEP,
-        "Input rows of a source, step or sink that went on",
+        "Rows that a source decoded, a step put out or a sink staged",
     ),
     counter("bytes_in_total", STEP, "Bytes read by a source"),
+    counter("bytes_out_total", STEP, "Bytes staged by a sink"),
+    counter(
+        "batches_total",
+        STEP,
+        "Batches that a source or step put out",
+    ),
     counter(
         "late_records_total",
         &["step", "fate"],
-        "Rows whose window had fired",
+        "Rows that came too late: dropped, output or dead-letter",
     ),
     gauge(
         "watermark_seconds",
@@ -93,7 +99,32 @@ pub const ALL: &[Metric] = &[
         STEP,
         "Wall-clock time minus watermark",
     ),
+    gauge(
+        "event_time_lag_seconds",
+        STEP,
+        "Wall-clock time minus the newest event time that a source has decoded",
+    ),
     gauge("idle_splits", STEP, "Splits of a source that are idle"),
+    gauge(
+        "windows_open",
+        STEP,
+        "Windows that have not fired yet, on every worker that holds keys of them",
+    ),
+    counter(
+        "windows_fired_total",
+        STEP,
+        "Windows that have fired, on every worker that holds keys of them",
+    ),
+    gauge(
+        "busy_ratio",
+        &["worker"],
+        "Share of the last second that a worker spent computing",
+    ),
+    gauge(
+        "backpressured_ratio",
+        STEP,
+        "Share of the last second that flow control kept a source from reading",
+    ),
     gauge(
         "epochs_in_flight",
         &[],
@@ -102,12 +133,17 @@ pub const ALL: &[Metric] = &[
     gauge(
         "queue_bytes",
         &[],
-        "Bytes staged or sealed and not yet uploaded",
+        "Bytes of rows held back, and of output sealed and not yet uploaded",
     ),
     gauge(
         "source_lag_records",
         STEP,
         "Records (bytes, for a file) known to be unread",
+    ),
+    gauge(
+        "source_lag_seconds",
+        STEP,
+        "Time since a source was last read to its end",
     ),
     gauge(
         "source_connected",
@@ -117,13 +153,13 @@ pub const ALL: &[Metric] = &[
     counter(
         "decode_errors_total",
         &["step", "reason"],
-        "Records that could not be decoded, by class",
+        "Records that could not be decoded, by code",
     ),
     counter("sink_published_total", STEP, "Rows made visible by a sink"),
     counter(
         "sink_retries_total",
-        STEP,
-        "Attempts to publish that failed and were repeated",
+        &["step", "of"],
+        "Attempts that failed and were repeated: of a whole unit, or of one request",
     ),
     counter(
         "sink_rejected_total",
@@ -155,7 +191,8 @@ pub const ALL: &[Metric] = &[
         &["step", "status"],
         "Blobs ingested by Azure Data Explorer",
     ),
-    gauge("state_bytes", STEP, "Bytes of rows that a step holds back"),
+    gauge("state_keys", STEP, "Keys in a step's state"),
+    gauge("state_bytes", STEP, "Memory that a step's state takes"),
     gauge("state_rows", STEP, "Input rows that a step holds in state"),
     counter("dedup_hits_total", STEP, "Rows dropped as duplicates"),
     seconds(
@@ -163,17 +200,26 @@ pub const ALL: &[Metric] = &[
         &[],
         "Time from the end of an epoch to its commit",
     ),
-    counter(
+    seconds(
+        "checkpoint_pause_seconds",
+        &[],
+        "Time that an operator stopped for a freeze",
+    ),
+    gauge(
         "checkpoint_bytes",
         &[],
-        "Bytes of state written by checkpoints",
+        "Bytes of state written by the last checkpoint",
     ),
     gauge("checkpoint_age_seconds", &[], "Time since the last commit"),
-    counter("checkpoints_total", &["result"], "Checkpoints, by result"),
+    counter(
+        "checkpoints_total",
+        &["result"],
+        "Checkpoints: committed or failed",
+    ),
     counter(
         "restarts_total",
         &["cause"],
-        "Starts after the first, by cause",
+        "Whether this start follows a crash or a stop, or was chosen",
     ),
     gauge("restore_seconds", &[], "Time the last restore took"),
     counter("plugin_calls_total", STEP, "Calls into a plugin"),
@@ -182,7 +228,11 @@ pub const ALL: &[Metric] = &[
         &["step", "kind"],
         "Calls into a plugin that ended in a trap",
     ),
-    counter("plugin_seconds", STEP, "CPU seconds spent in a plugin"),
+    gauge(
+        "plugin_seconds",
+        STEP,
+        "CPU seconds spent in a plugin so far",
+    ),
     gauge(
         "plugin_memory_bytes",
         STEP,

@@ -4,6 +4,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 
 use crate::column::ColumnType;
 use crate::fault::Fault;
+use crate::figure::Figures;
 
 /// A compiled scalar expression, used by one worker.
 ///
@@ -18,6 +19,9 @@ pub trait Expression: Send {
     /// # Errors
     /// Only what is no row's fault; a row that fails is listed in [`Evaluated::failed`].
     fn evaluate(&mut self, batch: &RecordBatch) -> Result<Evaluated, Fault>;
+
+    /// Tells what metrics show of it: a plugin's calls, say.
+    fn figures(&self, _figures: &mut dyn Figures) {}
 }
 
 /// The result of an expression: one value a row, and the rows that have none.

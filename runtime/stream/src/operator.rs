@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::dead_letter::DeadLetter;
 use crate::epoch::{Epoch, EpochKind};
 use crate::fault::Fault;
+use crate::figure::Figures;
 use crate::ledger::Ledger;
 use crate::schema::StreamSchema;
 use crate::state::Section;
@@ -88,10 +89,17 @@ pub trait Operator: Send {
         Ok(())
     }
 
-    /// What is held back now; must be computed from the state itself, not counted along.
+    /// What is held back now. The engine asks after every activation, so the answer must be at
+    /// hand rather than found by looking through the state: it is counted along as rows come in.
+    /// What leaves is counted from the state itself, so that the ledger shows a row that the state
+    /// has lost.
     fn held(&self) -> Held {
         Held::default()
     }
+
+    /// Tells what metrics show of the operator besides what the engine knows itself. Asked about
+    /// once a second, between batches: figures are to be at hand.
+    fn figures(&self, _figures: &mut dyn Figures) {}
 
     /// Marks the state as it is now as the content of a checkpoint, in O(1) or nearly so.
     /// `full` asks for all of it rather than the changes since the last one. The stream goes on;

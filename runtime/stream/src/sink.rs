@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::dead_letter::DeadLetter;
 use crate::epoch::{Epoch, Generation, Lineage};
 use crate::fault::Fault;
+use crate::figure::Figures;
 use crate::operator::Route;
 
 /// What a sink can do.
@@ -49,7 +50,8 @@ pub struct SinkContext {
     pub job: Arc<str>,
     /// The sink's name.
     pub sink: Arc<str>,
-    /// The lineage: part of visible names and tags.
+    /// The lineage of this start. Visible names and tags carry that of their
+    /// [`PublishUnit`], which may be an older one.
     pub lineage: Lineage,
     /// The generation: part of staged names and of stamps.
     pub generation: Generation,
@@ -125,7 +127,9 @@ pub struct EncodedObject {
 /// An object that is durable and named in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StagedObject {
-    /// Its name in the stage store: `<sink>/<epoch>-<worker>-<sequence>-g<generation>`.
+    /// Its name in the stage store:
+    /// `<sink>/<lineage>/<epoch>-<worker>-<sequence>-g<generation>`, with the first epoch that may
+    /// have sealed it.
     pub name: String,
     /// The epoch it was sealed in.
     pub epoch: Epoch,
@@ -146,6 +150,10 @@ pub struct StagedObject {
 /// What is published in one go: the output of one or, with [`Grouping`], several checkpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishUnit {
+    /// The lineage under whose names it is published: the one that was current when its first
+    /// object was staged. A start from an older checkpoint has a lineage of its own, and hands the
+    /// publisher the units of the one before under their old names.
+    pub lineage: Lineage,
     /// The epoch of its last checkpoint; with the lineage a stable, unique name.
     pub epoch: Epoch,
     /// Its objects by (epoch, worker, sequence).
@@ -189,6 +197,9 @@ pub trait Publisher: Send + Sync {
         unit: &Released<PublishUnit>,
         stage: &dyn StageStore,
     ) -> Result<Published, Fault>;
+
+    /// Tells what metrics show of the service it speaks to. Asked about once a second.
+    fn figures(&self, _figures: &mut dyn Figures) {}
 }
 
 /// What publishing a unit gave.

@@ -85,10 +85,8 @@ fn part<'u>(
     let (Some(objects), Some(pieces)) = (unit.objects.get(range.clone()), pieces.get(range)) else {
         return Err(Fault::bug("a unit is cut outside of itself"));
     };
-    let SinkContext {
-        job, sink, lineage, ..
-    } = context;
-    let Epoch(epoch) = unit.epoch;
+    let SinkContext { job, sink, .. } = context;
+    let (lineage, Epoch(epoch)) = (&unit.lineage, unit.epoch);
     Ok(Part {
         // The sink's name rather than the table's: two sinks of a job may feed one table, and
         // their tags must differ.
@@ -135,6 +133,7 @@ mod tests {
             note: json!({ "raw": raw, "raw_crc32": 1 }),
         });
         PublishUnit {
+            lineage: context().lineage,
             epoch: Epoch(7),
             objects: objects.collect(),
         }

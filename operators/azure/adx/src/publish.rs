@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use thalweg_stream::sink::{PublishUnit, Published, Released, SinkContext, StageStore};
-use thalweg_stream::{Fault, Publisher};
+use thalweg_stream::{Fault, Figures, Publisher};
 use uuid::Uuid;
 
 use crate::answer::time_text;
@@ -78,6 +78,19 @@ impl Publisher for AdxPublisher {
             .map_err(|fault| fault.within(format!("azure data explorer table {:?}", self.table)))?;
         tracing::debug!(table = %self.table, epoch = %unit.epoch, rows, "published");
         Ok(Published::default())
+    }
+
+    fn figures(&self, figures: &mut dyn Figures) {
+        let now = self.counters.now();
+        figures.total("sink_throttled_total", &[], now.throttled);
+        figures.total("sink_retries_total", &["request"], now.retries);
+        for (status, blobs) in [
+            ("succeeded", now.succeeded),
+            ("skipped", now.skipped),
+            ("failed", now.failed),
+        ] {
+            figures.total("adx_ingestions_total", &[status], blobs);
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use thalweg_stream::dead_letter::Remains;
 use thalweg_stream::sink::{
     PublishUnit, Published, RejectedRow, Released, SinkContext, StageStore, StagedObject,
 };
-use thalweg_stream::{DeadClass, DeadLetter, Fault, Origin, Publisher};
+use thalweg_stream::{DeadClass, DeadLetter, Fault, Figures, Origin, Publisher};
 
 use crate::batch::{BATCH_BYTES_MAX, OPERATION_BYTES, OPERATIONS_MAX};
 use crate::cache::Cache;
@@ -278,5 +278,13 @@ impl Publisher for CosmosPublisher {
             rejected,
             state: Value::Null,
         })
+    }
+
+    fn figures(&self, figures: &mut dyn Figures) {
+        let now = self.context.counters.now();
+        figures.total("sink_throttled_total", &[], now.throttled);
+        figures.total("sink_retries_total", &["request"], now.retries);
+        // Whole units: the metric is a counter of them.
+        figures.total("cosmos_request_units_total", &[], now.request_units as u64);
     }
 }

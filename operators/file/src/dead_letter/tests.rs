@@ -126,6 +126,7 @@ impl Driver {
         }
         objects.reverse();
         let unit = PublishUnit {
+            lineage: Lineage("aa".to_owned()),
             epoch: Epoch(u64::from(letters.start)),
             objects,
         };
@@ -443,6 +444,7 @@ async fn a_failed_attempt_is_repeated_whole() {
         note: Value::Null,
     };
     let unit = PublishUnit {
+        lineage: Lineage("aa".to_owned()),
         epoch: Epoch(9),
         objects: vec![object],
     };

@@ -109,6 +109,7 @@ impl Driver {
         // The order of publication must not depend on the order in the list.
         objects.reverse();
         PublishUnit {
+            lineage: Lineage("aa".to_owned()),
             epoch: Epoch(epoch),
             objects,
         }

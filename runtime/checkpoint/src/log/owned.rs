@@ -29,7 +29,25 @@ pub struct OwnedLog {
     /// The newest epoch that this generation has committed.
     committed: Option<Epoch>,
     /// What the kept checkpoints consist of, by the number of their entry.
-    reached: BTreeMap<u64, Vec<ObjectName>>,
+    reached: BTreeMap<u64, Reached>,
+}
+
+/// What a checkpoint consists of.
+#[derive(Debug)]
+struct Reached {
+    /// Objects of the store.
+    objects: Vec<ObjectName>,
+    /// Objects that sinks have staged in places of their own.
+    staged: Vec<String>,
+}
+
+impl From<&Manifest> for Reached {
+    fn from(manifest: &Manifest) -> Self {
+        Self {
+            objects: manifest.reaches(),
+            staged: manifest.reaches_own_stages(),
+        }
+    }
 }
 
 /// The number of a commit in the log: proof that what its manifest lists may become visible.
@@ -190,7 +208,7 @@ impl OwnedLog {
         };
         let number = self.append(body).await?;
         self.committed = Some(manifest.epoch);
-        self.reached.insert(number, manifest.reaches());
+        self.reached.insert(number, manifest.into());
         Ok(CommitNumber(number))
     }
 
@@ -281,7 +299,9 @@ impl OwnedLog {
     ) -> Result<Cleaning, Fault> {
         let mut cleaning = self.truncate().await?;
         self.load_reached().await?;
-        let reached = self.reached.values().flatten().cloned().collect();
+        let reached = (self.reached.values())
+            .flat_map(|reached| reached.objects.iter().cloned())
+            .collect();
         let facts = Facts {
             reached: &reached,
             in_use,
@@ -296,6 +316,34 @@ impl OwnedLog {
         Ok(cleaning)
     }
 
+    /// Which of the objects that a sink has `listed` in a stage of its own are litter: left behind
+    /// by attempts that crashed, or published and no longer named by a kept checkpoint.
+    ///
+    /// # Errors
+    /// Corrupt if a kept manifest cannot be read: nothing may be deleted then. The store's.
+    pub async fn stage_litter(&mut self, listed: &[String]) -> Result<Vec<String>, Fault> {
+        self.load_reached().await?;
+        let reached = (self.reached.values())
+            .flat_map(|reached| reached.staged.iter().cloned())
+            .collect();
+        let generation = self.owner.generation;
+        Ok(retention::plan_stage(
+            &reached,
+            generation,
+            self.committed,
+            listed,
+        ))
+    }
+
+    /// The lineages of this start and of the checkpoints that are kept.
+    #[must_use]
+    pub fn lineages(&self) -> BTreeSet<Lineage> {
+        let kept = self.history().commits.iter();
+        kept.map(|commit| commit.lineage.clone())
+            .chain([self.owner.lineage.clone()])
+            .collect()
+    }
+
     /// Learns what the kept checkpoints consist of that others have made.
     async fn load_reached(&mut self) -> Result<(), Error> {
         let kept = self.log.history().commits.clone();
@@ -303,7 +351,7 @@ impl OwnedLog {
         for commit in &kept {
             if !self.reached.contains_key(&commit.number) {
                 let manifest = read_manifest(self.store(), commit).await?;
-                self.reached.insert(commit.number, manifest.reaches());
+                self.reached.insert(commit.number, (&manifest).into());
             }
         }
         Ok(())

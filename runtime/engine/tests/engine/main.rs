@@ -2,14 +2,18 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     reason = "a failed expectation ends a test"
 )]
 
+mod delivery;
+mod reading;
 mod runs;
+mod staging;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,11 +33,11 @@ use thalweg_stream::clock::SystemClock;
 use thalweg_stream::dead_letter::RowRenderer;
 use thalweg_stream::operator::Held;
 use thalweg_stream::sink::{
-    Encoded, EncodedObject, PublishUnit, Published, Released, SinkContext, StageStore,
+    Encoded, EncodedObject, PublishUnit, Published, Released, SinkContext, StageStore, StagedObject,
 };
 use thalweg_stream::source::{Placement, SplitSpec, SplitStart, SplitState, SplitStatus, Waker};
 use thalweg_stream::{
-    BuildContext, Chunk, Column, ColumnType, DeadClass, DeadLetter, Decoded, Decoder,
+    BuildContext, Chunk, Class, Column, ColumnType, DeadClass, DeadLetter, Decoded, Decoder,
     DecoderFactory, Epoch, EpochClose, Fault, Framing, Operator, OperatorFactory, Origin, Output,
     Publisher, Route, Section, Sink, SinkCapabilities, SinkWriter, Source, SplitId, SplitReader,
     StreamSchema,
@@ -294,11 +298,18 @@ impl Operator for SumState {
     }
 }
 
+/// Lines by lineage and epoch of the unit.
+type Units = BTreeMap<(String, Epoch), Vec<String>>;
+
 /// Keeps what it is given, by unit: publishing a unit again replaces it. A sink in few lines.
 #[derive(Clone, Default)]
 struct Shelf {
-    units: Arc<Mutex<BTreeMap<Epoch, Vec<String>>>>,
+    units: Arc<Mutex<Units>>,
     publishes: Arc<AtomicUsize>,
+    /// Publishing fails for a while.
+    closed: Arc<AtomicBool>,
+    /// Every batch becomes an object of its own, long before the epoch is sealed.
+    at_once: bool,
 }
 
 impl Shelf {
@@ -328,7 +339,10 @@ impl Sink for Shelf {
         }
     }
     fn writer(&self, _: usize, _: &SinkContext) -> Result<Box<dyn SinkWriter>, Fault> {
-        Ok(Box::<ShelfWriter>::default())
+        Ok(Box::new(ShelfWriter {
+            at_once: self.at_once,
+            ..ShelfWriter::default()
+        }))
     }
     async fn publisher(&self, _: SinkContext) -> Result<Box<dyn Publisher>, Fault> {
         Ok(Box::new(self.clone()))
@@ -337,12 +351,13 @@ impl Sink for Shelf {
 
 #[derive(Default)]
 struct ShelfWriter {
+    at_once: bool,
     lines: String,
     rows: u64,
 }
 
 impl SinkWriter for ShelfWriter {
-    fn write(&mut self, batch: &RecordBatch, _: &mut Encoded) -> Result<(), Fault> {
+    fn write(&mut self, batch: &RecordBatch, out: &mut Encoded) -> Result<(), Fault> {
         for row in 0..batch.num_rows() {
             for column in &batch.columns()[..batch.num_columns() - 1] {
                 if let Some(numbers) = column.as_primitive_opt::<Int64Type>() {
@@ -354,7 +369,10 @@ impl SinkWriter for ShelfWriter {
             self.lines.push('\n');
             self.rows += 1;
         }
-        Ok(())
+        match self.at_once {
+            true => self.seal(Epoch(0), out),
+            false => Ok(()),
+        }
     }
     fn seal(&mut self, _: Epoch, out: &mut Encoded) -> Result<(), Fault> {
         if self.rows > 0 {
@@ -380,12 +398,20 @@ impl Publisher for Shelf {
         unit: &Released<PublishUnit>,
         stage: &dyn StageStore,
     ) -> Result<Published, Fault> {
+        if self.closed.load(Ordering::Relaxed) {
+            let after = Some(Duration::from_millis(2));
+            return Err(Fault::new(
+                Class::Transient { after },
+                "the shelf is closed",
+            ));
+        }
         let mut lines = Vec::new();
         for object in &unit.get().objects {
             let bytes = stage.get(object).await?;
             lines.extend(String::from_utf8_lossy(&bytes).lines().map(str::to_owned));
         }
-        self.units.lock().unwrap().insert(unit.get().epoch, lines);
+        let name = (unit.get().lineage.to_string(), unit.get().epoch);
+        self.units.lock().unwrap().insert(name, lines);
         self.publishes.fetch_add(1, Ordering::Relaxed);
         Ok(Published::default())
     }
@@ -449,6 +475,22 @@ fn job(source: Numbers, out: &Shelf, dead: &Shelf, workers: usize) -> Job {
         from: RestoreFrom::Latest,
         take_over: false,
     }
+}
+
+/// The same without the step: what is decoded goes to the sink, node 1.
+fn direct(source: Numbers, out: &Shelf, dead: &Shelf, workers: usize) -> Job {
+    let mut job = job(source, out, dead, workers);
+    job.graph.nodes.remove(1);
+    job.graph.dead_letters = 2;
+    if let Node::Sink(sink) = &mut job.graph.nodes[1] {
+        sink.input = vec![Edge { node: 0, port: 0 }];
+    }
+    job
+}
+
+/// A store of its own for a test.
+fn memory(test: &str, workers: usize) -> Store {
+    Store::open(&format!("memory://{test}-{workers}"), Access::Create).expect("opens")
 }
 
 fn surroundings(store: &Store) -> (Surroundings, mpsc::Sender<Command>, StatusBoard) {

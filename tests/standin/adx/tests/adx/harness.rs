@@ -105,11 +105,15 @@ pub(crate) fn schema() -> StreamSchema {
     )
 }
 
+pub(crate) fn lineage() -> Lineage {
+    Lineage("0123456789ab".to_owned())
+}
+
 pub(crate) fn context(generation: u64) -> SinkContext {
     SinkContext {
         job: "roads".into(),
         sink: "history".into(),
-        lineage: Lineage("0123456789ab".to_owned()),
+        lineage: lineage(),
         generation: Generation(generation),
         clock: Arc::new(SystemClock::new()),
         state: serde_json::Value::Null,
@@ -168,6 +172,7 @@ impl Stage {
             objects.extend(self.stage(epoch, worker, &[batch(begin..end, "d")]).await);
         }
         PublishUnit {
+            lineage: lineage(),
             epoch: Epoch(epoch),
             objects,
         }

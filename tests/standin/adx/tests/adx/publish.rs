@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::harness::{
-    Stage, StandIn, batch, context, lost, once, publish, publisher, released, schema, status,
-    wait_until,
+    Stage, StandIn, batch, context, lineage, lost, once, publish, publisher, released, schema,
+    status, wait_until,
 };
 use serde_json::json;
 use thalweg_adx::AdxSink;
@@ -77,6 +77,7 @@ async fn an_empty_unit_asks_for_nothing() {
     let standin = StandIn::start().await;
     let publisher = publisher(standin.spec(), 1).await;
     let unit = PublishUnit {
+        lineage: lineage(),
         epoch: Epoch(1),
         objects: Vec::new(),
     };
@@ -107,6 +108,7 @@ async fn a_large_unit_is_uploaded_in_blocks() {
     let mut objects = stage.stage(1, 0, &batches[..8]).await;
     objects.extend(stage.stage(1, 1, &batches[8..]).await);
     let unit = PublishUnit {
+        lineage: lineage(),
         epoch: Epoch(1),
         objects,
     };

@@ -234,7 +234,13 @@ impl Job {
                 });
             }
         }
-        Released::by_commit(PublishUnit { epoch, objects }, self.epoch)
+        let lineage = Lineage(self.lineage.to_owned());
+        let unit = PublishUnit {
+            lineage,
+            epoch,
+            objects,
+        };
+        Released::by_commit(unit, self.epoch)
     }
 
     fn batch(&self, rows: &[(u64, &Row)]) -> RecordBatch {
