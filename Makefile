@@ -14,7 +14,7 @@ setup-build:  ## install what a build needs
 setup-test: setup-build  ## install what the tests need besides
 	@scripts/setup test
 
-demo: setup-build  ## build and run the main job on generated data
+demo: setup-build  ## build and run the main job on generated data (KEEP=1 to look around afterwards)
 	@scripts/demo
 
 lint: setup-build  ## format and lints
@@ -22,8 +22,8 @@ lint: setup-build  ## format and lints
 	cargo clippy --workspace --all-targets --locked
 
 test: setup-test lint  ## everything: lint, unit, doc and integration tests
-	cargo build --workspace --bins --locked
-	cargo test --workspace --locked --no-fail-fast
+	cargo build --workspace --all-targets --locked
+	THALWEG_NO_SKIPS=1 cargo test --workspace --locked --no-fail-fast
 
 docs: setup-build  ## write the generated pages of docs/ anew
 	UPDATE_EXPECT=1 cargo test --quiet --locked -p thalweg-metrics

@@ -1,7 +1,17 @@
-//! The independent oracle of jobs under test: plain maps over what the generator says is true. It
-//! shares no code with the engine.
+//! What tests of whole jobs share: the binaries as processes ([`process`]), the stand-ins for
+//! Azure's services ([`standin`]), a Kafka broker ([`kafka`]), and the independent oracle: plain maps over what the generator
+//! says is true, which shares no code with the engine.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what a test finds wrong it says by panicking"
+)]
 
 pub mod kafka;
+pub mod process;
+pub mod python;
+pub mod standin;
 
 use std::collections::BTreeMap;
 

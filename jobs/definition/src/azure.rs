@@ -16,6 +16,8 @@ pub(crate) fn cosmos(node: &Node, found: &mut Found) -> Option<Cosmos> {
     let id = fields.required("id", found);
     let partition_key = fields.required("partition_key", found);
     let newest_by = fields.text("newest_by", found);
+    let guards = [("on", true), ("off", false)];
+    let guard = fields.word("guard", &guards, found).unwrap_or(true);
     let request_units = fields.number("request_units", found);
     let forms = [("rfc3339", false), ("unix_ms", true)];
     let unix_ms = fields.word("timestamps", &forms, found).unwrap_or(false);
@@ -30,6 +32,7 @@ pub(crate) fn cosmos(node: &Node, found: &mut Found) -> Option<Cosmos> {
         id: id?,
         partition_key: partition_key?,
         newest_by,
+        guard,
         request_units,
         unix_ms,
         omit_nulls,

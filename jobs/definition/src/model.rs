@@ -412,6 +412,8 @@ pub struct Cosmos {
     pub partition_key: Spanned<String>,
     /// The column whose greatest value a document keeps; without it, the event time.
     pub newest_by: Option<Spanned<String>>,
+    /// Whether writes are fenced by etags; blind upserts otherwise.
+    pub guard: bool,
     /// Request units a second that the sink may use.
     pub request_units: Option<f64>,
     /// Whether timestamps are milliseconds rather than RFC 3339.

@@ -26,6 +26,7 @@ pub(crate) fn cosmos(cosmos: &Cosmos, schema: &StreamSchema) -> Result<Arc<dyn S
         [&cosmos.id.value, &cosmos.partition_key.value],
     );
     spec.newest_by = cosmos.newest_by.as_ref().map(|column| column.value.clone());
+    spec.guard = cosmos.guard;
     spec.request_units = cosmos.request_units;
     if cosmos.unix_ms {
         spec.timestamps = Timestamps::UnixMs;

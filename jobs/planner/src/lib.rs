@@ -200,7 +200,11 @@ impl Planning<'_> {
                     .map_err(|error| error.to_string())
             }
             SinkKind::Cosmos(cosmos) => {
-                azure::cosmos(cosmos, &schema).map(|sink| (sink, Promise::ExactlyOnce))
+                let default = match cosmos.guard {
+                    true => Promise::ExactlyOnce,
+                    false => Promise::AtLeastOnce,
+                };
+                azure::cosmos(cosmos, &schema).map(|sink| (sink, default))
             }
             SinkKind::Adx(adx) => azure::adx(adx, &schema).map(|sink| (sink, Promise::ExactlyOnce)),
             SinkKind::Stdout => {

@@ -224,8 +224,10 @@ impl TumblingSpec {
         let kind = if self.late.allowed_ms == 0 {
             StreamKind::Append
         } else {
+            // The start says which window it is; the end follows from it.
+            let by = 2..2 + self.by.len();
             StreamKind::Changes {
-                key: (0..2 + self.by.len()).collect(),
+                key: std::iter::once(0).chain(by).collect(),
             }
         };
         Ok(StreamSchema {

@@ -16,7 +16,7 @@ use crate::counters::Counters;
 use crate::message::Mapping;
 use crate::publish::AdxPublisher;
 use crate::resources::Resources;
-use crate::target::{check_fit, describe, mapping};
+use crate::target::{check_fit, check_mapping, describe, mapping};
 use crate::writer::AdxWriter;
 
 /// What a definition says about an `adx` sink.
@@ -142,7 +142,10 @@ impl Sink for AdxSink {
         let client = Client::new(connection, &context.job, context.clock.clone())?;
         let columns = describe(&client, database, table).await?;
         let mapping = match &self.spec.mapping {
-            Some(name) => Mapping::Named(name.clone()),
+            Some(name) => {
+                check_mapping(&client, database, table, name).await?;
+                Mapping::Named(name.clone())
+            }
             None => {
                 check_fit(&self.schema, table, &columns)?;
                 Mapping::Inline(mapping(&self.schema, &columns))

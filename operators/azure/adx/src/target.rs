@@ -71,6 +71,33 @@ pub(crate) async fn describe(
     })
 }
 
+/// Checks that the table has a JSON mapping of this name.
+///
+/// # Errors
+/// User, listing the mappings there are.
+pub(crate) async fn check_mapping(
+    client: &Client,
+    database: &str,
+    table: &str,
+    name: &str,
+) -> Result<(), Fault> {
+    let command = format!(".show table {} ingestion json mappings", quoted_name(table));
+    let found = client
+        .command_again(Endpoint::Engine, database, &command)
+        .await
+        .map_err(connecting)?;
+    let names: Vec<&str> = (0..found.rows.len())
+        .filter_map(|row| found.text(row, "Name"))
+        .collect();
+    if names.contains(&name) {
+        return Ok(());
+    }
+    Err(Fault::user(format!(
+        "table {table:?} of database {database:?} has no json mapping {name:?}; there is {}",
+        listed(&names)
+    )))
+}
+
 /// A failure while a sink connects: a cluster that cannot be reached now is not usable.
 fn connecting(error: Error) -> Fault {
     match error {

@@ -5,7 +5,7 @@
 //! written side by side.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use async_trait::async_trait;
 use futures::future::FutureExt as _;
@@ -34,6 +34,8 @@ use crate::write::{Context, Outcome, Write};
 pub(crate) struct CosmosPublisher {
     context: Context,
     writer: Writer,
+    /// Told once that tombstones stay.
+    warned: Once,
 }
 
 /// A staged row and where it stands.
@@ -73,7 +75,11 @@ impl CosmosPublisher {
             clock,
             spec,
         };
-        Self { context, writer }
+        Self {
+            context,
+            writer,
+            warned: Once::new(),
+        }
     }
 
     /// The documents of some rows, by partition key, in groups that fit a batch.
@@ -134,6 +140,14 @@ impl CosmosPublisher {
         }
         member("id", &json(&staged.id)?)?;
         if deleted {
+            if !self.context.client.container().expires_documents {
+                self.warned.call_once(|| {
+                    tracing::warn!(
+                        container = spec.container,
+                        "the container has no time to live, so tombstones of deleted documents stay"
+                    );
+                });
+            }
             member("ttl", &spec.tombstone_ttl.as_secs().max(1).to_string())?;
         }
         member(STAMP_FIELD, &json(&stamp)?)?;

@@ -77,13 +77,6 @@ impl Sink for CosmosSink {
             account.check_one_write_region(&self.spec.endpoint)?;
         }
         let client = Box::pin(Client::connect(&self.spec)).await?;
-        let deletes = self.shape.schema.change_at().is_some();
-        if deletes && !client.container().expires_documents {
-            tracing::warn!(
-                container = self.spec.container,
-                "the container has no time to live, so tombstones of deleted documents stay"
-            );
-        }
         let counters = Arc::clone(&self.counters);
         Ok(Box::new(CosmosPublisher::new(
             Arc::clone(&self.spec),

@@ -15,5 +15,5 @@ pub mod oracle;
 mod request;
 mod service;
 
-pub use authorization::ACCOUNT_KEY;
+pub use authorization::{ACCOUNT_KEY, authorization};
 pub use service::{Account, StartError, serve, serve_account};

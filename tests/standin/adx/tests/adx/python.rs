@@ -1,4 +1,5 @@
-//! The official Python clients, unmodified, judge the stand-in.
+//! The official Python clients, unmodified, judge the stand-in. `make test` installs them; there, and
+//! wherever `THALWEG_NO_SKIPS` is set, they must not be missing.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,7 +10,7 @@ use crate::harness::StandIn;
 fn python() -> Option<PathBuf> {
     let given = std::env::var_os("THALWEG_PYTHON").map(PathBuf::from);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
-    let python = given.unwrap_or_else(|| root.join(".deps/venv/bin/python"));
+    let python = given.unwrap_or_else(|| root.join(".deps/python/bin/python"));
     let has_clients = std::process::Command::new(&python)
         .args(["-c", "import azure.kusto.data, azure.kusto.ingest"])
         .stdout(Stdio::null())
@@ -22,10 +23,9 @@ fn python() -> Option<PathBuf> {
 #[tokio::test]
 async fn the_official_python_clients_ingest_and_query() {
     let Some(python) = python() else {
-        eprintln!(
-            "skipped: no Python with azure-kusto-data and azure-kusto-ingest (make test makes \
-             .deps/venv; THALWEG_PYTHON names another interpreter)"
-        );
+        let why = "no Python with azure-kusto-data and azure-kusto-ingest: run scripts/setup test";
+        assert!(std::env::var_os("THALWEG_NO_SKIPS").is_none(), "{why}");
+        eprintln!("skipped: {why}");
         return;
     };
     let standin = StandIn::with(&[]).await;

@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 
-use azure_core::credentials::Secret;
 use azure_core::http::{HttpClient, Method, Request, Url};
 use serde_json::Value;
-use thalweg_standin_cosmos::ACCOUNT_KEY;
+use thalweg_standin_cosmos::authorization;
 
 /// The service's answer.
 #[derive(Debug)]
@@ -71,13 +70,7 @@ impl Raw {
         }
         // Any date serves; a clock is not needed to sign.
         let date = "Tue, 01 Nov 2022 08:12:31 GMT";
-        let verb = method.as_str().to_lowercase();
-        let text = format!("{verb}\ndocs\n{link}\n{}\n\n", date.to_lowercase());
-        let key_secret = Secret::new(ACCOUNT_KEY.to_owned());
-        let signature = azure_core::hmac::hmac_sha256(&text, &key_secret).expect("a key");
-        let plain = format!("type=master&ver=1.0&sig={signature}");
-        let authorization: String =
-            url::form_urlencoded::byte_serialize(plain.as_bytes()).collect();
+        let authorization = authorization(method.as_str(), "docs", &link, date).expect("a key");
         let mut request = Request::new(url, method);
         request.insert_header("authorization", authorization);
         request.insert_header("x-ms-date", date);

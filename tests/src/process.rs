@@ -1,0 +1,195 @@
+//! The binaries under test as processes: started, waited for, and ended by their own id.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest run of a job in a test.
+const RUN_MAX: Duration = Duration::from_secs(120);
+
+/// A binary of this workspace, beside the test that asks.
+///
+/// # Panics
+/// If it has not been built.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("this test's path");
+    let folder = test.ancestors().nth(2).expect("the profile's folder");
+    let path = folder.join(name);
+    assert!(
+        path.exists(),
+        "build the binaries first: cargo build --workspace --bins"
+    );
+    path
+}
+
+/// How a run of a job ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit status; nothing if a signal ended it.
+    pub code: Option<i32>,
+    /// All it said on standard error.
+    pub said: String,
+}
+
+impl Ended {
+    /// The run finished by itself and all was well.
+    ///
+    /// # Panics
+    /// If not, with what it said.
+    pub fn well(&self) {
+        assert_eq!(self.code, Some(0), "{}", self.said);
+    }
+
+    /// A failpoint, or the test, killed the run.
+    ///
+    /// # Panics
+    /// If it ended in another way, with what it said.
+    pub fn killed(&self) {
+        assert_eq!(self.code, None, "{}", self.said);
+    }
+}
+
+/// `thalweg run JOB`, with what it says kept in a file beside the job.
+#[derive(Debug)]
+pub struct Run {
+    command: Command,
+    said: PathBuf,
+}
+
+impl Run {
+    /// A run of the definition at `job`, which takes over from a run that was killed before.
+    ///
+    /// # Panics
+    /// If the binary has not been built.
+    #[must_use]
+    pub fn of(job: &Path) -> Self {
+        let mut command = Command::new(binary("thalweg"));
+        command.arg("run").arg(job).arg("--take-over");
+        Self {
+            command,
+            said: job.with_extension("said"),
+        }
+    }
+
+    /// On so many workers.
+    #[must_use]
+    pub fn workers(mut self, count: u32) -> Self {
+        self.command.arg("--workers").arg(count.to_string());
+        self
+    }
+
+    /// With a field of the definition set.
+    #[must_use]
+    pub fn set(mut self, field: &str, value: impl std::fmt::Display) -> Self {
+        self.command.arg("--set").arg(format!("{field}={value}"));
+        self
+    }
+
+    /// From the beginning of the input, as a new history.
+    #[must_use]
+    pub fn from_none(mut self) -> Self {
+        self.command.args(["--from", "none"]);
+        self
+    }
+
+    /// In this environment as well.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Killed when it comes to `failpoint` for the first time.
+    #[must_use]
+    pub fn kill_at(self, failpoint: &str) -> Self {
+        self.env("THALWEG_FAILPOINT", &format!("{failpoint}:1"))
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start(mut self) -> Running {
+        let said = std::fs::File::create(&self.said).expect("a file beside the job");
+        let child = self.command.stdout(Stdio::null()).stderr(said).spawn();
+        Running {
+            child: child.expect("the binary starts"),
+            said: self.said,
+        }
+    }
+
+    /// Starts it and waits for its end.
+    ///
+    /// # Panics
+    /// If it does not start or does not end.
+    #[must_use]
+    pub fn end(self) -> Ended {
+        self.start().end()
+    }
+}
+
+/// A run that has been started.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    said: PathBuf,
+}
+
+impl Running {
+    /// Sends it a signal, such as `TERM`.
+    ///
+    /// # Panics
+    /// If the signal cannot be sent.
+    pub fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        kill.arg(format!("-{name}"))
+            .arg(self.child.id().to_string());
+        assert!(kill.status().expect("kill").success(), "signal {name}");
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it does not end.
+    #[must_use]
+    pub fn end(mut self) -> Ended {
+        let child = &mut self.child;
+        let mut code = None;
+        until("the job ends", || {
+            let status = child.try_wait().expect("a child of ours");
+            code = status.map(|status| status.code());
+            status.is_some()
+        });
+        Ended {
+            code: code.flatten(),
+            said: std::fs::read_to_string(&self.said).expect("what it said"),
+        }
+    }
+}
+
+impl Drop for Running {
+    /// Whatever the test made of it, the process does not outlive the test.
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Waits until `holds`.
+///
+/// # Panics
+/// If that takes longer than any run of a test may.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the limit of a test is real time"
+)]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < RUN_MAX, "waiting for: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}

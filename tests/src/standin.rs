@@ -1,0 +1,148 @@
+//! The stand-ins for Azure's services as processes that outlive a killed job, and what is found in
+//! them.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use thalweg_standin::Client;
+use thalweg_standin_cosmos::oracle;
+use thalweg_standin_ledger::Entry;
+
+use crate::process::binary;
+
+/// A stand-in, ended with the test.
+#[derive(Debug)]
+pub struct StandIn {
+    process: Child,
+    client: Client,
+}
+
+impl StandIn {
+    /// Starts `thalweg-standin SERVICE` on a free port, with what `create` names, and its ledger at
+    /// `ledger`; `more` are further arguments.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start(service: &str, create: &[&str], ledger: &Path, more: &[&str]) -> Self {
+        let mut command = Command::new(binary("thalweg-standin"));
+        command.args([service, "--ledger"]).arg(ledger).args(more);
+        for what in create {
+            command.args(["--create", what]);
+        }
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut line = String::new();
+        let out = process.stdout.take().expect("piped");
+        BufReader::new(out).read_line(&mut line).expect("a line");
+        let url = line.trim().strip_prefix("listening on ");
+        Self {
+            client: Client::new(url.expect("where it listens")).expect("an address"),
+            process,
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.client.to_string()
+    }
+
+    /// From now on these rules decide which requests go wrong.
+    ///
+    /// # Panics
+    /// If the rules are none.
+    pub fn plan(&self, rules: &Value) {
+        self.client.plan(rules).expect("rules");
+    }
+
+    /// How often each rule has acted.
+    ///
+    /// # Panics
+    /// If the service does not answer.
+    #[must_use]
+    pub fn acted(&self) -> Vec<u64> {
+        self.client.acted().expect("an answer")
+    }
+
+    /// The ledger so far.
+    ///
+    /// # Panics
+    /// If the service does not answer.
+    #[must_use]
+    pub fn ledger(&self) -> Vec<Entry> {
+        self.client.ledger().expect("an answer")
+    }
+
+    /// The applied entries of `operation` whose target begins with `target`.
+    ///
+    /// # Panics
+    /// If the service does not answer.
+    #[must_use]
+    pub fn applied(&self, operation: &str, target: &str) -> Vec<Entry> {
+        let mut entries = self.ledger();
+        entries.retain(|entry| {
+            entry.applied && entry.operation == operation && entry.target.starts_with(target)
+        });
+        entries
+    }
+
+    /// The rows a query of Azure Data Explorer gives.
+    ///
+    /// # Panics
+    /// If it is refused.
+    #[must_use]
+    pub fn query(&self, database: &str, kql: &str) -> Vec<Vec<Value>> {
+        self.client.query(database, kql).expect("an answer").rows
+    }
+
+    /// Runs a management command of Azure Data Explorer.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn command(&self, database: &str, command: &str) {
+        self.client.command(database, command).expect("an answer");
+    }
+
+    /// A document of Cosmos DB by key, if there is one; `container` is `DATABASE/CONTAINER`.
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    #[must_use]
+    pub fn document(&self, container: &str, key: &Value, id: &str) -> Option<Value> {
+        let document = self.client.document(container, key, id);
+        document.expect("an answer")
+    }
+
+    /// Of a Cosmos DB: which (partition key, id) of `container` have ever been written, and how
+    /// often. No document went back, no fenced generation wrote, no write was lost.
+    ///
+    /// # Panics
+    /// If the history of a document is wrong.
+    #[must_use]
+    pub fn written(&self, container: &str) -> BTreeMap<(String, String), u64> {
+        let ledger = self.ledger();
+        let wrong = oracle::violations(&ledger);
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        let mut documents = BTreeMap::new();
+        let entries = ledger.iter().filter(|entry| entry.applied);
+        for entry in entries.filter(|entry| entry.details["container"] == container) {
+            let key = entry.details["partition_key"][0].as_str();
+            for write in entry.details["writes"].as_array().into_iter().flatten() {
+                let id = write["id"].as_str().expect("an id").to_owned();
+                let place = (key.expect("a text").to_owned(), id);
+                *documents.entry(place).or_default() += 1;
+            }
+        }
+        documents
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
