@@ -17,12 +17,6 @@
 //! Start one per test binary and give every test a topic of its own: a start takes some 5 s.
 //! What it is asked goes through Apache's own clients (`tests/services/kafka/Tool.java`).
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test that cannot go on ends by a panic"
-)]
-
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

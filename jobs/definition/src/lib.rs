@@ -9,6 +9,7 @@
 mod azure;
 mod diagnostic;
 mod fields;
+mod kafka;
 mod model;
 mod operator;
 mod quantity;
@@ -20,9 +21,9 @@ mod walk;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, Span, Spanned};
 pub use model::{
     Adx, AdxAuth, Aggregate, AsOf, Assignment, Checkpoint, ColumnField, Cosmos, DeadLetters, Dedup,
-    Definition, Delivery, Enrich, EventTime, FileSink, FileSource, Generate, LateThen, MaxAhead,
-    Missing, OnError, Operation, Secret, Settings, Sink, SinkKind, Source, SourceKind, Step, Table,
-    TimestampForm, WhenFull, Window,
+    Definition, Delivery, Enrich, EventTime, FileSink, FileSource, Generate, Kafka, KafkaStart,
+    LateThen, MaxAhead, Missing, OnError, Operation, Secret, Settings, Sink, SinkKind, Source,
+    SourceKind, Step, Table, TimestampForm, WhenFull, Window,
 };
 pub use substitute::{Environment, Resolver};
 

@@ -102,6 +102,34 @@ pub enum SourceKind {
     File(FileSource),
     /// Generated telemetry.
     Generate(Generate),
+    /// A topic of Apache Kafka.
+    Kafka(Kafka),
+}
+
+/// A topic of Apache Kafka.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    /// Addresses of some brokers, by commas.
+    pub brokers: Spanned<String>,
+    /// The topic.
+    pub topic: Spanned<String>,
+    /// Where the first start begins.
+    pub start: KafkaStart,
+    /// Whether it ends where the partitions end at the first start.
+    pub until_latest: bool,
+    /// How long a start waits for the brokers, milliseconds.
+    pub connect_timeout_ms: Option<u64>,
+    /// Properties of the client: their names, and values that may be credentials.
+    pub properties: Vec<(Spanned<String>, Secret)>,
+}
+
+/// Where the first start begins to read a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KafkaStart {
+    /// At the oldest record there is.
+    Earliest,
+    /// After the newest.
+    Latest,
 }
 
 /// Files.

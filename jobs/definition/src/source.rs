@@ -5,6 +5,7 @@ use thalweg_stream::schema::is_system;
 
 use crate::diagnostic::{Diagnostic, Spanned};
 use crate::fields::{Fields, text};
+use crate::kafka;
 use crate::model::{
     ColumnField, EventTime, FileSource, Generate, MaxAhead, Source, SourceKind, Table,
     TimestampForm,
@@ -14,8 +15,7 @@ use crate::tree::{Node, Value};
 
 type Found = Vec<Diagnostic>;
 
-const LATER: [&str; 8] = [
-    "kafka",
+const LATER: [&str; 7] = [
     "eventhubs",
     "iothub",
     "mqtt",
@@ -57,8 +57,9 @@ pub(crate) fn table(name: &Spanned<String>, node: &Node, found: &mut Found) -> O
 }
 
 fn read(name: &Spanned<String>, fields: &mut Fields<'_>, found: &mut Found) -> Option<Source> {
-    let kind = match fields.one_of(&["file", "generate"], &LATER, found) {
+    let kind = match fields.one_of(&["file", "generate", "kafka"], &LATER, found) {
         Some(("file", node)) => file(node, found).map(SourceKind::File),
+        Some(("kafka", node)) => kafka::kafka(node, found).map(SourceKind::Kafka),
         Some((_, node)) => generate(node, found).map(SourceKind::Generate),
         None => None,
     };

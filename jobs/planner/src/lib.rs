@@ -4,6 +4,7 @@
 //! a sink can keep what it is asked to promise), and told with the same diagnostics.
 
 mod azure;
+mod kafka;
 mod need;
 mod source;
 mod step;

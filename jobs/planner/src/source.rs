@@ -9,9 +9,10 @@ use thalweg_formats::{
     DecodeSpec, EventTimeSpec, FieldSpec, JsonDecoderFactory, TimestampInput, TimestampUnit,
 };
 use thalweg_generate::{GenerateSource, GenerateSpec, Generator, What};
+use thalweg_kafka::KafkaSource;
 use thalweg_stream::{Column, ColumnType, DecoderFactory as _};
 
-use crate::{Planning, Stream, need};
+use crate::{Planning, Stream, kafka, need};
 
 /// How far ahead of the clock rows of an unbounded source may be, unless it says so.
 const MAX_AHEAD_MS: i64 = 60_000;
@@ -140,6 +141,20 @@ impl Planning<'_> {
                 options.metadata = fields;
                 FileSource::new(options, clock)
                     .map(|made| (Arc::new(made) as _, thalweg_file::METADATA.to_vec()))
+                    .map_err(|error| error.to_string())
+            }
+            SourceKind::Kafka(topic) => {
+                let mut options = kafka::options(topic, &self.definition.folder);
+                options.metadata = fields;
+                let problems = options.problems();
+                if !problems.is_empty() {
+                    for problem in problems {
+                        self.error(kafka::place(topic, source, &problem), problem.to_string());
+                    }
+                    return None;
+                }
+                KafkaSource::new(options, clock)
+                    .map(|made| (Arc::new(made) as _, thalweg_kafka::METADATA.to_vec()))
                     .map_err(|error| error.to_string())
             }
             SourceKind::Generate(generate) => {

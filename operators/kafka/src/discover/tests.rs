@@ -1,0 +1,171 @@
+//! Against librdkafka's own mock cluster, which gives topics no ids: what a service that only
+//! speaks the protocol can be told apart by.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
+use thalweg_stream::clock::SystemClock;
+use thalweg_stream::source::{SplitSpec, SplitStart, SplitState};
+use thalweg_stream::{Class, Clock, Source as _, SplitId};
+
+use super::{Detail, discover};
+use crate::options::{KafkaOptions, Start};
+use crate::source::KafkaSource;
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+/// A cluster with one topic that has `records` in each of its partitions.
+fn cluster(partitions: i32, records: usize) -> (Cluster, KafkaOptions) {
+    let cluster = MockCluster::new(1).expect("a cluster");
+    cluster.create_topic("t", partitions, 1).expect("a topic");
+    let brokers = cluster.bootstrap_servers();
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &brokers)
+        .create()
+        .expect("a producer");
+    for partition in 0..partitions {
+        for _ in 0..records {
+            let record = BaseRecord::<(), str>::to("t").partition(partition);
+            producer.send(record.payload("{}")).expect("room");
+        }
+    }
+    producer.flush(Duration::from_secs(30)).expect("written");
+    (cluster, KafkaOptions::new(brokers, "t"))
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
+}
+
+fn spec(partition: i32, start: i64, end: Option<i64>) -> SplitSpec {
+    let detail = Detail {
+        topic: "t".to_owned(),
+        id: None,
+        start,
+        end,
+    };
+    SplitSpec {
+        name: super::split_name(partition).into(),
+        detail: serde_json::json!(detail),
+    }
+}
+
+fn refused(options: &KafkaOptions, known: &[SplitSpec]) -> String {
+    let refused = discover(options, &clock(), known).expect_err("it does not fit");
+    refused.to_string().replace(&options.brokers, "BROKERS")
+}
+
+#[test]
+fn the_first_start_fixes_where_partitions_begin_and_end() {
+    let (_cluster, mut options) = cluster(2, 3);
+    let found = discover(&options, &clock(), &[]).expect("found");
+    assert_eq!(found, [spec(0, 0, None), spec(1, 0, None)]);
+    options.start = Start::Latest;
+    options.until_latest = true;
+    let found = discover(&options, &clock(), &[]).expect("found");
+    assert_eq!(found, [spec(0, 3, Some(3)), spec(1, 3, Some(3))]);
+}
+
+#[test]
+fn known_partitions_keep_their_order_and_new_ones_are_read_from_their_beginning() {
+    let (_cluster, mut options) = cluster(3, 3);
+    options.start = Start::Latest;
+    let known = [spec(2, 1, None), spec(0, 2, None)];
+    let found = discover(&options, &clock(), &known).expect("found");
+    assert_eq!(
+        found,
+        [spec(2, 1, None), spec(0, 2, None), spec(1, 0, None)]
+    );
+}
+
+#[test]
+fn a_topic_that_does_not_fit_the_checkpoint_is_refused() {
+    let (_cluster, mut options) = cluster(2, 3);
+    assert_eq!(
+        refused(
+            &options,
+            &[spec(0, 0, None), spec(1, 0, None), spec(2, 0, None)]
+        ),
+        "kafka: topic \"t\" at BROKERS has 2 partitions, the checkpoint knows 3: it is not the \
+         topic that was read"
+    );
+    assert_eq!(
+        refused(&options, &[spec(0, 0, Some(4))]),
+        "kafka: topic \"t\", partition 0: offset 4 lies beyond its end at 3; was the topic made \
+         anew?"
+    );
+    let mut other = spec(0, 0, None);
+    other.detail["topic"] = "u".into();
+    assert_eq!(
+        refused(&options, &[other]),
+        "kafka: the checkpoint is of topic \"u\", the definition says \"t\""
+    );
+    let mut strange = spec(0, 0, None);
+    strange.detail["newer"] = true.into();
+    assert!(refused(&options, &[strange]).contains("as no version of this source does"));
+    options.topic = "nowhere".to_owned();
+    options.connect_timeout = Duration::from_millis(300);
+    assert!(refused(&options, &[]).contains("\"nowhere\" at BROKERS"));
+}
+
+#[test]
+fn an_offset_beyond_the_end_ends_the_attempt_with_its_name() {
+    let (_cluster, options) = cluster(1, 3);
+    let source = KafkaSource::new(options, clock()).expect("valid");
+    let start = SplitStart {
+        id: SplitId(7),
+        spec: spec(0, 0, None),
+        offset: Some(9),
+    };
+    let mut reader = source.open(vec![start], Arc::new(|| {})).expect("open");
+    let fault = loop {
+        match reader.poll(1 << 20) {
+            Ok(None) => std::thread::park_timeout(Duration::from_millis(5)),
+            Ok(Some(chunk)) => panic!("there is nothing there, but {chunk:?}"),
+            Err(fault) => break fault,
+        }
+    };
+    assert_eq!(fault.class, Class::Unavailable);
+    assert_eq!(
+        fault.message,
+        "kafka: topic \"t\", partition 0: offset 9 lies beyond its end at 3; was the topic made \
+         anew?"
+    );
+    assert_eq!(reader.poll(1 << 20).expect_err("again"), fault);
+}
+
+#[test]
+fn a_reader_wakes_its_worker_and_knows_where_it_stands() {
+    let (_cluster, options) = cluster(1, 3);
+    let source = KafkaSource::new(options, clock()).expect("valid");
+    let start = SplitStart {
+        id: SplitId(7),
+        spec: spec(0, 1, None),
+        offset: None,
+    };
+    let (sender, woken) = std::sync::mpsc::channel();
+    let sender = Mutex::new(sender);
+    let waker = Arc::new(move || drop(sender.lock().map(|sender| sender.send(()))));
+    let mut reader = source.open(vec![start], waker).expect("open");
+    let (mut records, mut end) = (0, 0);
+    while reader.status(SplitId(7)).state != SplitState::AtEnd {
+        match reader.poll(1 << 20).expect("readable") {
+            // The end itself is nothing to hand out.
+            None if reader.status(SplitId(7)).state == SplitState::AtEnd => {}
+            None => woken.recv_timeout(Duration::from_secs(30)).expect("woken"),
+            Some(chunk) => {
+                let thalweg_stream::Framing::Records { offsets, .. } = &chunk.framing else {
+                    panic!("records have places");
+                };
+                records += offsets.len();
+                end = chunk.end;
+            }
+        }
+    }
+    assert_eq!((records, end), (2, 3));
+    assert_eq!(reader.status(SplitId(7)).behind, Some(0));
+    assert!(reader.connected());
+}

@@ -1,0 +1,486 @@
+//! The thread that takes records from librdkafka and makes chunks of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::RDKafkaErrorCode;
+use thalweg_stream::{Chunk, Clock, Framing, SplitId};
+
+use crate::column::{Column, Field};
+use crate::discover::{Presence, client, presence, serve};
+use crate::error::Error;
+use crate::link::Link;
+use crate::native::{Event, Record, Topic};
+use crate::options::KafkaOptions;
+use crate::queue::{Item, Queue};
+
+/// Size at which a chunk is handed over, bytes.
+const CHUNK_BYTES: usize = 512 << 10;
+/// Age at which it is: a tenth of an epoch, so that few records make few chunks.
+const LINGER: Duration = Duration::from_millis(10);
+/// Longest wait for records, after which events are looked at.
+const WAIT: Duration = Duration::from_millis(100);
+/// Time between two questions to brokers that are away, and how long one may take.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+const PROBE_WAIT: Duration = Duration::from_millis(250);
+
+/// A split, as it is to be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Lane {
+    pub(crate) id: SplitId,
+    pub(crate) partition: i32,
+    /// The offset of the next record.
+    pub(crate) next: i64,
+    /// The offset at which a bounded split ends.
+    pub(crate) end: Option<i64>,
+}
+
+/// What the thread and the worker know of the brokers besides what is in the queue.
+pub(crate) struct Known {
+    pub(crate) link: Arc<Link>,
+    /// Of each lane, the offset after the newest record; -1 if that is not known.
+    pub(crate) newest: Vec<AtomicI64>,
+}
+
+/// The thread's work.
+pub(crate) struct Fetch {
+    options: KafkaOptions,
+    fields: Arc<[Field]>,
+    clock: Arc<dyn Clock>,
+    known: Arc<Known>,
+    queue: Arc<Queue>,
+    lanes: Vec<Reading>,
+    /// By partition, the place of its lane.
+    places: Vec<Option<usize>>,
+    next_probe: Duration,
+    /// Since when the brokers have said that there is no such topic.
+    missing_since: Option<Duration>,
+}
+
+/// A lane and the chunk that is being filled.
+struct Reading {
+    lane: Lane,
+    open: Option<Open>,
+    /// Whether the end of what there is was reached, and has not been told.
+    at_end: bool,
+    finished: bool,
+}
+
+/// A chunk that is being filled.
+struct Open {
+    start: i64,
+    bytes: Vec<u8>,
+    ranges: Vec<(u32, u32)>,
+    offsets: Vec<u64>,
+    columns: Vec<Column>,
+    since: Duration,
+}
+
+impl Fetch {
+    pub(crate) fn new(
+        options: KafkaOptions,
+        fields: Arc<[Field]>,
+        clock: Arc<dyn Clock>,
+        known: Arc<Known>,
+        queue: Arc<Queue>,
+        lanes: Vec<Lane>,
+    ) -> Self {
+        let width = lanes.iter().map(|lane| place(lane.partition) + 1).max();
+        let mut places = vec![None; width.unwrap_or(0)];
+        for (at, lane) in lanes.iter().enumerate() {
+            if let Some(entry) = places.get_mut(place(lane.partition)) {
+                *entry = Some(at);
+            }
+        }
+        let lanes = (lanes.into_iter())
+            .map(|lane| Reading {
+                lane,
+                open: None,
+                at_end: false,
+                finished: false,
+            })
+            .collect();
+        Self {
+            options,
+            fields,
+            clock,
+            known,
+            queue,
+            lanes,
+            places,
+            next_probe: Duration::ZERO,
+            missing_since: None,
+        }
+    }
+
+    /// Reads until all splits are finished, the reader is gone, or something is wrong.
+    pub(crate) fn run(mut self) {
+        /// Tells the reader that the thread is gone, whatever ends it.
+        struct End(Arc<Queue>);
+        impl Drop for End {
+            fn drop(&mut self) {
+                self.0.end();
+            }
+        }
+        let _end = End(Arc::clone(&self.queue));
+        if let Err(error) = self.read() {
+            self.queue.push(Item::Failed(error));
+        }
+    }
+
+    fn read(&mut self) -> Result<(), Error> {
+        let consumer = client(&self.options, &self.known.link, &[])?;
+        let mut topic =
+            Topic::new(consumer, &self.options.topic).map_err(|reason| Error::Client {
+                topic: self.options.topic.clone(),
+                brokers: self.options.brokers.clone(),
+                what: self.known.link.told(&reason),
+            })?;
+        for at in 0..self.lanes.len() {
+            self.begin(at, &mut topic)?;
+        }
+        while self.lanes.iter().any(|reading| !reading.finished) {
+            if self.queue.closed() {
+                return Ok(());
+            }
+            serve(topic.consumer());
+            if !self.queue.wait_for_room(WAIT) {
+                continue;
+            }
+            let wait = self.wait();
+            let mut failure = None;
+            let more = topic.fetch(wait, |event| {
+                if let Err(failed) = self.take(event) {
+                    failure.get_or_insert(failed);
+                }
+            });
+            if let Some(failure) = failure {
+                return Err(self.judge(failure, &topic));
+            }
+            self.hand_over(more, &mut topic);
+            self.probe(&topic)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, at: usize, topic: &mut Topic) -> Result<(), Error> {
+        let Some(reading) = self.lanes.get_mut(at) else {
+            return Ok(());
+        };
+        let Lane {
+            partition,
+            next,
+            end,
+            ..
+        } = reading.lane;
+        if end.is_some_and(|end| next >= end) {
+            reading.finished = true;
+            self.queue.push(Item::Finished(at));
+            return Ok(());
+        }
+        topic
+            .start(partition, next)
+            .map_err(|reason| self.broken(partition, next, &reason))
+    }
+
+    /// How long to wait for records: not longer than chunks may be held back.
+    fn wait(&self) -> Duration {
+        let now = self.clock.elapsed();
+        (self.lanes.iter())
+            .filter_map(|reading| reading.open.as_ref())
+            .map(|open| LINGER.saturating_sub(now.saturating_sub(open.since)))
+            .min()
+            .unwrap_or(WAIT)
+    }
+
+    /// Takes in one event.
+    fn take(&mut self, event: Event<'_>) -> Result<(), Failure> {
+        match event {
+            Event::Record(record) => {
+                self.known.link.heard();
+                self.missing_since = None;
+                self.add(&record);
+            }
+            Event::End { partition, offset } => {
+                self.known.link.heard();
+                if let Some(reading) = self.lane(partition) {
+                    reading.reach(offset);
+                    reading.at_end = true;
+                }
+            }
+            Event::Failed {
+                partition,
+                offset,
+                code,
+                reason,
+            } => {
+                if MISSING.contains(&code) {
+                    // A broker that comes back may not know its topics at once.
+                    self.missing_since.get_or_insert(self.clock.elapsed());
+                } else if LASTING.contains(&code) {
+                    return Err(Failure {
+                        partition,
+                        offset,
+                        code,
+                        reason,
+                    });
+                } else {
+                    tracing::debug!(partition, offset, reason, "kafka: fetching again");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn lane(&mut self, partition: i32) -> Option<&mut Reading> {
+        let at = self.places.get(place(partition)).copied().flatten()?;
+        self.lanes.get_mut(at)
+    }
+
+    fn add(&mut self, record: &Record<'_>) {
+        let at = self.places.get(place(record.partition()));
+        let Some(at) = at.copied().flatten() else {
+            return;
+        };
+        let Some(reading) = self.lanes.get_mut(at) else {
+            return;
+        };
+        let offset = record.offset();
+        if offset < reading.lane.next || reading.finished {
+            return;
+        }
+        if reading.lane.end.is_some_and(|end| offset >= end) {
+            // It is beyond the end, so all before the end has been read.
+            return reading.reach(offset);
+        }
+        let value = record.value().unwrap_or_default();
+        let full = |open: &Open| {
+            !open.offsets.is_empty() && open.bytes.len().saturating_add(value.len()) > CHUNK_BYTES
+        };
+        if reading.open.as_ref().is_some_and(full) {
+            reading.give(at, &self.queue);
+        }
+        let (fields, topic, clock) = (&self.fields, &self.options.topic, &self.clock);
+        let partition = reading.lane.partition;
+        let open = reading.open.get_or_insert_with(|| Open {
+            start: offset,
+            bytes: Vec::with_capacity(CHUNK_BYTES.min(value.len().saturating_mul(64))),
+            ranges: Vec::new(),
+            offsets: Vec::new(),
+            columns: (fields.iter())
+                .map(|field| Column::new(*field, topic, partition))
+                .collect(),
+            since: clock.elapsed(),
+        });
+        open.add(record, value);
+        reading.lane.next = offset + 1;
+        reading.at_end = false;
+    }
+
+    /// Hands over what is full or old enough; everything, if nothing more is there.
+    fn hand_over(&mut self, more: bool, topic: &mut Topic) {
+        let now = self.clock.elapsed();
+        for (at, reading) in self.lanes.iter_mut().enumerate() {
+            if reading.finished {
+                continue;
+            }
+            let finished = reading.lane.end.is_some_and(|end| reading.lane.next >= end);
+            let due = (reading.open.as_ref())
+                .is_some_and(|open| finished || now.saturating_sub(open.since) >= LINGER);
+            if due {
+                reading.give(at, &self.queue);
+            }
+            let partition = reading.lane.partition;
+            if let (Some(newest), Some(known)) =
+                (topic.newest(partition), self.known.newest.get(at))
+            {
+                known.store(newest, Ordering::Relaxed);
+            }
+            if finished {
+                reading.finished = true;
+                self.queue.push(Item::Finished(at));
+                topic.stop(partition);
+            } else if reading.at_end && reading.open.is_none() && !more {
+                reading.at_end = false;
+                self.queue.push(Item::AtEnd(at));
+            }
+        }
+    }
+
+    /// Asks brokers that are away whether they are back, and those that miss the topic whether they
+    /// have found it.
+    fn probe(&mut self, topic: &Topic) -> Result<(), Error> {
+        let now = self.clock.elapsed();
+        let fine = self.known.link.connected() && self.missing_since.is_none();
+        if fine || now < self.next_probe {
+            return Ok(());
+        }
+        self.next_probe = now + PROBE_EVERY;
+        let name = self.options.topic.as_str();
+        let Ok(metadata) = topic.consumer().fetch_metadata(Some(name), PROBE_WAIT) else {
+            return Ok(());
+        };
+        match presence(&metadata, name) {
+            Presence::Partitions(_) => {
+                self.known.link.heard();
+                self.missing_since = None;
+            }
+            Presence::Missing => {
+                let since = *self.missing_since.get_or_insert(now);
+                if now.saturating_sub(since) >= self.options.connect_timeout {
+                    return Err(Error::Gone {
+                        topic: name.to_owned(),
+                        brokers: self.options.brokers.clone(),
+                    });
+                }
+            }
+            Presence::Denied | Presence::Unclear(_) => {}
+        }
+        Ok(())
+    }
+
+    fn broken(&self, partition: i32, offset: i64, reason: &str) -> Error {
+        Error::Partition {
+            topic: self.options.topic.clone(),
+            partition,
+            offset,
+            reason: self.known.link.told(reason),
+        }
+    }
+
+    /// What to tell of a failure.
+    fn judge(&self, failure: Failure, topic: &Topic) -> Error {
+        let Failure {
+            partition,
+            offset,
+            code,
+            reason,
+        } = failure;
+        let name = &self.options.topic;
+        let out_of_range = matches!(
+            code,
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange
+        );
+        let ends = out_of_range
+            .then(|| {
+                let asked = topic.consumer();
+                asked.fetch_watermarks(name, partition, self.options.connect_timeout)
+            })
+            .and_then(Result::ok);
+        let topic = name.clone();
+        match ends {
+            Some((low, _)) if offset < low => Error::Expired {
+                topic,
+                partition,
+                offset,
+                low,
+            },
+            Some((_, end)) if offset > end => Error::Beyond {
+                topic,
+                partition,
+                offset,
+                end,
+            },
+            Some(_) | None if code == RDKafkaErrorCode::TopicAuthorizationFailed => Error::Denied {
+                topic,
+                brokers: self.options.brokers.clone(),
+                reason: self.known.link.told(&reason),
+            },
+            Some(_) | None => self.broken(partition, offset, &reason),
+        }
+    }
+}
+
+/// Why a partition cannot be read.
+struct Failure {
+    partition: i32,
+    offset: i64,
+    code: RDKafkaErrorCode,
+    reason: String,
+}
+
+/// Errors of a topic that is not there, or not yet.
+const MISSING: [RDKafkaErrorCode; 3] = [
+    RDKafkaErrorCode::UnknownTopicOrPartition,
+    RDKafkaErrorCode::UnknownTopic,
+    RDKafkaErrorCode::UnknownPartition,
+];
+
+/// Errors that do not pass by themselves; librdkafka repeats a fetch after all others.
+const LASTING: [RDKafkaErrorCode; 10] = [
+    RDKafkaErrorCode::AutoOffsetReset,
+    RDKafkaErrorCode::OffsetOutOfRange,
+    RDKafkaErrorCode::TopicAuthorizationFailed,
+    RDKafkaErrorCode::BadMessage,
+    RDKafkaErrorCode::BadCompression,
+    RDKafkaErrorCode::InvalidMessage,
+    RDKafkaErrorCode::MessageSizeTooLarge,
+    RDKafkaErrorCode::NotImplemented,
+    RDKafkaErrorCode::UnsupportedCompressionType,
+    RDKafkaErrorCode::Fatal,
+];
+
+impl Reading {
+    /// Nothing is left before `offset`: what lies there are control records, aborted transactions
+    /// and holes that compaction has left.
+    fn reach(&mut self, offset: i64) {
+        if offset <= self.lane.next {
+            return;
+        }
+        let start = self.lane.next;
+        self.lane.next = self.lane.end.map_or(offset, |end| offset.min(end));
+        // A chunk, be it without records, takes the checkpoint's offset along.
+        self.open.get_or_insert_with(|| Open {
+            start,
+            bytes: Vec::new(),
+            ranges: Vec::new(),
+            offsets: Vec::new(),
+            columns: Vec::new(),
+            since: Duration::ZERO,
+        });
+    }
+
+    /// Hands over the open chunk.
+    fn give(&mut self, at: usize, queue: &Queue) {
+        let Some(open) = self.open.take() else {
+            return;
+        };
+        let chunk = Chunk {
+            split: self.lane.id,
+            start: open.start.unsigned_abs(),
+            end: self.lane.next.unsigned_abs(),
+            bytes: Bytes::from(open.bytes),
+            framing: Framing::Records {
+                ranges: open.ranges,
+                offsets: open.offsets,
+            },
+            metadata: (open.columns.into_iter())
+                .map(|column| Some(column.finish()))
+                .collect(),
+            read_at_ms: 0,
+        };
+        queue.push(Item::Chunk(at, chunk));
+    }
+}
+
+impl Open {
+    fn add(&mut self, record: &Record<'_>, value: &[u8]) {
+        // Positions are 32 bits wide; a record has less than that by Kafka's own format, and a
+        // chunk beyond 512 KiB has one record.
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(value);
+        self.ranges.push((start, self.bytes.len() as u32));
+        self.offsets.push(record.offset().unsigned_abs());
+        for column in &mut self.columns {
+            column.add(record);
+        }
+    }
+}
+
+/// A partition's place in a table.
+fn place(partition: i32) -> usize {
+    usize::try_from(partition).unwrap_or(usize::MAX - 1)
+}

@@ -1,0 +1,105 @@
+//! What is wrong with a topic, a broker or a definition, and what is said of it.
+
+use super::reading::sealed;
+use super::{Case, Job, Place};
+use thalweg_tests::process::Run;
+
+pub(crate) const CASES: &[Case] = &[
+    ("a missing topic", missing),
+    ("a broker that is not there", unreachable),
+    ("a wrong password, a certificate of nobody's", refused),
+    ("offsets that have expired", expired),
+    ("a topic made anew", recreated),
+    ("properties that cannot be", properties),
+];
+
+fn missing(place: &mut Place) {
+    let said = place.job("nowhere", "until: latest", "").refused();
+    let brokers = place.broker.address();
+    let expected = format!("there is no topic \"nowhere\" at {brokers}");
+    assert!(said.contains(&expected), "{said}");
+}
+
+fn unreachable(place: &mut Place) {
+    // Port 1 is nobody's.
+    let job = place.job_at("127.0.0.1:1", "away", "connect_timeout: 1s", "");
+    let said = job.refused();
+    let expected = "topic \"away\" at 127.0.0.1:1 cannot be reached within 1 s: ";
+    assert!(said.contains(expected), "{said}");
+    assert!(said.to_lowercase().contains("refused"), "{said}");
+}
+
+fn refused(place: &mut Place) {
+    place.broker.create("guarded", 1);
+    let (address, options) = sealed(place, "Endpoint=sb://x/;SharedAccessKey=wrong-4711");
+    let said = place.job_at(&address, "guarded", &options, "").refused();
+    let expected = format!("topic \"guarded\" at {address}: access denied: ");
+    assert!(said.contains(&expected), "{said}");
+    assert!(said.contains("uthentication failed"), "{said}");
+    assert!(!said.contains("4711"), "{said}");
+
+    let (address, options) = sealed(place, thalweg_tests::kafka::PASSWORD);
+    let own = options
+        .lines()
+        .filter(|line| !line.contains("ssl.ca.location"));
+    let options = own.collect::<Vec<_>>().join("\n");
+    let said = place.job_at(&address, "guarded", &options, "").refused();
+    assert!(said.contains("access denied: "), "{said}");
+    assert!(said.contains("certificate"), "{said}");
+    assert!(!said.contains("SharedAccessKey="), "{said}");
+}
+
+fn expired(place: &mut Place) {
+    place.broker.create("trimmed", 1);
+    let job = place.job("trimmed", "start: earliest", "");
+    let running = job.run(1).start();
+    let lines = place.lines("trimmed", 0..100);
+    place.broker.produce_lines("trimmed", 1, &lines);
+    job.until_rows(100);
+    Job::stop(running);
+    let lines = place.lines("trimmed", 100..300);
+    place.broker.produce_lines("trimmed", 1, &lines);
+    place.broker.trim("trimmed", 0, 250);
+    let said = job.refused();
+    let expected =
+        "topic \"trimmed\", partition 0: offset 100 has expired; the broker's oldest record is 250";
+    assert!(said.contains(expected), "{said}");
+    job.holds(0..100);
+}
+
+fn recreated(place: &mut Place) {
+    place.broker.create("again", 3);
+    let lines = place.lines("again", 0..300);
+    place.broker.produce_lines("again", 3, &lines);
+    let job = place.job("again", "start: earliest", "");
+    let running = job.run(1).start();
+    job.until_rows(300);
+    Job::stop(running);
+
+    place.broker.delete("again");
+    place.broker.create("again", 3);
+    // As many records again: the checkpoint's offsets are there, and are others.
+    place.broker.produce_lines("again", 3, &lines);
+    let said = job.refused();
+    let expected = format!(
+        "topic \"again\" at {} was made anew",
+        place.broker.address()
+    );
+    assert!(said.contains(&expected), "{said}");
+    job.holds(0..300);
+}
+
+fn properties(place: &mut Place) {
+    let options = "properties: { group.id: mine, security.protocl: SSL, fetch.wait.max.ms: soon }";
+    let job = place.job("unread", options, "key: kee");
+    let ended = Run::of(&job.path()).end();
+    assert_eq!(ended.code, Some(1), "{}", ended.said);
+    for expected in [
+        "\"group.id\" is not to be set: offsets are kept in the job's checkpoints",
+        "no such configuration property: \"security.protocl\"",
+        "invalid value",
+        "no metadata field \"kee\"",
+    ] {
+        assert!(ended.said.contains(expected), "{expected}: {}", ended.said);
+    }
+}

@@ -1,0 +1,145 @@
+//! What is read of a topic that ends.
+
+use serde_json::{Value, json};
+
+use super::{Case, Place, record};
+
+pub(crate) const CASES: &[Case] = &[
+    ("every partition once with 1, 2 and 4 workers", partitions),
+    ("every compression", compressions),
+    ("key, headers, timestamp, tombstones, 1 MiB", metadata),
+    ("aborted transactions at the end", transactions),
+    ("an empty topic", empty),
+    ("a password over TLS", password),
+];
+
+fn partitions(place: &mut Place) {
+    place.broker.create("spread", 4);
+    let lines = place.lines("spread", 0..20_000);
+    place.broker.produce_lines("spread", 4, &lines);
+    for workers in [1, 2, 4] {
+        let job = place.job("spread", "until: latest", "");
+        job.finish(workers);
+        job.holds(0..20_000);
+    }
+}
+
+fn compressions(place: &mut Place) {
+    place.broker.create("packed", 1);
+    let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
+    for (at, codec) in (0..).zip(codecs) {
+        let lines = place.lines("packed", at * 1000..(at + 1) * 1000);
+        place.broker.produce_compressed("packed", &lines, codec);
+    }
+    let job = place.job("packed", "until: latest", "");
+    job.finish(1);
+    job.holds(0..5000);
+}
+
+fn metadata(place: &mut Place) {
+    let large = json!({ "max.message.bytes": "4194304" });
+    place.broker.create_with("told", 2, &large);
+    let padding = "x".repeat(1 << 20);
+    place.broker.produce(
+        "told",
+        &[
+            json!({ "partition": 1, "key": "veh-7", "value": "{\"n\":1}", "timestamp": 1_767_225_600_123_i64,
+                    "headers": { "trace": "7f", "hops": null } }),
+            json!({ "partition": 1, "key": "veh-7", "value": null, "timestamp": 1_767_225_600_124_i64 }),
+            json!({ "partition": 0, "value": json!({ "n": 2, "padding": padding }).to_string() }),
+            json!({ "partition": 0, "value": "{\"n\":" }),
+        ],
+    );
+    let asked = "key: key, raw: key_bytes, headers: headers, topic: topic, at: timestamp";
+    let job = place.job("told", "until: latest", asked);
+    job.finish(2);
+    let mut rows = job.rows();
+    rows.sort_by_key(|row| row["n"].as_u64());
+    assert_eq!(
+        rows[0],
+        json!({ "n": 1, "partition": 1, "offset": 0, "key": "veh-7", "raw": "dmVoLTc=",
+                "headers": { "trace": "7f", "hops": null }, "topic": "told", "at": 1_767_225_600_123_i64 })
+    );
+    assert_eq!(rows[1]["n"], 2);
+    assert_eq!(
+        (&rows[1]["key"], &rows[1]["headers"]),
+        (&Value::Null, &json!({}))
+    );
+    assert_eq!(rows.len(), 2);
+    let mut dead: Vec<String> = (job.dead().iter())
+        .map(|letter| {
+            format!(
+                "{} {} {}",
+                letter["class"], letter["split"], letter["offset"]
+            )
+        })
+        .collect();
+    dead.sort();
+    assert_eq!(
+        dead,
+        [
+            "\"decode\" \"partition 0\" 1",
+            "\"decode\" \"partition 1\" 1"
+        ]
+    );
+}
+
+fn transactions(place: &mut Place) {
+    place.broker.create("committed", 1);
+    for part in 0..6_u64 {
+        let records: Vec<Value> = (part * 50..(part + 1) * 50)
+            .map(|n| record(0, &json!({ "n": n })))
+            .collect();
+        // Of the six the first three are committed in between aborted ones; the last is aborted, so
+        // that the partition ends with records that nobody may see and a control record.
+        let (records, end) = match part {
+            0 | 2 | 4 => (records, "commit"),
+            _ => (records, "abort"),
+        };
+        place.broker.transact("committed", &records, end);
+    }
+    let committed: Vec<u64> = (0..300).filter(|n| n / 50 % 2 == 0).collect();
+    let job = place.job("committed", "until: latest", "");
+    job.finish(2);
+    let mut seen: Vec<u64> = (job.rows().iter())
+        .map(|row| row["n"].as_u64().expect("a number"))
+        .collect();
+    seen.sort_unstable();
+    assert_eq!(seen, committed);
+    let uncommitted = "until: latest\n      properties: { isolation.level: read_uncommitted }";
+    let job = place.job("committed", uncommitted, "");
+    job.finish(1);
+    job.holds(0..300);
+}
+
+fn empty(place: &mut Place) {
+    place.broker.create("empty", 3);
+    let job = place.job("empty", "until: latest", "");
+    job.finish(2);
+    job.holds(0..0);
+}
+
+fn password(place: &mut Place) {
+    place.broker.create("sealed", 2);
+    let lines = place.lines("sealed", 0..500);
+    place.broker.produce_lines("sealed", 2, &lines);
+    let (address, options) = sealed(place, thalweg_tests::kafka::PASSWORD);
+    let job = place.job_at(&address, "sealed", &options, "");
+    job.finish(2);
+    job.holds(0..500);
+}
+
+/// The address for TLS, and the options to sign in there.
+pub(crate) fn sealed(place: &Place, password: &str) -> (String, String) {
+    let options = format!(
+        r#"until: latest
+      properties:
+        security.protocol: SASL_SSL
+        sasl.mechanism: PLAIN
+        sasl.username: $ConnectionString
+        sasl.password: "{password}"
+        ssl.ca.location: {}"#,
+        place.broker.authority().display()
+    );
+    (place.broker.tls_address(), options)
+}
