@@ -5,11 +5,8 @@
 //! gzip member (RFC 1951 §3.2.3, RFC 1952 §2.3; the trick of pigz). Nothing is compressed twice,
 //! and the service's reader need not understand files of several members.
 
-use std::io::Write;
-
 use crc32fast::Hasher;
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
+use flate2::{Compress, Compression, FlushCompress};
 use serde::{Deserialize, Serialize};
 
 /// Magic, deflate, no flags, no time, no extra flags, unknown system.
@@ -26,10 +23,19 @@ pub(crate) struct Piece {
     pub(crate) raw_crc32: u32,
 }
 
+/// The end of an empty stored block: its length, and the complement of that.
+const BOUNDARY: [u8; 4] = [0, 0, 0xff, 0xff];
+/// Room for output that the compressor is given at a time (bytes).
+const ROOM_BYTES: usize = 32 << 10;
+
 /// Compresses one piece.
+///
+/// It drives the compressor itself: flate2's writer asks for a flush once, and if its buffer is
+/// full just then it goes on without, so that the piece lacks its end.
 #[derive(Debug)]
 pub(crate) struct PieceWriter {
-    encoder: DeflateEncoder<Vec<u8>>,
+    compress: Compress,
+    bytes: Vec<u8>,
     crc: Hasher,
     raw: u64,
 }
@@ -37,17 +43,34 @@ pub(crate) struct PieceWriter {
 impl PieceWriter {
     pub(crate) fn new() -> Self {
         Self {
-            encoder: DeflateEncoder::new(Vec::new(), Compression::fast()),
+            compress: Compress::new(Compression::fast(), false),
+            bytes: Vec::new(),
             crc: Hasher::new(),
             raw: 0,
         }
     }
 
     pub(crate) fn write(&mut self, raw: &[u8]) -> std::io::Result<()> {
-        self.encoder.write_all(raw)?;
+        self.run(raw, FlushCompress::None)?;
         self.crc.update(raw);
         self.raw += raw.len() as u64;
         Ok(())
+    }
+
+    /// Compresses `raw`; with a flush until the compressor has room left, which says that it is
+    /// done (zlib manual, `deflate`).
+    fn run(&mut self, mut raw: &[u8], flush: FlushCompress) -> std::io::Result<()> {
+        loop {
+            self.bytes.reserve(ROOM_BYTES);
+            let before = self.compress.total_in();
+            self.compress.compress_vec(raw, &mut self.bytes, flush)?;
+            let taken = self.compress.total_in() - before;
+            let taken = usize::try_from(taken).unwrap_or(raw.len());
+            raw = raw.get(taken..).unwrap_or_default();
+            if raw.is_empty() && self.bytes.len() < self.bytes.capacity() {
+                return Ok(());
+            }
+        }
     }
 
     /// Bytes before compression so far.
@@ -57,20 +80,22 @@ impl PieceWriter {
 
     /// Bytes after compression so far.
     pub(crate) fn compressed(&self) -> usize {
-        self.encoder.get_ref().len()
+        self.bytes.len()
     }
 
     /// Ends the piece at a byte boundary, and starts afresh.
     pub(crate) fn take(&mut self) -> std::io::Result<(Vec<u8>, Piece)> {
         // A flush ends the current block and appends an empty stored one, which is byte-aligned.
-        self.encoder.flush()?;
-        let mut done = std::mem::replace(self, Self::new());
-        let bytes = std::mem::take(done.encoder.get_mut());
+        self.run(&[], FlushCompress::Sync)?;
+        if !self.bytes.ends_with(&BOUNDARY) {
+            return Err(std::io::Error::other("a flush has not ended its block"));
+        }
+        let done = std::mem::replace(self, Self::new());
         let piece = Piece {
             raw: done.raw,
             raw_crc32: done.crc.finalize(),
         };
-        Ok((bytes, piece))
+        Ok((done.bytes, piece))
     }
 }
 
@@ -124,6 +149,41 @@ mod tests {
                 reader.into_inner().is_empty(),
                 "nothing is left behind the member"
             );
+        }
+    }
+
+    #[test]
+    fn a_piece_ends_where_it_is_cut_however_full_the_compressor_is() {
+        // Text as rows have it: half of it repeats, half is digits that do not.
+        let mut random = 7_u64;
+        let mut text = Vec::new();
+        while text.len() < 600_000 {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let row = format!(
+                "{{\"vehicle_id\":\"veh-{}\",\"risk\":{}}}\n",
+                random >> 54,
+                random
+            );
+            text.extend_from_slice(row.as_bytes());
+        }
+        for length in (1_000..600_000).step_by(2_957) {
+            let raw = text.get(..length).expect("shorter");
+            let mut writer = PieceWriter::new();
+            for part in raw.chunks(262_144) {
+                writer.write(part).expect("in memory");
+            }
+            let (bytes, piece) = writer.take().expect("in memory");
+            assert!(
+                bytes.ends_with(&[0, 0, 0xff, 0xff]),
+                "{length}: no boundary"
+            );
+            let file = [&HEADER[..], &bytes, &trailer([piece])].concat();
+            let mut read = Vec::new();
+            let reader = GzDecoder::new(&file[..]).read_to_end(&mut read);
+            reader.unwrap_or_else(|error| panic!("{length}: {error}"));
+            assert_eq!(read, raw, "{length}");
         }
     }
 
