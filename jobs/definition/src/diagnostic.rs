@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::secret::Secrets;
+
 /// A place in the text: line and column from 1, length in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Span {
@@ -21,6 +23,13 @@ impl Span {
         line: 1,
         column: 1,
         length: 1,
+    };
+
+    /// No place in the text: for what was set on the command line.
+    pub const OUTSIDE: Self = Self {
+        line: 0,
+        column: 0,
+        length: 0,
     };
 }
 
@@ -76,6 +85,14 @@ impl Diagnostic {
         }
     }
 
+    /// A warning at `span`.
+    pub fn warning(span: Span, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(span, message)
+        }
+    }
+
     /// The same with a hint at the name in `valid` that is nearest to `wrong`, if one is near.
     #[must_use]
     pub fn nearest<'a>(mut self, wrong: &str, valid: impl IntoIterator<Item = &'a str>) -> Self {
@@ -96,6 +113,47 @@ impl Diagnostic {
     }
 }
 
+/// The text of a definition as it may be shown: its name, its lines with credentials covered, and
+/// the values that must not be shown.
+#[derive(Clone, Debug, Default)]
+pub struct Document {
+    pub(crate) name: String,
+    pub(crate) text: String,
+    pub(crate) secrets: Secrets,
+}
+
+impl Document {
+    /// Its secret values.
+    #[must_use]
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// Its text with literal credentials covered.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What is wrong with it, in the order of the text.
+    #[must_use]
+    pub fn diagnostics(&self, mut found: Vec<Diagnostic>) -> Diagnostics {
+        for diagnostic in &mut found {
+            let shown = self.secrets.redact(&diagnostic.message).into_owned();
+            diagnostic.message = shown;
+            let hint = diagnostic.hint.take();
+            diagnostic.hint = hint.map(|hint| self.secrets.redact(&hint).into_owned());
+        }
+        found.sort_by_key(|diagnostic| diagnostic.span);
+        found.dedup();
+        Diagnostics {
+            file: self.name.clone(),
+            found,
+            text: self.secrets.redact(&self.text).into_owned(),
+        }
+    }
+}
+
 /// Everything that is wrong with a definition.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
 #[error("{} in {file}", if found.len() == 1 { "an error".to_owned() } else { format!("{} errors", found.len()) })]
@@ -109,60 +167,71 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Diagnostics of the definition `text`.
+    /// Whether the job can run in spite of them: there are warnings at most.
     #[must_use]
-    pub fn new(file: &str, text: &str, mut found: Vec<Diagnostic>) -> Self {
-        found.sort_by_key(|diagnostic| diagnostic.span);
-        found.dedup();
-        Self {
-            file: file.to_owned(),
-            found,
-            text: text.to_owned(),
-        }
+    pub fn only_warnings(&self) -> bool {
+        let warning = |found: &Diagnostic| found.severity == Severity::Warning;
+        self.found.iter().all(warning)
     }
 
     /// For people: place, message, the line with a caret, a hint.
     #[must_use]
     pub fn render(&self, color: bool) -> String {
-        let (red, bold, off) = if color {
-            ("\x1b[31;1m", "\x1b[1m", "\x1b[0m")
-        } else {
-            ("", "", "")
-        };
         let mut out = String::new();
-        for Diagnostic {
+        for diagnostic in &self.found {
+            // Writing to a string cannot fail.
+            self.render_one(diagnostic, color, &mut out).ok();
+        }
+        out
+    }
+
+    fn render_one(&self, found: &Diagnostic, color: bool, out: &mut String) -> std::fmt::Result {
+        let Diagnostic {
             span,
             severity,
             message,
             hint,
-        } in &self.found
-        {
-            let word = match severity {
-                Severity::Error => "error",
-                Severity::Warning => "warning",
-            };
-            let line = self
-                .text
-                .lines()
-                .nth(span.line.saturating_sub(1))
-                .unwrap_or_default();
-            let carets = "^".repeat(span.length.clamp(1, line.chars().count().max(1)));
-            let indent: String = (line.chars().take(span.column.saturating_sub(1)))
-                .map(|c| if c == '\t' { '\t' } else { ' ' })
-                .collect();
-            let number = span.line.to_string();
-            let gutter = " ".repeat(number.len());
-            // Writing to a string cannot fail.
+        } = found;
+        let (paint, word) = match severity {
+            Severity::Error => ("\x1b[31;1m", "error"),
+            Severity::Warning => ("\x1b[33;1m", "warning"),
+        };
+        let (paint, bold, off) = match color {
+            true => (paint, "\x1b[1m", "\x1b[0m"),
+            false => ("", "", ""),
+        };
+        let file = &self.file;
+        if *span == Span::OUTSIDE {
             writeln!(
                 out,
-                "{bold}{}:{}:{}:{off} {red}{word}:{off} {message}\n{number} | {line}\n{gutter} | {indent}{red}{carets}{off}",
-                self.file, span.line, span.column
-            )
-            .ok();
-            if let Some(hint) = hint {
-                writeln!(out, "{gutter} = hint: {hint}").ok();
-            }
+                "{bold}{file}:{off} {paint}{word}:{off} by --set: {message}"
+            )?;
+            return hint
+                .iter()
+                .try_for_each(|hint| writeln!(out, "  = hint: {hint}"));
         }
-        out
+        let Span {
+            line,
+            column,
+            length,
+        } = span;
+        let shown = self.text.lines().nth(line.saturating_sub(1));
+        let shown = shown.unwrap_or_default();
+        let width = shown.chars().count();
+        let carets = "^".repeat((*length).clamp(1, (width + 1).saturating_sub(*column).max(1)));
+        let indent: String = (shown.chars().take(column.saturating_sub(1)))
+            .map(|c| if c == '\t' { '\t' } else { ' ' })
+            .collect();
+        let gutter = " ".repeat(line.to_string().len());
+        writeln!(
+            out,
+            "{bold}{file}:{line}:{column}:{off} {paint}{word}:{off} {message}"
+        )?;
+        writeln!(
+            out,
+            "{line} | {shown}\n{gutter} | {indent}{paint}{carets}{off}"
+        )?;
+        hint.iter()
+            .try_for_each(|hint| writeln!(out, "{gutter} = hint: {hint}"))
     }
 }

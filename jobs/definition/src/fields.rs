@@ -1,8 +1,9 @@
 //! The fields of a mapping, asked for by name; what nobody asked for is unknown.
 
 use crate::diagnostic::{Diagnostic, Span, Spanned};
+use crate::model::Secret;
 use crate::quantity;
-use crate::tree::{Entry, Node, Value};
+use crate::tree::{Entry, Node, Origin, Value};
 
 /// The fields of one mapping.
 pub(crate) struct Fields<'a> {
@@ -10,6 +11,12 @@ pub(crate) struct Fields<'a> {
     pub(crate) span: Span,
     entries: &'a [Entry],
     known: Vec<&'static str>,
+    /// Those of them that the reference names and nobody builds yet.
+    later: Vec<&'static str>,
+    /// Those of them that hold credentials.
+    secret: Vec<&'static str>,
+    /// What is not there and should be: one of some fields, and how to say so.
+    missing: Vec<(Vec<&'static str>, String)>,
 }
 
 type Found = Vec<Diagnostic>;
@@ -18,25 +25,24 @@ impl<'a> Fields<'a> {
     /// The fields of `node`, which `what` describes in errors.
     pub(crate) fn of(node: &'a Node, what: impl Into<String>, found: &mut Found) -> Option<Self> {
         let what = what.into();
-        match &node.value {
-            Value::Map(entries) => Some(Self {
-                what,
-                span: node.span,
-                entries,
-                known: Vec::new(),
-            }),
-            _ if node.is_null() => Some(Self {
-                what,
-                span: node.span,
-                entries: &[],
-                known: Vec::new(),
-            }),
-            _ => {
+        let entries = match &node.value {
+            Value::Map(entries) => entries.as_slice(),
+            _ if node.is_null() => &[],
+            Value::Scalar { .. } | Value::List(_) => {
                 let message = format!("{what} is a mapping, not {}", node.kind());
                 found.push(Diagnostic::error(node.span, message));
-                None
+                return None;
             }
-        }
+        };
+        Some(Self {
+            what,
+            span: node.span,
+            entries,
+            known: Vec::new(),
+            later: Vec::new(),
+            secret: Vec::new(),
+            missing: Vec::new(),
+        })
     }
 
     pub(crate) fn entry(&mut self, name: &'static str) -> Option<&'a Entry> {
@@ -50,14 +56,24 @@ impl<'a> Fields<'a> {
         self.entry(name).map(|entry| &entry.value)
     }
 
+    /// A field that may stand without a value.
+    fn bare(&mut self, name: &'static str) -> Option<&'a Entry> {
+        self.known.push(name);
+        self.entries.iter().find(|entry| entry.key == name)
+    }
+
     /// Refuses fields that the reference names and nobody builds yet.
-    pub(crate) fn later(&mut self, names: &[&'static str], found: &mut Found) {
+    pub(crate) fn later(&mut self, names: &[&'static str], found: &mut Found) -> bool {
+        let mut refused = false;
         for name in names {
-            if let Some(entry) = self.entry(name) {
+            self.later.push(name);
+            if let Some(entry) = self.bare(name) {
+                refused = true;
                 let message = format!("`{name}` of {} is not supported yet", self.what);
                 found.push(Diagnostic::error(entry.at, message));
             }
         }
+        refused
     }
 
     /// Which one of several fields is there; an error unless it is exactly one.
@@ -69,29 +85,24 @@ impl<'a> Fields<'a> {
     ) -> Option<(&'static str, &'a Node)> {
         let mut present = Vec::new();
         for &name in names {
-            present.extend(self.entry(name).map(|entry| (name, entry)));
+            present.extend(self.bare(name).map(|entry| (name, entry)));
         }
-        let mut refused = false;
-        for name in later {
-            if let Some(entry) = self.entry(name) {
-                refused = true;
-                found.push(Diagnostic::error(
-                    entry.at,
-                    format!("`{name}` is not supported yet"),
-                ));
-            }
-        }
+        let refused = self.later(later, found);
         match present.as_slice() {
             [(name, entry)] => Some((*name, &entry.value)),
             [] if refused => None,
             [] => {
-                let message = format!("{} says one of {}", self.what, names.join(", "));
-                found.push(Diagnostic::error(self.span, message));
+                let message = match names {
+                    [name] => format!("{} has no `{name}`", self.what),
+                    names => format!("{} names one of {}", self.what, names.join(", ")),
+                };
+                let all = names.iter().chain(later).copied().collect();
+                self.missing.push((all, message));
                 None
             }
-            [_, (name, entry), ..] => {
+            [(first, _), (name, entry), ..] => {
                 let message = format!(
-                    "{} says only one of {}, `{name}` is a second",
+                    "{} names only one of {}; it has `{first}` already, and `{name}`",
                     self.what,
                     names.join(", ")
                 );
@@ -101,11 +112,10 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(crate) fn missing(&self, name: &str, found: &mut Found) {
-        found.push(Diagnostic::error(
-            self.span,
-            format!("{} has no `{name}`", self.what),
-        ));
+    /// Notes that a field should be there; told when all fields have been asked for.
+    pub(crate) fn missing(&mut self, name: &'static str) {
+        let message = format!("{} has no `{name}`", self.what);
+        self.missing.push((vec![name], message));
     }
 
     pub(crate) fn text(
@@ -122,9 +132,23 @@ impl<'a> Fields<'a> {
         found: &mut Found,
     ) -> Option<Spanned<String>> {
         if self.entry(name).is_none() {
-            self.missing(name, found);
+            self.missing(name);
         }
         self.text(name, found)
+    }
+
+    /// A credential: never shown; a warning if it is written out.
+    pub(crate) fn credential(&mut self, name: &'static str, found: &mut Found) -> Option<Secret> {
+        self.secret.push(name);
+        let node = self.node(name)?;
+        node.secret.set(true);
+        let text = text(node, name, found)?;
+        if node.origin == Origin::Literal {
+            let message = format!("`{name}` is a credential and is written out");
+            let hint = "take it from outside: ${secret:NAME} or ${file:PATH}";
+            found.push(Diagnostic::warning(text.span, message).hint(hint));
+        }
+        Some(Secret::new(text.value))
     }
 
     /// A value that `read` makes sense of; `form` says what it should look like.
@@ -146,6 +170,16 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn duration(&mut self, name: &'static str, found: &mut Found) -> Option<u64> {
         self.parsed(name, "a duration such as 10s", quantity::duration_ms, found)
+    }
+
+    /// A duration that is not zero.
+    pub(crate) fn positive_duration(
+        &mut self,
+        name: &'static str,
+        found: &mut Found,
+    ) -> Option<u64> {
+        let positive = |text: &str| quantity::duration_ms(text).filter(|ms| *ms > 0);
+        self.parsed(name, "a duration such as 10s", positive, found)
     }
 
     pub(crate) fn size(&mut self, name: &'static str, found: &mut Found) -> Option<u64> {
@@ -218,8 +252,10 @@ impl<'a> Fields<'a> {
             .unwrap_or_default()
     }
 
-    /// Everything has been asked for: what is left is unknown.
+    /// Everything has been asked for: what is left is unknown, and what is missing is missing,
+    /// unless it is there under a misspelt name.
     pub(crate) fn finish(self, found: &mut Found) {
+        let mut meant: Vec<String> = Vec::new();
         for entry in self
             .entries
             .iter()
@@ -227,13 +263,78 @@ impl<'a> Fields<'a> {
         {
             let message = format!("{} has no field `{}`", self.what, entry.key);
             let error = Diagnostic::error(entry.at, message);
-            found.push(error.nearest(&entry.key, self.known.iter().copied()));
+            let error = error.nearest(&entry.key, self.known.iter().copied());
+            let hint = error.hint.as_deref().unwrap_or_default();
+            let name = self
+                .known
+                .iter()
+                .find(|name| hint.contains(&format!("`{name}`")));
+            // A credential under a misspelt name is one all the same.
+            if name.is_some_and(|name| self.secret.contains(name)) {
+                entry.value.secret.set(true);
+            }
+            meant.extend(name.map(|name| (*name).to_owned()));
+            found.push(error);
         }
+        for (names, message) in &self.missing {
+            if !names
+                .iter()
+                .any(|name| meant.iter().any(|meant| meant == name))
+            {
+                found.push(Diagnostic::error(self.span, message.clone()));
+            }
+        }
+        #[cfg(test)]
+        asked::record(&self);
+    }
+}
+
+/// Which fields the walk has asked for, so that the schema can be held against it.
+#[cfg(test)]
+pub(crate) mod asked {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    use super::Fields;
+    use crate::diagnostic::Span;
+
+    /// The fields of the mapping at `span`.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Asked {
+        pub(crate) span: Span,
+        pub(crate) built: BTreeSet<&'static str>,
+        pub(crate) later: BTreeSet<&'static str>,
+        pub(crate) secret: BTreeSet<&'static str>,
+    }
+
+    thread_local! {
+        static ASKED: RefCell<Vec<Asked>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn record(fields: &Fields<'_>) {
+        let later: BTreeSet<_> = fields.later.iter().copied().collect();
+        let built = fields.known.iter().copied();
+        let asked = Asked {
+            span: fields.span,
+            built: built.filter(|name| !later.contains(name)).collect(),
+            later,
+            secret: fields.secret.iter().copied().collect(),
+        };
+        ASKED.with_borrow_mut(|all| all.push(asked));
+    }
+
+    /// Everything asked for on this thread since the last call.
+    pub(crate) fn taken() -> Vec<Asked> {
+        ASKED.take()
     }
 }
 
 pub(crate) fn text(node: &Node, what: &str, found: &mut Found) -> Option<Spanned<String>> {
     match &node.value {
+        Value::Scalar { .. } if node.is_null() => {
+            found.push(Diagnostic::error(node.span, format!("`{what}` is empty")));
+            None
+        }
         Value::Scalar { text, .. } => Some(Spanned::new(text.clone(), node.span)),
         Value::List(_) | Value::Map(_) => {
             let message = format!("`{what}` is a single value, not {}", node.kind());

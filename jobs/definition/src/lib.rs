@@ -1,10 +1,14 @@
 //! Job definitions: from YAML or JSON text to a checked model, all errors told in one go.
 //!
-//! [`load`] parses the text into a tree in which every value knows where it stands, substitutes
+//! [`check`] parses the text into a tree in which every value knows where it stands, substitutes
 //! `${env:…}` and its like, and walks the tree into a [`Definition`]. Each part of the walk asks its
 //! [`fields`](fields::Fields) by name; what nobody asked for is an unknown field, and what the
 //! reference names but nobody builds yet is refused as not supported yet. Expressions, column names
-//! and types are the planner's to check; it reports with the same [`Diagnostic`]s.
+//! and types are the planner's to check; it reports with the same [`Diagnostic`]s, also about a
+//! definition parts of which are wrong: these parts are left out of the model and named in
+//! [`Definition::damaged`].
+//!
+//! [`SCHEMA`] describes the same language to other tools; a test holds the two together.
 
 mod azure;
 mod diagnostic;
@@ -13,18 +17,22 @@ mod kafka;
 mod model;
 mod operator;
 mod quantity;
+mod reference;
+mod secret;
 mod source;
 mod substitute;
 mod tree;
 mod walk;
 
-pub use diagnostic::{Diagnostic, Diagnostics, Severity, Span, Spanned};
+pub use diagnostic::{Diagnostic, Diagnostics, Document, Severity, Span, Spanned};
 pub use model::{
     Adx, AdxAuth, Aggregate, AsOf, Assignment, Checkpoint, ColumnField, Cosmos, DeadLetters, Dedup,
     Definition, Delivery, Enrich, EventTime, FileSink, FileSource, Generate, Kafka, KafkaStart,
     LateThen, MaxAhead, Missing, OnError, Operation, Secret, Settings, Sink, SinkKind, Source,
     SourceKind, Step, Table, TimestampForm, WhenFull, Window,
 };
+pub use reference::{SCHEMA, page};
+pub use secret::Secrets;
 pub use substitute::{Environment, Resolver};
 
 use std::path::Path;
@@ -41,7 +49,78 @@ pub struct LoadOptions<'a> {
     pub resolver: &'a dyn Resolver,
 }
 
-/// Loads a definition; `name` stands in its diagnostics, relative paths start at `folder`.
+/// What there is to say about a definition.
+#[derive(Debug)]
+pub struct Checked {
+    /// The definition as it may be shown.
+    pub document: Document,
+    /// What could be read of it; nothing if it is no mapping.
+    pub definition: Option<Definition>,
+    /// What is wrong with it, warnings included.
+    pub found: Vec<Diagnostic>,
+}
+
+/// Reads a definition as far as it goes; `name` stands in its diagnostics, relative paths start at
+/// `folder`.
+#[must_use]
+pub fn check(text: &str, name: &str, folder: &Path, options: &LoadOptions<'_>) -> Checked {
+    let mut found = Vec::new();
+    let mut document = Document {
+        name: name.to_owned(),
+        ..Document::default()
+    };
+    if text.len() > TEXT_BYTES_MAX {
+        let length = text.len();
+        let message = format!("a definition has at most 1 MiB, this one has {length} bytes");
+        found.push(Diagnostic::error(Span::START, message));
+        return Checked {
+            document,
+            definition: None,
+            found,
+        };
+    }
+    let mut tree = match tree::parse(text) {
+        Ok(tree) => tree,
+        Err(error) => {
+            document.text = secret::mask_unparsed(text);
+            return Checked {
+                document,
+                definition: None,
+                found: vec![error],
+            };
+        }
+    };
+    secret::mark_credentials(&tree);
+    let text = secret::mask(text, &tree);
+    for (path, value) in &options.set {
+        if let Err(message) = tree::set(&mut tree, path, value) {
+            found.push(Diagnostic::error(
+                Span::OUTSIDE,
+                format!("{path}: {message}"),
+            ));
+        }
+    }
+    let mut secrets = Vec::new();
+    substitute::substitute(
+        &mut tree,
+        folder,
+        options.resolver,
+        &mut secrets,
+        &mut found,
+    );
+    secret::refuse_misplaced(&tree, &mut found);
+    let definition = walk::definition(&tree, folder, &mut found);
+    secrets.extend(secret::values(&tree));
+    document.text = secret::mask(&text, &tree);
+    document.secrets = Secrets::new(&secrets);
+    Checked {
+        document,
+        definition,
+        found,
+    }
+}
+
+/// Loads a definition in which nothing is wrong.
 ///
 /// # Errors
 /// Everything that is wrong with it.
@@ -51,29 +130,11 @@ pub fn load(
     folder: &Path,
     options: &LoadOptions<'_>,
 ) -> Result<Definition, Diagnostics> {
-    let fail = |found: Vec<Diagnostic>| Diagnostics::new(name, text, found);
-    if text.len() > TEXT_BYTES_MAX {
-        let message = format!(
-            "a definition has at most 1 MiB, this one has {} bytes",
-            text.len()
-        );
-        return Err(fail(vec![Diagnostic::error(Span::START, message)]));
-    }
-    let mut tree = tree::parse(text).map_err(|found| fail(vec![found]))?;
-    let mut found = Vec::new();
-    for (path, value) in &options.set {
-        if let Err(message) = tree::set(&mut tree, path, value) {
-            found.push(Diagnostic::error(
-                Span::START,
-                format!("--set {path}: {message}"),
-            ));
-        }
-    }
-    substitute::substitute(&mut tree, folder, options.resolver, &mut found);
-    let definition = walk::definition(&tree, folder, &mut found);
-    match definition {
-        Some(definition) if found.is_empty() => Ok(definition),
-        _ => Err(fail(found)),
+    let checked = check(text, name, folder, options);
+    let diagnostics = checked.document.diagnostics(checked.found);
+    match checked.definition {
+        Some(definition) if diagnostics.only_warnings() => Ok(definition),
+        _ => Err(diagnostics),
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Definition {
     pub steps: Vec<Step>,
     /// Where results go.
     pub sinks: Vec<Sink>,
+    /// Names of the sources, tables, steps and sinks that are wrong, and left out.
+    pub damaged: Vec<String>,
 }
 
 /// How a job runs.

@@ -19,7 +19,7 @@ pub(crate) fn step(name: &Spanned<String>, node: &Node, found: &mut Found) -> Op
     let mut fields = Fields::of(node, format!("step `{}`", name.value), found)?;
     let from = fields.texts("from", found);
     if from.is_empty() {
-        fields.missing("from", found);
+        fields.missing("from");
     }
     let id = fields
         .text("id", found)
@@ -39,9 +39,11 @@ pub(crate) fn step(name: &Spanned<String>, node: &Node, found: &mut Found) -> Op
         one.and_then(|(kind, node)| operation(kind, node, found))
     };
     if is_union {
-        for name in OPERATIONS.iter().chain(&LATER) {
+        // None of them is there.
+        for name in OPERATIONS {
             fields.entry(name);
         }
+        fields.later(&LATER, found);
     }
     fields.finish(found);
     Some(Step {
@@ -87,20 +89,18 @@ fn dedup(node: &Node, found: &mut Found) -> Option<Dedup> {
     let mut fields = Fields::of(node, "`dedup`", found)?;
     let by = fields.texts("by", found);
     if by.is_empty() {
-        fields.missing("by", found);
+        fields.missing("by");
     }
-    if fields.entry("within").is_none() {
-        fields.missing("within", found);
+    let sequence = fields.later(&["sequence"], found);
+    if fields.entry("within").is_none() && !sequence {
+        fields.missing("within");
     }
-    let within_ms = fields.duration("within", found);
+    let within_ms = fields.positive_duration("within", found);
     let same_time = fields.flag("same_time", found).unwrap_or(false);
+    let at = fields.node("keep").map_or(node.span, |node| node.span);
     if fields.word("keep", &[("first", false), ("last", true)], found) == Some(true) {
-        found.push(Diagnostic::error(
-            node.span,
-            "`keep: last` is not supported yet",
-        ));
+        found.push(Diagnostic::error(at, "`keep: last` is not supported yet"));
     }
-    fields.later(&["sequence"], found);
     fields.finish(found);
     Some(Dedup {
         by,
@@ -155,10 +155,10 @@ fn window(node: &Node, found: &mut Found) -> Option<Window> {
 
 fn enrich(node: &Node, found: &mut Found) -> Option<Enrich> {
     let mut fields = Fields::of(node, "`enrich`", found)?;
-    fields.later(
-        &["lookup", "cache", "timeout", "concurrency", "order"],
-        found,
-    );
+    let lookup = ["lookup", "cache", "timeout", "concurrency", "order"];
+    if fields.later(&lookup, found) {
+        return None;
+    }
     let with = fields.required("with", found);
     let on = both(&mut fields, "on", found);
     let take = both(&mut fields, "take", found);
@@ -170,6 +170,10 @@ fn enrich(node: &Node, found: &mut Found) -> Option<Enrich> {
     let missing = fields.word("missing", &words, found).unwrap_or_default();
     let as_of = fields.word("as_of", &[("event_time", ())], found);
     let wait_ms = fields.duration("wait", found);
+    if let (None, Some(wait)) = (as_of, fields.entry("wait")) {
+        let message = "`wait` is for `as_of: event_time` only";
+        found.push(Diagnostic::error(wait.at, message));
+    }
     fields.finish(found);
     let as_of = as_of.map(|()| AsOf {
         wait_ms: wait_ms.unwrap_or(30_000),
@@ -191,7 +195,7 @@ fn both(
 ) -> Vec<(Spanned<String>, Spanned<String>)> {
     match fields.node(name) {
         None => {
-            fields.missing(name, found);
+            fields.missing(name);
             Vec::new()
         }
         Some(node) if matches!(node.value, Value::Map(_)) => pairs(node, name, found),

@@ -36,7 +36,7 @@ pub(crate) fn table(name: &Spanned<String>, node: &Node, found: &mut Found) -> O
     let mut fields = Fields::of(node, format!("table `{}`", name.value), found)?;
     let key = fields.texts("key", found);
     if key.is_empty() {
-        fields.missing("key", found);
+        fields.missing("key");
     }
     let source = read(name, &mut fields, found);
     fields.finish(found);
@@ -64,13 +64,9 @@ fn read(name: &Spanned<String>, fields: &mut Fields<'_>, found: &mut Found) -> O
         None => None,
     };
     let format = fields.text("format", found);
-    if let Some(format) = format.filter(|format| format.value != "json") {
-        let known = ["csv", "avro", "protobuf", "parquet", "text", "raw"];
-        let message = match known.contains(&format.value.as_str()) {
-            true => format!("format `{}` is not supported yet", format.value),
-            false => format!("there is no format `{}`", format.value),
-        };
-        found.push(Diagnostic::error(format.span, message).nearest(&format.value, ["json"]));
+    let later = ["csv", "avro", "protobuf", "parquet", "text", "raw"];
+    if let Some(format) = format {
+        check_format(&format, &later, found);
     }
     let mut extra = fields.text("extra", found);
     let schema = schema(fields, &mut extra, found);
@@ -89,16 +85,32 @@ fn read(name: &Spanned<String>, fields: &mut Fields<'_>, found: &mut Found) -> O
     })
 }
 
+/// Only JSON so far.
+pub(crate) fn check_format(format: &Spanned<String>, later: &[&str], found: &mut Found) {
+    let written = format.value.as_str();
+    if written == "json" {
+        return;
+    }
+    let message = match later.contains(&written) {
+        true => format!("format `{written}` is not supported yet"),
+        false => format!("there is no format `{written}`"),
+    };
+    let all = later
+        .iter()
+        .copied()
+        .chain(["json"])
+        .filter(|f| *f != written);
+    found.push(Diagnostic::error(format.span, message).nearest(written, all));
+}
+
 fn file(node: &Node, found: &mut Found) -> Option<FileSource> {
     let mut fields = Fields::of(node, "`file`", found)?;
     let path = fields.required("path", found);
     let compression = fields.text("compression", found);
     let by_name = fields.word("order", &[("name", true), ("time", false)], found);
+    let at = fields.node("follow").map_or(node.span, |node| node.span);
     if fields.flag("follow", found) == Some(true) {
-        found.push(Diagnostic::error(
-            node.span,
-            "`follow` is not supported yet",
-        ));
+        found.push(Diagnostic::error(at, "`follow` is not supported yet"));
     }
     fields.finish(found);
     let compression = compression.unwrap_or_else(|| Spanned::new("auto".to_owned(), node.span));
@@ -111,9 +123,13 @@ fn file(node: &Node, found: &mut Found) -> Option<FileSource> {
 
 fn generate(node: &Node, found: &mut Found) -> Option<Generate> {
     let mut fields = Fields::of(node, "`generate`", found)?;
-    let what = fields.required("what", found);
-    let generate = what.map(|what| Generate {
-        what,
+    let mut what = fields.required("what", found);
+    if let Some(random) = what.take_if(|what| what.value == "random") {
+        let message = "telemetry `random` is not supported yet";
+        found.push(Diagnostic::error(random.span, message));
+    }
+    let generate = Generate {
+        what: what.unwrap_or_else(|| Spanned::new("fleet".to_owned(), node.span)),
         events: fields.number("events", found),
         rate: fields.number("rate", found),
         devices: fields.number("devices", found),
@@ -122,11 +138,9 @@ fn generate(node: &Node, found: &mut Found) -> Option<Generate> {
         duplicates: fields.share("duplicates", found),
         corrupt: fields.share("corrupt", found),
         splits: fields.number("splits", found),
-    });
-    if generate.is_some() {
-        fields.finish(found);
-    }
-    generate
+    };
+    fields.finish(found);
+    Some(generate)
 }
 
 fn schema(
@@ -135,7 +149,7 @@ fn schema(
     found: &mut Found,
 ) -> Vec<ColumnField> {
     let Some(node) = fields.node("schema") else {
-        fields.missing("schema", found);
+        fields.missing("schema");
         return Vec::new();
     };
     let Value::Map(entries) = &node.value else {

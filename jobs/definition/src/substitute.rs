@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::diagnostic::Diagnostic;
-use crate::tree::{Node, Value};
+use crate::tree::{Node, Origin, Value};
 
 /// Where substituted values come from.
 pub trait Resolver {
@@ -30,32 +30,46 @@ impl Resolver for Environment {
     }
 }
 
+/// Substitutes in all of `node`; the values of `${secret:…}` are added to `secrets`.
 pub(crate) fn substitute(
     node: &mut Node,
     folder: &Path,
     resolver: &dyn Resolver,
+    secrets: &mut Vec<String>,
     found: &mut Vec<Diagnostic>,
 ) {
     match &mut node.value {
         Value::List(items) => {
             items
                 .iter_mut()
-                .for_each(|item| substitute(item, folder, resolver, found));
+                .for_each(|item| substitute(item, folder, resolver, secrets, found));
         }
         Value::Map(entries) => {
             for entry in entries {
-                substitute(&mut entry.value, folder, resolver, found);
+                substitute(&mut entry.value, folder, resolver, secrets, found);
             }
         }
-        Value::Scalar { text, .. } if text.contains("${") => match expand(text, folder, resolver) {
-            Ok(expanded) => *text = expanded,
-            Err(message) => found.push(Diagnostic::error(node.span, message)),
-        },
+        Value::Scalar { text, .. } if text.contains("${") => {
+            let before = secrets.len();
+            match expand(text, folder, resolver, secrets) {
+                Ok(expanded) => *text = expanded,
+                Err(message) => found.push(Diagnostic::error(node.span, message)),
+            }
+            node.origin = match secrets.len() > before {
+                true => Origin::Secret,
+                false => Origin::Substituted,
+            };
+        }
         Value::Scalar { .. } => {}
     }
 }
 
-fn expand(text: &str, folder: &Path, resolver: &dyn Resolver) -> Result<String, String> {
+fn expand(
+    text: &str,
+    folder: &Path,
+    resolver: &dyn Resolver,
+    secrets: &mut Vec<String>,
+) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
@@ -63,7 +77,11 @@ fn expand(text: &str, folder: &Path, resolver: &dyn Resolver) -> Result<String, 
         let (inside, behind) = after
             .split_once('}')
             .ok_or_else(|| "`${` has no `}` behind it".to_owned())?;
-        out += &resolve(inside, folder, resolver)?;
+        let value = resolve(inside, folder, resolver)?;
+        out += &value;
+        if inside.starts_with("secret:") {
+            secrets.push(value);
+        }
         rest = behind;
     }
     Ok(out + rest)

@@ -7,6 +7,9 @@ use expect_test::expect_file;
 
 use crate::{Definition, Diagnostics, LoadOptions, Operation, Resolver, SinkKind, load};
 
+mod hidden;
+mod later;
+
 struct Fixed(BTreeMap<&'static str, &'static str>);
 
 impl Resolver for Fixed {
@@ -80,7 +83,7 @@ fn fields_can_be_set_from_outside() {
     );
     let wrong = load_with(GOOD, &[("job.name", "x")]).expect_err("job is no mapping");
     assert!(
-        wrong.render(false).contains("--set job.name"),
+        wrong.render(false).contains("by --set: job.name"),
         "{}",
         wrong.render(false)
     );

@@ -1,5 +1,7 @@
 //! The document as a tree in which every value knows where it stands.
 
+use std::cell::Cell;
+
 use granit_parser::{Event, Marker, Parser, ScalarStyle, Span as Marks};
 
 use crate::diagnostic::{Diagnostic, Span};
@@ -11,7 +13,25 @@ const DEPTH_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) span: Span,
+    /// Line and column behind its end.
+    pub(crate) end: (usize, usize),
+    pub(crate) origin: Origin,
+    /// Whether it is a credential, as whoever asked for it has found.
+    pub(crate) secret: Cell<bool>,
+    /// Whether it looks like a credential and is not to be shown.
+    pub(crate) covered: Cell<bool>,
     pub(crate) value: Value,
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It is written in the definition.
+    Literal,
+    /// Some of it was substituted.
+    Substituted,
+    /// Some of it was substituted by a secret.
+    Secret,
 }
 
 #[derive(Clone, Debug)]
@@ -33,6 +53,17 @@ pub(crate) struct Entry {
 }
 
 impl Node {
+    fn new(span: Span, end: (usize, usize), value: Value) -> Self {
+        Self {
+            span,
+            end,
+            origin: Origin::Literal,
+            secret: Cell::new(false),
+            covered: Cell::new(false),
+            value,
+        }
+    }
+
     pub(crate) fn is_null(&self) -> bool {
         let null = |text: &str| matches!(text, "" | "~" | "null" | "Null" | "NULL");
         matches!(&self.value, Value::Scalar { text, plain: true } if null(text))
@@ -52,22 +83,19 @@ pub(crate) fn parse(text: &str) -> Result<Node, Diagnostic> {
     let mut events = Events {
         parser: Parser::new_from_str(text),
         ended: Span::START,
+        behind: (1, 1),
     };
     let mut document = None;
     while let Some((event, span)) = events.next()? {
-        match event {
-            Event::DocumentStart(..) if document.is_some() => {
-                return Err(Diagnostic::error(
-                    span,
-                    "a definition is one document, this is another",
-                ));
-            }
-            Event::DocumentStart(..) => {
-                let (event, span) = events.expect()?;
-                document = Some(events.node(event, span, 0)?);
-            }
-            _ => {}
+        if !matches!(event, Event::DocumentStart(..)) {
+            continue;
         }
+        if document.is_some() {
+            let message = "a definition is one document, this is another";
+            return Err(Diagnostic::error(span, message));
+        }
+        let (event, span) = events.expect()?;
+        document = Some(events.node(event, span, 0)?);
     }
     document.ok_or_else(|| Diagnostic::error(Span::START, "the definition is empty"))
 }
@@ -75,6 +103,8 @@ pub(crate) fn parse(text: &str) -> Result<Node, Diagnostic> {
 struct Events<'a> {
     parser: Parser<'a, granit_parser::StrInput<'a>>,
     ended: Span,
+    /// Line and column behind the last event.
+    behind: (usize, usize),
 }
 
 fn span(marks: &Marks) -> Span {
@@ -98,6 +128,7 @@ impl<'a> Events<'a> {
             None => Ok(None),
             Some(Ok((event, marks))) => {
                 self.ended = span(&marks);
+                self.behind = (marks.end.line(), marks.end.col() + 1);
                 Ok(Some((event, self.ended)))
             }
             Some(Err(error)) => {
@@ -121,6 +152,10 @@ impl<'a> Events<'a> {
             .ok_or_else(|| Diagnostic::error(ended, "the document ends here"))
     }
 
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "the parser's enum may grow, and what it grows by is refused"
+    )]
     fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Diagnostic> {
         if depth > DEPTH_MAX {
             return Err(Diagnostic::error(
@@ -135,7 +170,7 @@ impl<'a> Events<'a> {
             Event::Scalar(_, _, _, Some(_))
             | Event::SequenceStart(_, _, Some(_))
             | Event::MappingStart(_, _, Some(_)) => return refuse("tags"),
-            Event::Scalar(text, style, anchor, None) if anchor == 0 => Value::Scalar {
+            Event::Scalar(text, style, 0, None) => Value::Scalar {
                 text: text.into_owned(),
                 plain: style == ScalarStyle::Plain,
             },
@@ -143,7 +178,7 @@ impl<'a> Events<'a> {
             Event::MappingStart(_, 0, None) => self.map(depth)?,
             _ => return refuse("anchors"),
         };
-        Ok(Node { span, value })
+        Ok(Node::new(span, self.behind, value))
     }
 
     fn list(&mut self, depth: usize) -> Result<Value, Diagnostic> {
@@ -197,13 +232,10 @@ pub(crate) fn set(root: &mut Node, path: &str, value: &str) -> Result<(), String
                 text: String::new(),
                 plain: true,
             };
-            let value = Node {
-                span: Span::START,
-                value: null,
-            };
+            let value = Node::new(Span::OUTSIDE, (0, 0), null);
             entries.push(Entry {
                 key: name.to_owned(),
-                at: Span::START,
+                at: Span::OUTSIDE,
                 value,
             });
             entries.len() - 1
@@ -211,17 +243,29 @@ pub(crate) fn set(root: &mut Node, path: &str, value: &str) -> Result<(), String
         let entry = entries.get_mut(position).ok_or("there is no such field")?;
         at = &mut entry.value;
     }
-    let parsed = if value.is_empty() {
-        None
-    } else {
-        Some(parse(value).map_err(|e| e.message)?)
+    let empty = Value::Scalar {
+        text: String::new(),
+        plain: false,
     };
-    at.value = parsed.map_or(
-        Value::Scalar {
-            text: String::new(),
-            plain: false,
-        },
-        |n| n.value,
-    );
+    *at = match value {
+        "" => Node::new(Span::OUTSIDE, (0, 0), empty),
+        text => parse(text).map_err(|error| error.message)?,
+    };
+    outside(at);
     Ok(())
+}
+
+/// What was set on the command line stands nowhere in the definition.
+fn outside(node: &mut Node) {
+    (node.span, node.end) = (Span::OUTSIDE, (0, 0));
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().for_each(outside),
+        Value::Map(entries) => {
+            for entry in entries {
+                entry.at = Span::OUTSIDE;
+                outside(&mut entry.value);
+            }
+        }
+        Value::Scalar { .. } => {}
+    }
 }

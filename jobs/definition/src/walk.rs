@@ -1,11 +1,11 @@
 //! The document as a whole: its parts, their names, and what refers to what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::azure;
-use crate::diagnostic::{Diagnostic, Span, Spanned};
-use crate::fields::Fields;
+use crate::diagnostic::{Diagnostic, Severity, Span, Spanned};
+use crate::fields::{Fields, texts};
 use crate::model::{
     Checkpoint, DeadLetters, Definition, Delivery, FileSink, LateThen, Operation, Settings, Sink,
     SinkKind, Step, WhenFull,
@@ -31,10 +31,11 @@ pub(crate) fn definition(tree: &Node, folder: &Path, found: &mut Found) -> Optio
     let description = fields.text("description", found).map(|text| text.value);
     let settings = settings(fields.node("settings"), found);
     fields.later(&["plugins"], found);
-    let sources = named(&mut fields, "sources", found, source::source);
-    let tables = named(&mut fields, "tables", found, source::table);
-    let steps = named(&mut fields, "steps", found, operator::step);
-    let sinks = named(&mut fields, "sinks", found, sink);
+    let mut damaged = Vec::new();
+    let sources = named(&mut fields, "sources", &mut damaged, found, source::source);
+    let tables = named(&mut fields, "tables", &mut damaged, found, source::table);
+    let steps = named(&mut fields, "steps", &mut damaged, found, operator::step);
+    let sinks = named(&mut fields, "sinks", &mut damaged, found, sink);
     if steps.len() > STEPS_MAX {
         let message = format!(
             "a job has at most {STEPS_MAX} steps, this one {}",
@@ -44,14 +45,15 @@ pub(crate) fn definition(tree: &Node, folder: &Path, found: &mut Found) -> Optio
     }
     fields.finish(found);
     let definition = Definition {
-        job: job?.value,
+        job: job.map(|job| job.value).unwrap_or_default(),
         description,
         folder: folder.to_owned(),
-        settings: settings?,
+        settings,
         sources,
         tables,
         steps,
         sinks,
+        damaged,
     };
     check_references(&definition, tree, found);
     Some(definition)
@@ -60,6 +62,7 @@ pub(crate) fn definition(tree: &Node, folder: &Path, found: &mut Found) -> Optio
 fn named<T>(
     fields: &mut Fields<'_>,
     part: &'static str,
+    damaged: &mut Vec<String>,
     found: &mut Found,
     read: impl Fn(&Spanned<String>, &Node, &mut Found) -> Option<T>,
 ) -> Vec<T> {
@@ -71,15 +74,19 @@ fn named<T>(
         found.push(Diagnostic::error(node.span, message));
         return Vec::new();
     };
-    let one = |entry: &Entry| {
-        check_name(&entry.key, entry.at, found);
-        read(
-            &Spanned::new(entry.key.clone(), entry.at),
-            &entry.value,
-            found,
-        )
-    };
-    entries.iter().filter_map(one).collect()
+    let mut whole = Vec::new();
+    for entry in entries {
+        let mut wrong = Vec::new();
+        check_name(&entry.key, entry.at, &mut wrong);
+        let name = Spanned::new(entry.key.clone(), entry.at);
+        let read = read(&name, &entry.value, &mut wrong);
+        match read {
+            Some(read) if wrong.iter().all(|w| w.severity == Severity::Warning) => whole.push(read),
+            _ => damaged.push(name.value),
+        }
+        found.append(&mut wrong);
+    }
+    whole
 }
 
 fn check_name(name: &str, span: Span, found: &mut Found) {
@@ -92,7 +99,7 @@ fn check_name(name: &str, span: Span, found: &mut Found) {
     }
 }
 
-fn settings(node: Option<&Node>, found: &mut Found) -> Option<Settings> {
+fn settings(node: Option<&Node>, found: &mut Found) -> Settings {
     let mut settings = Settings {
         checkpoint: Checkpoint {
             every_ms: 10_000,
@@ -106,58 +113,82 @@ fn settings(node: Option<&Node>, found: &mut Found) -> Option<Settings> {
             when_full: WhenFull::Stop,
         },
     };
-    let Some(node) = node else {
-        return Some(settings);
+    let Some(mut fields) = node.and_then(|node| Fields::of(node, "`settings`", found)) else {
+        return settings;
     };
-    let mut fields = Fields::of(node, "`settings`", found)?;
     if let Some(node) = fields.node("checkpoint") {
-        let mut fields = Fields::of(node, "`checkpoint`", found)?;
-        let checkpoint = &mut settings.checkpoint;
-        checkpoint.every_ms = fields
-            .duration("every", found)
-            .unwrap_or(checkpoint.every_ms);
-        checkpoint.to = fields
-            .text("to", found)
-            .map_or(checkpoint.to.clone(), |to| to.value);
-        checkpoint.keep = fields
-            .number("keep", found)
-            .unwrap_or(checkpoint.keep)
-            .max(1);
-        fields.finish(found);
+        checkpoint(node, &mut settings.checkpoint, found);
     }
     settings.delivery = fields.word("delivery", &DELIVERIES, found);
     if let Some(node) = fields.node("dead_letters") {
-        let mut fields = Fields::of(node, "`dead_letters`", found)?;
-        let later = [
-            "kafka",
-            "eventhubs",
-            "cosmos",
-            "adx",
-            "blob",
-            "stdout",
-            "discard",
-        ];
-        if let Some((_, node)) = fields.one_of(&["file"], &later, found) {
-            let mut fields = Fields::of(node, "`file`", found)?;
-            let letters = &mut settings.dead_letters;
-            letters.path = fields
-                .text("path", found)
-                .map_or(letters.path.clone(), |p| p.value);
-            letters.max_bytes = fields.size("max_size", found).unwrap_or(letters.max_bytes);
-            let words = [
-                ("stop", WhenFull::Stop),
-                ("drop-oldest", WhenFull::DropOldest),
-            ];
-            letters.when_full = fields
-                .word("when_full", &words, found)
-                .unwrap_or(letters.when_full);
-            fields.finish(found);
-        }
-        fields.finish(found);
+        dead_letters(node, &mut settings.dead_letters, found);
     }
     fields.later(&["restart", "workers", "memory"], found);
     fields.finish(found);
-    Some(settings)
+    settings
+}
+
+fn checkpoint(node: &Node, checkpoint: &mut Checkpoint, found: &mut Found) {
+    let Some(mut fields) = Fields::of(node, "`checkpoint`", found) else {
+        return;
+    };
+    let every = fields.positive_duration("every", found);
+    checkpoint.every_ms = every.unwrap_or(checkpoint.every_ms);
+    if let Some(to) = fields.text("to", found) {
+        let scheme = to.value.split_once("://").map(|(scheme, _)| scheme);
+        match scheme {
+            None | Some("memory" | "file") => checkpoint.to = to.value,
+            Some("az" | "s3") => {
+                let message = format!("checkpoints in `{}` are not supported yet", to.value);
+                let hint = "a directory, or memory://NAME";
+                found.push(Diagnostic::error(to.span, message).hint(hint));
+            }
+            Some(scheme) => {
+                let message = format!("there is no store `{scheme}://`");
+                let hint = "a directory, or memory://NAME";
+                found.push(Diagnostic::error(to.span, message).hint(hint));
+            }
+        }
+    }
+    let keep = fields.parsed(
+        "keep",
+        "a number from 1 on",
+        |text| text.parse().ok().filter(|keep| *keep > 0),
+        found,
+    );
+    checkpoint.keep = keep.unwrap_or(checkpoint.keep);
+    fields.finish(found);
+}
+
+fn dead_letters(node: &Node, letters: &mut DeadLetters, found: &mut Found) {
+    let Some(mut fields) = Fields::of(node, "`dead_letters`", found) else {
+        return;
+    };
+    let later = [
+        "stdout",
+        "discard",
+        "kafka",
+        "eventhubs",
+        "cosmos",
+        "adx",
+        "blob",
+        "digital_twins",
+        "webhook",
+    ];
+    let file = fields.one_of(&["file"], &later, found);
+    if let Some(mut fields) = file.and_then(|(_, node)| Fields::of(node, "`file`", found)) {
+        let path = fields.text("path", found).map(|path| path.value);
+        letters.path = path.unwrap_or_else(|| letters.path.clone());
+        letters.max_bytes = fields.size("max_size", found).unwrap_or(letters.max_bytes);
+        let words = [
+            ("stop", WhenFull::Stop),
+            ("drop-oldest", WhenFull::DropOldest),
+        ];
+        let when_full = fields.word("when_full", &words, found);
+        letters.when_full = when_full.unwrap_or(letters.when_full);
+        fields.finish(found);
+    }
+    fields.finish(found);
 }
 
 /// The sinks there are.
@@ -167,35 +198,20 @@ fn sink(name: &Spanned<String>, node: &Node, found: &mut Found) -> Option<Sink> 
     let mut fields = Fields::of(node, format!("sink `{}`", name.value), found)?;
     let from = fields.texts("from", found);
     if from.is_empty() {
-        fields.missing("from", found);
+        fields.missing("from");
     }
     let at = fields.node("delivery").map_or(node.span, |node| node.span);
     let delivery = fields
         .word("delivery", &DELIVERIES, found)
         .map(|d| Spanned::new(d, at));
     let later = ["kafka", "eventhubs", "blob", "digital_twins", "webhook"];
-    // `stdout:` and `discard:` may stand without a value.
-    let mut bare = None;
-    if let Value::Map(entries) = &node.value {
-        let null = |name| entries.iter().any(|e| e.key == name && e.value.is_null());
-        bare = null("stdout").then_some(SinkKind::Stdout);
-        bare = bare.or_else(|| null("discard").then_some(SinkKind::Discard));
-    }
-    let kind = match bare {
-        Some(kind) => {
-            for name in SINKS {
-                fields.entry(name);
-            }
-            Some(kind)
-        }
-        None => match fields.one_of(&SINKS, &later, found) {
-            Some(("file", node)) => file_sink(node, found).map(SinkKind::File),
-            Some(("cosmos", node)) => azure::cosmos(node, found).map(SinkKind::Cosmos),
-            Some(("adx", node)) => azure::adx(node, found).map(SinkKind::Adx),
-            Some(("stdout", node)) => empty(node, "stdout", found).map(|()| SinkKind::Stdout),
-            Some((_, node)) => empty(node, "discard", found).map(|()| SinkKind::Discard),
-            None => None,
-        },
+    let kind = match fields.one_of(&SINKS, &later, found) {
+        Some(("file", node)) => file_sink(node, found).map(SinkKind::File),
+        Some(("cosmos", node)) => azure::cosmos(node, found).map(SinkKind::Cosmos),
+        Some(("adx", node)) => azure::adx(node, found).map(SinkKind::Adx),
+        Some(("stdout", node)) => empty(node, "stdout", found).map(|()| SinkKind::Stdout),
+        Some((_, node)) => empty(node, "discard", found).map(|()| SinkKind::Discard),
+        None => None,
     };
     fields.finish(found);
     Some(Sink {
@@ -214,12 +230,8 @@ fn empty(node: &Node, what: &str, found: &mut Found) -> Option<()> {
 fn file_sink(node: &Node, found: &mut Found) -> Option<FileSink> {
     let mut fields = Fields::of(node, "`file`", found)?;
     let path = fields.required("path", found);
-    if let Some(format) = fields
-        .text("format", found)
-        .filter(|format| format.value != "json")
-    {
-        let message = format!("format `{}` is not supported yet", format.value);
-        found.push(Diagnostic::error(format.span, message));
+    if let Some(format) = fields.text("format", found) {
+        source::check_format(&format, &["csv", "parquet"], found);
     }
     let unix_ms = fields.word(
         "timestamps",
@@ -250,50 +262,71 @@ fn file_sink(node: &Node, found: &mut Found) -> Option<FileSink> {
 /// One namespace, and `from` names something that exists and comes first.
 fn check_references(definition: &Definition, tree: &Node, found: &mut Found) {
     let mut names: BTreeMap<&str, Span> = BTreeMap::new();
-    let all = (definition.sources.iter().map(|s| &s.name))
-        .chain(definition.tables.iter().map(|t| &t.source.name))
-        .chain(definition.steps.iter().map(|s| &s.name))
-        .chain(definition.sinks.iter().map(|s| &s.name));
-    for name in all {
-        if let Some(first) = names.insert(&name.value, name.span) {
+    for entry in written(tree, &["sources", "tables", "steps", "sinks"]) {
+        if let Some(first) = names.insert(&entry.key, entry.at) {
             let message = format!(
                 "`{}` is the name of something else, in line {}",
-                name.value, first.line
+                entry.key, first.line
             );
-            found.push(Diagnostic::error(name.span, message));
+            found.push(Diagnostic::error(entry.at, message));
         }
     }
     // Parts that could not be read are still names: they have told their own errors.
-    let written = written(tree, &["sources", "steps"]);
-    let mut outputs: BTreeMap<String, ()> = written.iter().map(|name| (name.clone(), ())).collect();
+    let written_names = written(tree, &["sources", "steps"]).into_iter();
+    let mut outputs: BTreeSet<String> = written_names.map(|entry| entry.key.clone()).collect();
     for step in &definition.steps {
-        outputs.extend(step_outputs(step).into_iter().map(|output| (output, ())));
+        if matches!(step.operation, Operation::Route(_)) {
+            outputs.remove(&step.name.value);
+        }
+        outputs.extend(step_outputs(step));
     }
-    let froms = (definition.steps.iter().flat_map(|s| &s.from))
-        .chain(definition.sinks.iter().flat_map(|s| &s.from));
-    for from in froms.filter(|from| !outputs.contains_key(&from.value)) {
-        let message = if definition
-            .tables
-            .iter()
-            .any(|t| t.source.name.value == from.value)
-        {
-            format!("`{}` is a table: use it in `enrich`", from.value)
-        } else {
-            format!("there is no source or step `{}`", from.value)
-        };
-        let error = Diagnostic::error(from.span, message);
-        found.push(error.nearest(&from.value, outputs.keys().map(String::as_str)));
+    for from in written(tree, &["steps", "sinks"])
+        .into_iter()
+        .flat_map(inputs)
+    {
+        check_input(definition, &outputs, &from, found);
     }
-    if written.is_empty() {
-        found.push(Diagnostic::error(
-            tree.span,
-            "a definition has at least one source",
-        ));
+    if written(tree, &["sources"]).is_empty() {
+        let message = "a definition has at least one source";
+        found.push(Diagnostic::error(tree.span, message));
     }
     cycles(definition, found);
 }
 
-fn written(tree: &Node, parts: &[&str]) -> Vec<String> {
+/// Whether what a step or sink takes is there.
+fn check_input(
+    definition: &Definition,
+    outputs: &BTreeSet<String>,
+    from: &Spanned<String>,
+    found: &mut Found,
+) {
+    let (base, output) = match from.value.split_once('.') {
+        Some((base, output)) => (base, Some(output)),
+        None => (from.value.as_str(), None),
+    };
+    let damaged = definition.damaged.iter().any(|name| name == base);
+    if outputs.contains(&from.value) || (damaged && output.is_some()) {
+        return;
+    }
+    let mut tables = definition.tables.iter().map(|t| &t.source.name.value);
+    let of_base = |name: &&String| name.split('.').next() == Some(base) && name.contains('.');
+    let parts: Vec<&str> = outputs.iter().filter(of_base).map(String::as_str).collect();
+    let message = if tables.any(|table| *table == from.value) {
+        format!("`{}` is a table: use it in `enrich`", from.value)
+    } else if !parts.is_empty() {
+        let parts = parts.join(", ");
+        format!("there is no output `{}`; there is {parts}", from.value)
+    } else if output.is_some() && outputs.contains(base) {
+        format!("`{base}` has one output, which is called `{base}`")
+    } else {
+        format!("there is no source or step `{}`", from.value)
+    };
+    let error = Diagnostic::error(from.span, message);
+    found.push(error.nearest(&from.value, outputs.iter().map(String::as_str)));
+}
+
+/// The names that are written in some parts of the document, and what stands there.
+fn written<'a>(tree: &'a Node, parts: &[&str]) -> Vec<&'a Entry> {
     let Value::Map(entries) = &tree.value else {
         return Vec::new();
     };
@@ -301,10 +334,21 @@ fn written(tree: &Node, parts: &[&str]) -> Vec<String> {
         .iter()
         .filter(|entry| parts.contains(&entry.key.as_str()));
     let names = parts.flat_map(|entry| match &entry.value.value {
-        Value::Map(entries) => entries.iter().map(|entry| entry.key.clone()).collect(),
+        Value::Map(entries) => entries.iter().collect(),
         Value::Scalar { .. } | Value::List(_) => Vec::new(),
     });
     names.collect()
+}
+
+/// What a written step or sink takes.
+fn inputs(entry: &Entry) -> Vec<Spanned<String>> {
+    let Value::Map(fields) = &entry.value.value else {
+        return Vec::new();
+    };
+    let from = fields.iter().filter(|field| field.key == "from");
+    from.flat_map(|field| texts(&field.value, "from", &mut Vec::new()))
+        .filter(|from| !from.value.is_empty())
+        .collect()
 }
 
 fn step_outputs(step: &Step) -> Vec<String> {
@@ -312,7 +356,15 @@ fn step_outputs(step: &Step) -> Vec<String> {
     match &step.operation {
         Operation::Route(outputs) => outputs.iter().map(|(name, _)| part(&name.value)).collect(),
         Operation::Window(window) if window.late_then == LateThen::Output => vec![part("late")],
-        _ => Vec::new(),
+        Operation::Union
+        | Operation::Filter(_)
+        | Operation::Select(_)
+        | Operation::Set(_)
+        | Operation::Drop(_)
+        | Operation::Rename(_)
+        | Operation::Dedup(_)
+        | Operation::Window(_)
+        | Operation::Enrich(_) => Vec::new(),
     }
 }
 

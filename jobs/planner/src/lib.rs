@@ -40,14 +40,26 @@ pub(crate) struct Stream {
     pub(crate) schema: StreamSchema,
 }
 
-/// Plans a job.
+/// Plans a job. Of a definition that is wrong in parts, the rest is planned as far as it goes, so
+/// that its errors come in the same go.
 ///
 /// # Errors
 /// Everything that is wrong with the definition and could not be seen without planning.
 pub fn plan(definition: &Definition, around: &Surroundings) -> Result<Graph, Vec<Diagnostic>> {
+    // Where columns that nobody reads are left out, an error could not list what there is.
+    attempt(definition, around, true)
+        .or_else(|found| attempt(definition, around, false).and(Err(found)))
+}
+
+fn attempt(
+    definition: &Definition,
+    around: &Surroundings,
+    project: bool,
+) -> Result<Graph, Vec<Diagnostic>> {
     let mut planning = Planning {
         definition,
         around,
+        project,
         compiler: Compiler::new(Arc::new(NoFunctions)),
         nodes: Vec::new(),
         streams: BTreeMap::new(),
@@ -74,6 +86,8 @@ pub fn plan(definition: &Definition, around: &Surroundings) -> Result<Graph, Vec
 pub(crate) struct Planning<'a> {
     pub(crate) definition: &'a Definition,
     pub(crate) around: &'a Surroundings,
+    /// Whether sources leave out columns that nobody reads.
+    pub(crate) project: bool,
     pub(crate) compiler: Compiler,
     pub(crate) nodes: Vec<Node>,
     pub(crate) streams: BTreeMap<String, Stream>,
@@ -117,12 +131,6 @@ impl Planning<'_> {
     /// Places the steps in an order in which each comes after what it takes.
     fn steps(&mut self) {
         let mut waiting: Vec<&Step> = self.definition.steps.iter().collect();
-        let tables: Vec<&str> = self
-            .definition
-            .tables
-            .iter()
-            .map(|t| t.source.name.value.as_str())
-            .collect();
         while !waiting.is_empty() {
             let before = waiting.len();
             let (ready, later): (Vec<&Step>, Vec<&Step>) =
@@ -136,8 +144,7 @@ impl Planning<'_> {
             }
             waiting = later;
             if waiting.len() == before {
-                // What they wait for has failed and told its error.
-                debug_assert!(!self.found.is_empty() || !tables.is_empty());
+                // What they wait for is wrong and has told its error, here or in the definition.
                 return;
             }
         }

@@ -27,6 +27,7 @@ impl Planning<'_> {
         }
         for source in &definition.sources {
             let needed = need::columns(definition, &source.name.value);
+            let needed = needed.filter(|_| self.project);
             let project = needed.map(|needed| {
                 let schema = source.schema.iter().map(|c| &c.name.value);
                 let metadata = source.metadata.iter().map(|(name, _)| &name.value);

@@ -373,6 +373,13 @@ impl Planning<'_> {
 
     fn enrich(&mut self, step: &Step, input: Vec<Edge>, schema: &StreamSchema, enrich: &Enrich) {
         let Some(table) = self.tables.get(&enrich.with.value).cloned() else {
+            let tables = self.definition.tables.iter();
+            let names = tables.map(|table| &table.source.name.value);
+            let mut names = names.chain(&self.definition.damaged);
+            if names.any(|name| *name == enrich.with.value) {
+                // The table is wrong itself, and has told its error.
+                return;
+            }
             let found = thalweg_definition::Diagnostic::error(
                 enrich.with.span,
                 format!("there is no table `{}`", enrich.with.value),

@@ -5,9 +5,17 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Stream processing for device telemetry.
+/// Stream processing for device telemetry
+///
+/// A job is a text file: sources, steps and sinks. Results are published exactly once, from one
+/// checkpointed dataflow.
 #[derive(Debug, Parser)]
-#[command(name = "thalweg", version)]
+#[command(
+    name = "thalweg",
+    version,
+    after_help = "Exit status: 0 finished or stopped cleanly, 1 the user's error, 2 the outside \
+                  world's, 3 a bug of ours.\nTHALWEG_LOG=info shows more of what happens; NO_COLOR is obeyed."
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -17,15 +25,52 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a job in this process; running it again resumes
+    ///
+    /// Ctrl-C or SIGTERM takes a checkpoint, publishes and stops; a second one stops at once.
+    /// Started again, the job goes on from its last checkpoint, with any number of workers.
     Run(RunArguments),
-    /// Check a job definition: exit status 0 fine, 1 wrong
-    Validate(DefinitionArguments),
+    /// Check a job definition: every error at once, each with its place and a hint
+    Validate(ValidateArguments),
     /// Show the dataflow of a job
     Graph(GraphArguments),
+    /// Print the JSON Schema of job definitions
+    Schema,
     /// Look into a checkpoint store
     Checkpoint(CheckpointArguments),
     /// Print generated telemetry as JSON lines
     Generate(GenerateArguments),
+    /// Print a script that completes commands in a shell
+    Completions(CompletionsArguments),
+    /// Print the manual page, or write the pages of all commands
+    Man(ManArguments),
+}
+
+/// What the command line is to have and has not yet, if that is what was asked for.
+pub(crate) fn not_yet(mut arguments: impl Iterator<Item = String>) -> Option<&'static str> {
+    const COMMANDS: [&str; 12] = [
+        "explain",
+        "test",
+        "dead-letters",
+        "controller",
+        "submit",
+        "list",
+        "show",
+        "stop",
+        "savepoint",
+        "rescale",
+        "upgrade",
+        "logs",
+    ];
+    let command = arguments.nth(1)?;
+    let among = |names: &[&'static str], word: &str| names.iter().copied().find(|n| *n == word);
+    match command.as_str() {
+        "run" => arguments.find_map(|word| {
+            let name = word.split('=').next().unwrap_or_default();
+            among(&["--processes"], name)
+        }),
+        "checkpoint" => among(&["export"], &arguments.next()?).and(Some("checkpoint export")),
+        command => among(&COMMANDS, command),
+    }
 }
 
 /// Which definition.
@@ -39,6 +84,16 @@ pub(crate) struct DefinitionArguments {
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// How to check a definition.
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArguments {
+    #[command(flatten)]
+    pub(crate) definition: DefinitionArguments,
+    /// Also try every source and sink; exit status 2 if one cannot be reached
+    #[arg(long)]
+    pub(crate) connect: bool,
 }
 
 /// How to run a job.
@@ -84,34 +139,47 @@ pub(crate) enum GraphFormat {
 /// What to look at in a store.
 #[derive(Debug, Args)]
 pub(crate) struct CheckpointArguments {
-    /// What to do
-    #[arg(value_enum)]
+    #[command(subcommand)]
     pub(crate) action: CheckpointAction,
+}
+
+/// What to do with a store.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckpointAction {
+    /// List the checkpoints there are
+    List(StoreArguments),
+    /// Show what one checkpoint consists of
+    Show(ShowArguments),
+    /// Check every byte of every kept checkpoint; exit status 2 if something is damaged
+    Verify(StoreArguments),
+}
+
+/// Which store.
+#[derive(Debug, Args)]
+pub(crate) struct StoreArguments {
     /// The store: a directory
+    #[arg(value_name = "DIR")]
     pub(crate) store: String,
-    /// Which checkpoint to show; the newest without it
-    #[arg(long)]
-    pub(crate) epoch: Option<u64>,
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// What to do with a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum CheckpointAction {
-    /// The checkpoints there are
-    List,
-    /// What one consists of
-    Show,
-    /// Check every byte of every kept checkpoint
-    Verify,
+/// Which checkpoint.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArguments {
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    /// Which checkpoint; the one the job goes on from without it
+    #[arg(long)]
+    pub(crate) epoch: Option<u64>,
 }
 
 /// What to generate.
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArguments {
-    /// fleet, vehicles or weather
+    /// What kind of telemetry
+    #[arg(value_parser = ["fleet", "vehicles", "weather"])]
     pub(crate) what: String,
     /// How many records
     #[arg(long, default_value_t = 1000)]
@@ -131,4 +199,22 @@ pub(crate) struct GenerateArguments {
     /// Share of damaged records
     #[arg(long, default_value_t = 0.0)]
     pub(crate) corrupt: f64,
+    /// Records per second; as fast as possible without it
+    #[arg(long)]
+    pub(crate) rate: Option<f64>,
+}
+
+/// Which shell.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArguments {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Where manual pages go.
+#[derive(Debug, Args)]
+pub(crate) struct ManArguments {
+    /// A folder, to write the pages of all commands to
+    pub(crate) folder: Option<PathBuf>,
 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use thalweg_engine::{Phase, Status, StatusBoard};
+use thalweg_engine::{Phase, StatusBoard};
 use thalweg_metrics::Metrics;
 use thalweg_stream::Fault;
+
+use crate::terminal;
 
 /// What is served.
 #[derive(Clone)]
@@ -47,8 +49,14 @@ async fn metrics(State(served): State<Served>) -> Response {
     }
 }
 
-async fn status(State(served): State<Served>) -> Json<Status> {
-    Json(served.board.read())
+async fn status(State(served): State<Served>) -> Response {
+    match serde_json::to_string(&served.board.read()) {
+        Ok(text) => {
+            let shown = terminal::redact(&text).into_owned();
+            ([("content-type", "application/json")], shown).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }
 
 async fn ready(State(served): State<Served>) -> (StatusCode, &'static str) {

@@ -1,11 +1,15 @@
 //! The one binary: runs jobs, checks definitions, looks into checkpoints, generates telemetry.
 
 mod command;
+mod definition;
 mod generate;
+mod graph;
 mod http;
 mod inspect;
+mod manual;
 mod progress;
 mod run;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -18,6 +22,10 @@ use crate::command::{Cli, Command};
 enum Failure {
     /// Diagnostics of a definition, already rendered.
     Definition(String),
+    /// A result that says what is wrong, for machines.
+    Result(String),
+    /// Standard output cannot be written to.
+    Output(std::io::Error),
     /// A fault of a job.
     Fault(Fault),
     /// Something else the user can mend.
@@ -30,20 +38,45 @@ impl From<Fault> for Failure {
     }
 }
 
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// The statuses commands end with, beside 0: finished or stopped cleanly.
+const USER: u8 = 1;
+const WORLD: u8 = 2;
+const BUG: u8 = 3;
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            if let Some(what) = command::not_yet(std::env::args()) {
+                return fail(&Failure::User(format!("`{what}` is not supported yet")));
+            }
+            // Nobody is left to tell if this cannot be printed.
+            error.print().ok();
+            return ExitCode::from(if error.use_stderr() { USER } else { 0 });
+        }
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_env("THALWEG_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_writer(terminal::Log)
         .init();
     let result = match cli.command {
         Command::Run(arguments) => run::run(&arguments),
-        Command::Validate(arguments) => run::validate(&arguments),
-        Command::Graph(arguments) => run::graph(&arguments),
+        Command::Validate(arguments) => definition::validate(&arguments),
+        Command::Graph(arguments) => graph::graph(&arguments),
+        Command::Schema => definition::schema(),
         Command::Checkpoint(arguments) => inspect::checkpoint(&arguments),
         Command::Generate(arguments) => generate::generate(&arguments),
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::man(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,27 +84,26 @@ fn main() -> ExitCode {
     }
 }
 
-#[allow(
-    clippy::print_stderr,
-    reason = "this is where a command says why it failed"
-)]
 fn fail(failure: &Failure) -> ExitCode {
-    match failure {
-        Failure::Definition(rendered) => {
-            eprint!("{rendered}");
-            ExitCode::from(1)
-        }
-        Failure::User(message) => {
-            eprintln!("error: {message}");
-            ExitCode::from(1)
-        }
+    let (message, status) = match failure {
+        Failure::Definition(rendered) => (rendered.clone(), USER),
+        Failure::Result(result) => match terminal::print(&format!("{result}\n")) {
+            Ok(()) => return ExitCode::from(USER),
+            Err(error) => (format!("error: standard output: {error}"), WORLD),
+        },
+        Failure::Output(error) => (format!("error: standard output: {error}"), WORLD),
+        Failure::User(message) => (format!("error: {message}"), USER),
         Failure::Fault(fault) => {
-            eprintln!("error: {fault}");
-            ExitCode::from(match fault.class {
-                Class::User => 1,
-                Class::Transient { .. } | Class::Unavailable | Class::Fenced | Class::Corrupt => 2,
-                Class::Bug => 3,
-            })
+            let status = match fault.class {
+                Class::User => USER,
+                Class::Transient { .. } | Class::Unavailable | Class::Fenced | Class::Corrupt => {
+                    WORLD
+                }
+                Class::Bug => BUG,
+            };
+            (format!("error: {fault}"), status)
         }
-    }
+    };
+    terminal::say(&message);
+    ExitCode::from(status)
 }
