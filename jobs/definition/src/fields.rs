@@ -140,15 +140,7 @@ impl<'a> Fields<'a> {
     /// A credential: never shown; a warning if it is written out.
     pub(crate) fn credential(&mut self, name: &'static str, found: &mut Found) -> Option<Secret> {
         self.secret.push(name);
-        let node = self.node(name)?;
-        node.secret.set(true);
-        let text = text(node, name, found)?;
-        if node.origin == Origin::Literal {
-            let message = format!("`{name}` is a credential and is written out");
-            let hint = "take it from outside: ${secret:NAME} or ${file:PATH}";
-            found.push(Diagnostic::warning(text.span, message).hint(hint));
-        }
-        Some(Secret::new(text.value))
+        credential(self.node(name)?, name, found)
     }
 
     /// A value that `read` makes sense of; `form` says what it should look like.
@@ -327,6 +319,18 @@ pub(crate) mod asked {
     pub(crate) fn taken() -> Vec<Asked> {
         ASKED.take()
     }
+}
+
+/// A credential that stands at `node`.
+pub(crate) fn credential(node: &Node, name: &str, found: &mut Found) -> Option<Secret> {
+    node.secret.set(true);
+    let text = text(node, name, found)?;
+    if node.origin == Origin::Literal {
+        let message = format!("`{name}` is a credential and is written out");
+        let hint = "take it from outside: ${secret:NAME} or ${file:PATH}";
+        found.push(Diagnostic::warning(text.span, message).hint(hint));
+    }
+    Some(Secret::new(text.value))
 }
 
 pub(crate) fn text(node: &Node, what: &str, found: &mut Found) -> Option<Spanned<String>> {

@@ -1,9 +1,9 @@
 //! The source `kafka`.
 
 use crate::diagnostic::{Diagnostic, Spanned};
-use crate::fields::{Fields, pairs};
+use crate::fields::{Fields, credential, pairs, text};
 use crate::model::{Kafka, KafkaStart, Secret};
-use crate::tree::Node;
+use crate::tree::{Entry, Node, Value};
 
 type Found = Vec<Diagnostic>;
 
@@ -32,7 +32,7 @@ pub(crate) fn kafka(node: &Node, found: &mut Found) -> Option<Kafka> {
 /// One text with commas, or a list.
 fn brokers(fields: &mut Fields<'_>, found: &mut Found) -> Option<Spanned<String>> {
     let Some(node) = fields.node("brokers") else {
-        fields.missing("brokers", found);
+        fields.missing("brokers");
         return None;
     };
     let list: Vec<String> = (fields.texts("brokers", found).into_iter())
@@ -62,9 +62,29 @@ fn start(fields: &mut Fields<'_>, found: &mut Found) -> Option<KafkaStart> {
     }
 }
 
-/// The properties. Any of them may be a credential, so all are kept as such.
+/// The properties. Any of them may be a credential, so all are kept as such; those that are by their
+/// names are never shown.
 fn properties(node: &Node, found: &mut Found) -> Vec<(Spanned<String>, Secret)> {
-    (pairs(node, "properties", found).into_iter())
-        .map(|(name, value)| (name, Secret::new(value.value)))
+    let Value::Map(entries) = &node.value else {
+        // Tells that it is no mapping.
+        pairs(node, "properties", found);
+        return Vec::new();
+    };
+    let property = |entry: &Entry, found: &mut Found| {
+        let name = Spanned::new(entry.key.clone(), entry.at);
+        let value = match is_credential(&entry.key) {
+            true => credential(&entry.value, &entry.key, found)?,
+            false => Secret::new(text(&entry.value, &entry.key, found)?.value),
+        };
+        Some((name, value))
+    };
+    (entries.iter())
+        .filter_map(|entry| property(entry, found))
         .collect()
+}
+
+/// Whether a property of librdkafka holds a credential.
+fn is_credential(name: &str) -> bool {
+    let marks = ["password", "secret", ".key.pem", "oauthbearer.config"];
+    marks.iter().any(|mark| name.contains(mark))
 }

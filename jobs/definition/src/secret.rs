@@ -176,7 +176,8 @@ pub(crate) fn mark_credentials(tree: &Node) {
             Value::Map(entries) => {
                 for entry in entries {
                     let table_key = path.len() == 2 && path.first().is_some_and(|p| p == "tables");
-                    let named = CREDENTIALS.contains(&entry.key.to_lowercase().as_str());
+                    let name = entry.key.rsplit('.').next().unwrap_or_default();
+                    let named = CREDENTIALS.contains(&name.to_lowercase().as_str());
                     if named && !table_key && matches!(entry.value.value, Value::Scalar { .. }) {
                         entry.value.covered.set(true);
                     }
