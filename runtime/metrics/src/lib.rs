@@ -179,6 +179,20 @@ mod tests {
     }
 
     #[test]
+    fn label_values_stay_in_their_quotes() {
+        let evil = "x\"} 1\nthalweg_evil 1\n\\";
+        let metrics = Metrics::new(evil).expect("the list is well formed");
+        metrics.count("decode_errors_total", &[evil, "a\nb"], 1);
+        let text = metrics.scrape().expect("encodes");
+        let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let escaped = r#"x\"} 1\nthalweg_evil 1\n\\"#;
+        let expected = format!(
+            r#"thalweg_decode_errors_total{{job="{escaped}",reason="a\nb",step="{escaped}"}} 1"#
+        );
+        assert_eq!(series, [expected.as_str()], "one series is one line");
+    }
+
+    #[test]
     fn page_is_that_of_the_list() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
         if std::env::var_os("UPDATE_EXPECT").is_some() {

@@ -177,10 +177,11 @@ async fn an_older_checkpoint_still_has_the_output_that_was_published_since() {
     assert!(tried > 0, "a checkpoint lists what it has staged");
 }
 
-/// Fails so many writes of objects whose names start with a prefix.
+/// Fails so many writes of objects whose names start with a prefix, after so many that succeed.
 #[derive(Debug)]
 struct Failing {
     prefix: &'static str,
+    before: AtomicUsize,
     left: AtomicUsize,
 }
 
@@ -190,12 +191,12 @@ impl thalweg_checkpoint::Faults for Failing {
             && effect.kind != EffectKind::Delete
             && effect.name.as_str().starts_with(self.prefix);
         let one_less = |left: usize| left.checked_sub(1);
-        let fails = || {
-            (self.left)
+        let spend = |count: &AtomicUsize| {
+            count
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
                 .is_ok()
         };
-        match hit && fails() {
+        match hit && !spend(&self.before) && spend(&self.left) {
             true => Verdict::Fail,
             false => Verdict::Proceed,
         }
@@ -225,6 +226,8 @@ async fn a_checkpoint_that_cannot_be_written_fails_and_the_next_one_takes_it_ove
         let sound = sound.expect("opens");
         let store = sound.with_faults(Arc::new(Failing {
             prefix,
+            // Some checkpoints are taken: what follows are changes.
+            before: AtomicUsize::new(6),
             left: AtomicUsize::new(failures),
         }));
         let (out, dead) = (Shelf::default(), Shelf::default());
@@ -269,6 +272,55 @@ async fn a_checkpoint_that_cannot_be_written_fails_and_the_next_one_takes_it_ove
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_lists_the_output_of_earlier_epochs_until_it_is_confirmed() {
+    let store = memory("unconfirmed", 2);
+    let (out, dead) = (Shelf::default(), Shelf::default());
+    out.closed.store(true, Ordering::Relaxed);
+    let mut job = direct(numbers(20_000, true), &out, &dead, 2);
+    job.limits.epoch_bytes = 500;
+    let (around, commands, board) = surroundings(&store);
+    let running = tokio::spawn(run(job, around));
+    let units = async || {
+        let shown = inspect::show(&store, None).await.ok()?;
+        let sink = shown.manifest.sinks.get("out")?.clone();
+        Some((shown.manifest, sink))
+    };
+    let found = within("several are unconfirmed", async {
+        loop {
+            match units().await {
+                Some((manifest, sink)) if sink.units.len() > 2 => break (manifest, sink),
+                _ => tokio::time::sleep(Duration::from_millis(2)).await,
+            }
+        }
+    })
+    .await;
+    let (manifest, sink) = found;
+    assert_eq!(sink.published, None);
+    let epochs: Vec<Epoch> = sink.units.iter().map(|unit| unit.unit.epoch).collect();
+    assert!(epochs.is_sorted_by(|a, b| a < b) && epochs[0] < manifest.epoch);
+    for unit in &sink.units {
+        assert_eq!(unit.unit.lineage, manifest.lineage);
+        assert!(!unit.unit.objects.is_empty() && !unit.open);
+    }
+    // The cap on what is unpublished holds: no further checkpoint is begun.
+    until("the cap is reached", || {
+        board.read().nodes[1].unpublished == Some(8)
+    })
+    .await;
+    let (before, epoch) = (board.read().checkpoints, board.read().epoch);
+    until("epochs go on", || board.read().epoch > epoch + 20).await;
+    assert_eq!(board.read().checkpoints, before, "the cap is 8");
+    out.closed.store(false, Ordering::Relaxed);
+    until("all is confirmed", || input(&board) == 40_000).await;
+    commands.send(Command::Stop).await.expect("the job listens");
+    let stopped = within("stopping", running).await.expect("no panic");
+    assert_eq!(stopped, Ok(Outcome::Stopped));
+    let (_, sink) = units().await.expect("a manifest");
+    assert!(sink.units.is_empty() && sink.published.is_some());
+    assert_eq!(out.lines(), passed(20_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn output_that_cannot_be_staged_is_staged_with_a_later_checkpoint_once() {
     let store = memory("unstaged", 2);
     let (out, dead, stage) = (Shelf::default(), Shelf::default(), GatedStage::opened());
@@ -290,6 +342,7 @@ async fn a_job_that_can_never_checkpoint_goes_on_and_its_successor_finishes() {
     let sound = memory("never", 1);
     let store = sound.with_faults(Arc::new(Failing {
         prefix: "state/",
+        before: AtomicUsize::new(0),
         left: AtomicUsize::new(usize::MAX),
     }));
     let (out, dead) = (Shelf::default(), Shelf::default());

@@ -12,7 +12,7 @@ mod reading;
 mod runs;
 mod staging;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use bytes::Bytes;
 use thalweg_checkpoint::{Access, RestoreFrom, Store};
 use thalweg_engine::{
     Command, Delivery, Edge, Graph, Job, Limits, Node, OnError, Outcome, SinkNode, SourceNode,
-    StatusBoard, StepNode, Surroundings, run,
+    Status, StatusBoard, StepNode, Surroundings, run,
 };
 use thalweg_metrics::Metrics;
 use thalweg_stream::clock::SystemClock;
@@ -196,14 +196,19 @@ impl Decoder for NumberDecoder {
     }
 }
 
-/// Sums by the remainder of `n` by 10, put out at the end of time. A stateful operator in few lines.
+/// Sums by `n`, put out at the end of time. A stateful operator in few lines, whose checkpoints hold
+/// what has changed since the last one.
 struct Sums;
 
 #[derive(Default)]
 struct SumState {
     sums: BTreeMap<i64, (i64, u64)>,
-    frozen: Option<Vec<u8>>,
+    changed: BTreeSet<i64>,
+    frozen: Frozen,
 }
+
+/// Whether it is all, and the entries.
+type Frozen = (bool, Vec<(i64, i64, u64)>);
 
 fn sum_schema() -> StreamSchema {
     let columns = vec![
@@ -237,6 +242,7 @@ impl Operator for SumState {
             let sum = self.sums.entry(*n).or_default();
             sum.0 += n;
             sum.1 += 1;
+            self.changed.insert(*n);
         }
         Ok(())
     }
@@ -263,16 +269,21 @@ impl Operator for SumState {
             bytes: 0,
         }
     }
-    fn freeze(&mut self, _: bool) {
-        let entries: Vec<(i64, i64, u64)> = self.sums.iter().map(|(k, v)| (*k, v.0, v.1)).collect();
-        self.frozen = serde_json::to_vec(&entries).ok();
+    fn freeze(&mut self, full: bool) {
+        let changed = std::mem::take(&mut self.changed);
+        let entries = self.sums.iter().map(|(k, v)| (*k, v.0, v.1));
+        let entries = entries.filter(|(key, ..)| full || changed.contains(key));
+        self.frozen = (full, entries.collect());
+    }
+    fn freeze_failed(&mut self) {
+        self.changed
+            .extend(self.frozen.1.iter().map(|(key, ..)| key));
     }
     fn drain(&mut self, _: usize, sections: &mut Vec<Section>) -> Result<bool, Fault> {
         // By key group, so that any number of workers can take it back.
-        let entries: Vec<(i64, i64, u64)> =
-            serde_json::from_slice(&self.frozen.take().unwrap_or_default()).unwrap_or_default();
+        let (base, entries) = &self.frozen;
         let mut groups: BTreeMap<u8, Vec<(i64, i64, u64)>> = BTreeMap::new();
-        for entry in entries {
+        for &entry in entries {
             let mut key = vec![0x03];
             key.extend_from_slice(&entry.0.to_le_bytes());
             let group = thalweg_stream::key::key_group(thalweg_stream::key::hash(&key));
@@ -282,7 +293,7 @@ impl Operator for SumState {
             let bytes = serde_json::to_vec(&entries).map_err(|e| Fault::bug(e.to_string()))?;
             sections.push(Section {
                 group,
-                base: true,
+                base: *base,
                 bytes: bytes.into(),
             });
         }

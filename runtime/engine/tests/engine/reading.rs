@@ -1,7 +1,5 @@
 //! Reading: who decodes, which split is next, and when sources stop.
 
-use std::collections::BTreeSet;
-
 use super::staging::{GatedStage, Staging};
 use super::*;
 

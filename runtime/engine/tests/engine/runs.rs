@@ -169,14 +169,141 @@ async fn changed_state_is_refused_with_what_would_be_lost() {
     if let Node::Step(step) = &mut changed.graph.nodes[1] {
         step.id = Arc::from("renamed");
     }
+    if let Node::Source(source) = &mut changed.graph.nodes[0] {
+        source.name = Arc::from("others");
+    }
     let (around, _commands, _) = surroundings(&store);
     let fault = within("the job", run(changed, around))
         .await
         .expect_err("it does not fit");
-    assert!(fault.message.contains("step \"sums\" is gone"), "{fault}");
+    for lost in [
+        "step \"sums\" is gone, its state would be lost",
+        "source \"numbers\" is gone, its offsets would be lost",
+    ] {
+        assert!(fault.message.contains(lost), "{fault}");
+    }
+    let mut reshaped = job(source(false), &out, &dead, 1);
+    if let Node::Step(step) = &mut reshaped.graph.nodes[1] {
+        step.factory = Arc::new(Panicking);
+    }
+    let (around, _commands, _) = surroundings(&store);
+    let fault = within("the job", run(reshaped, around))
+        .await
+        .expect_err("it does not fit");
+    let lost =
+        "step \"sums\" has changed, its state would be lost: it was sums by n, it is without";
+    assert!(fault.message.contains(lost), "{fault}");
     let (around, _commands, _) = surroundings(&store);
     assert_eq!(
         within("the job", run(job(source(false), &out, &dead, 1), around)).await,
         Ok(Outcome::Finished)
     );
+}
+
+/// A split that has come to its end for now holds the watermark back until it is idle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_split_lets_the_others_go_on() {
+    for idle_after_ms in [None, Some(30)] {
+        let store = memory("idle", usize::from(idle_after_ms.is_some()));
+        let source = Uneven([Some(500), Some(20), None]);
+        let mut job = job(
+            Numbers {
+                splits: 1,
+                count: 1,
+                chunk: 1,
+                endless: true,
+            },
+            &Shelf::default(),
+            &Shelf::default(),
+            2,
+        );
+        if let Node::Source(node) = &mut job.graph.nodes[0] {
+            node.source = Arc::new(source);
+            node.idle_after_ms = idle_after_ms;
+        }
+        let (around, commands, board) = surroundings(&store);
+        let running = tokio::spawn(run(job, around));
+        let newest = |status: &Status| {
+            let splits = status.nodes.first()?.splits.iter();
+            splits.filter_map(|split| split.newest_ms).max()
+        };
+        within("reading", async {
+            // 498 is the newest there is, as 499 is bad; the third split never has anything.
+            while newest(&board.read()) != Some(498) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            let epoch = board.read().epoch;
+            while board.read().epoch < epoch + 40 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+        if idle_after_ms.is_some() {
+            within("all are idle", async {
+                while !board.read().nodes[0].idle {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            })
+            .await;
+        }
+        let node = board.read().nodes[0].clone();
+        let expected = idle_after_ms.map(|_| 498);
+        assert_eq!(node.watermark_ms, expected, "{idle_after_ms:?}: {node:?}");
+        commands.send(Command::Stop).await.expect("the job listens");
+        within("stopping", running)
+            .await
+            .expect("no panic")
+            .expect("stops");
+    }
+}
+
+/// Numbers in three splits, up to a count of their own; none at all in some.
+struct Uneven([Option<u64>; 3]);
+
+#[async_trait]
+impl Source for Uneven {
+    fn bounded(&self) -> bool {
+        false
+    }
+    fn placement(&self) -> Placement {
+        Placement::Spread
+    }
+    async fn discover(&self, _: &[SplitSpec]) -> Result<Vec<SplitSpec>, Fault> {
+        let numbers = Numbers {
+            splits: 3,
+            count: 0,
+            chunk: 1,
+            endless: true,
+        };
+        numbers.discover(&[]).await
+    }
+    fn open(&self, splits: Vec<SplitStart>, waker: Waker) -> Result<Box<dyn SplitReader>, Fault> {
+        let mut readers = BTreeMap::new();
+        for split in splits {
+            let numbers = Numbers {
+                splits: 3,
+                count: self.0[split.id.0 as usize].unwrap_or(0),
+                chunk: 10,
+                endless: true,
+            };
+            readers.insert(split.id, numbers.open(vec![split], waker.clone())?);
+        }
+        Ok(Box::new(UnevenReader(readers)))
+    }
+}
+
+struct UnevenReader(BTreeMap<SplitId, Box<dyn SplitReader>>);
+
+impl SplitReader for UnevenReader {
+    fn poll(&mut self, bytes_max: usize) -> Result<Option<Chunk>, Fault> {
+        for reader in self.0.values_mut() {
+            if let Some(chunk) = reader.poll(bytes_max)? {
+                return Ok(Some(chunk));
+            }
+        }
+        Ok(None)
+    }
+    fn status(&self, split: SplitId) -> SplitStatus {
+        self.0[&split].status(split)
+    }
 }
