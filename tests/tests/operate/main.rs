@@ -3,7 +3,8 @@
 #![allow(
     clippy::expect_used,
     clippy::panic,
-    reason = "a failed expectation ends a test"
+    clippy::print_stdout,
+    reason = "a failed expectation ends a test, and one that is skipped says so"
 )]
 
 mod letters;
@@ -13,23 +14,12 @@ mod store;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
-
-/// Longest that anything here may take.
-const LIMIT: Duration = Duration::from_secs(60);
+use thalweg_tests::process::{binary, until};
 
 fn thalweg() -> Command {
-    let mut path = std::env::current_exe().expect("this test's path");
-    path.pop();
-    path.pop();
-    path.push("thalweg");
-    assert!(
-        path.exists(),
-        "build the binaries first: cargo build --workspace --all-targets"
-    );
-    Command::new(path)
+    Command::new(binary("thalweg"))
 }
 
 /// A definition in a folder of its own.
@@ -166,19 +156,6 @@ impl Drop for Process {
             child.kill().ok();
             child.wait().ok();
         }
-    }
-}
-
-/// Waits until `done`.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the limit of a test is real time"
-)]
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < LIMIT, "waiting until {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
 
