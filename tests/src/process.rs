@@ -72,6 +72,13 @@ impl Run {
         }
     }
 
+    /// Keeps what it says in this folder, where the job's own is not the test's.
+    #[must_use]
+    pub fn said_in(mut self, folder: &Path) -> Self {
+        self.said = folder.join("said");
+        self
+    }
+
     /// On so many workers.
     #[must_use]
     pub fn workers(mut self, count: u32) -> Self {

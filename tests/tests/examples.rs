@@ -12,8 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use thalweg_generate::{GenerateSpec, Generator, What};
+use thalweg_tests::kafka::Broker;
 use thalweg_tests::process::Run;
 use thalweg_tests::python::python;
+use thalweg_tests::standin::StandIn;
 
 fn root() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -145,6 +148,10 @@ fn river_gauges(readings: &Path, workers: u32) -> Hours {
     let folder = tempfile::tempdir().expect("a folder");
     let run = example("river-gauges", "hours", folder.path());
     let run = run.set("sources.readings.file.path", readings.display());
+    hours_of(run, workers, &folder)
+}
+
+fn hours_of(run: Run, workers: u32, folder: &tempfile::TempDir) -> Hours {
     let run = run.set("sinks.hours.file.timestamps", "unix_ms");
     run.workers(workers).end().well();
     let dead = dead_letters(&folder.path().join("run/dead-letters.jsonl"));
@@ -179,4 +186,117 @@ fn real_river_gauges_are_duckdbs() {
     if let Some(expected) = of_duckdb(&readings) {
         equal(&found, &expected);
     }
+}
+
+#[test]
+fn examples_read_kafka_as_well() {
+    let Some(mut broker) = Broker::start_if_installed() else {
+        return;
+    };
+    river_gauges_through(&mut broker);
+    road_risk_through(&mut broker);
+}
+
+/// The figures are the same whether readings come from the file or through the broker.
+fn river_gauges_through(broker: &mut Broker) {
+    let real = root().join("../shared/data/usgs/usgs-iv.ndjson");
+    let made_up = root().join("examples/river-gauges/data/made-up.jsonl");
+    let readings = if real.exists() { real } else { made_up };
+    broker.create("readings", 3);
+    let produced = broker.produce_lines("readings", 3, &readings);
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = example("river-gauges", "hours", folder.path());
+    let job = folder.path().join("job.yaml");
+    let text = std::fs::read_to_string(&job).expect("the example");
+    let kafka = format!(
+        "kafka: {{ brokers: \"{}\", topic: readings, until: latest }}",
+        broker.address()
+    );
+    let file = "file: { path: \"./data/*.jsonl\" }";
+    assert!(text.contains(file), "the example reads files");
+    std::fs::write(&job, text.replace(file, &kafka)).expect("written");
+    let found = hours_of(run, 2, &folder);
+    let valid: u64 = found.values().map(|figures| figures.0).sum();
+    assert!(valid > 0 && valid < produced, "{valid} of {produced}");
+    equal(&found, &river_gauges(&readings, 1));
+    if let Some(expected) = of_duckdb(&readings) {
+        equal(&found, &expected);
+    }
+}
+
+/// The road-risk job as it reads Kafka: every plausible report is a row, every segment a document.
+fn road_risk_through(broker: &mut Broker) {
+    const EVENTS: u64 = 20_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    for (topic, what, events) in [
+        ("vehicle-telemetry", What::Vehicles, EVENTS),
+        ("weather", What::Weather, 4_000),
+    ] {
+        let spec = GenerateSpec {
+            events: Some(events),
+            devices: 200,
+            seed: 7,
+            ..GenerateSpec::new(what)
+        };
+        let generator = Generator::new(spec).expect("valid");
+        let mut lines = Vec::new();
+        generator.write_lines(0..events, &mut lines);
+        let file = folder.path().join(topic);
+        std::fs::write(&file, lines).expect("written");
+        broker.create(topic, 2);
+        assert_eq!(broker.produce_lines(topic, 2, &file), events);
+    }
+    let ledger = |name: &str| folder.path().join(name);
+    let cosmos = StandIn::start(
+        "cosmos",
+        &["roads/current:/segment"],
+        &ledger("cosmos"),
+        &[],
+    );
+    let table = "roads/Observations(vehicle_id:string, seq:long, ts:datetime, segment:string, \
+                 speed_kmh:real, friction:real, extra:dynamic, partition:int, offset:long, \
+                 received_at:datetime, temperature_c:real, rain_mm_h:real, risk:real)";
+    let adx = StandIn::start("adx", &[table], &ledger("adx"), &[]);
+    Run::of(&root().join("examples/road-risk/kafka.yaml"))
+        .said_in(folder.path())
+        .env("KAFKA_BROKERS", &broker.address())
+        .env("COSMOS_ENDPOINT", &cosmos.url())
+        .env("ADX_CLUSTER", &adx.url())
+        .set("settings.checkpoint.to", ledger("checkpoints").display())
+        .set("settings.checkpoint.every", "1s")
+        .set("settings.dead_letters.file.path", ledger("dead").display())
+        .set("sources.vehicles.kafka.until", "latest")
+        .set("tables.weather.kafka.until", "latest")
+        .workers(2)
+        .end()
+        .well();
+    let implausible = "speed_kmh > 260 or friction < 0";
+    let rows = |kql: &str| adx.query("roads", kql)[0][0].as_u64().expect("a count");
+    let all = rows("Observations | count");
+    // One report in a hundred has a speed or a friction that cannot be.
+    assert!((EVENTS * 97 / 100..EVENTS).contains(&all), "{all} rows");
+    assert_eq!(
+        rows(&format!("Observations | where {implausible} | count")),
+        0
+    );
+    assert_eq!(
+        rows("Observations | summarize dcount(strcat(vehicle_id, '-', seq))"),
+        all
+    );
+    let segments = rows("Observations | summarize dcount(segment)");
+    assert_eq!(cosmos.written("roads/current").len() as u64, segments);
+    let weather = rows("Observations | where isnotnull(temperature_c) | count");
+    assert!(weather > all / 2, "{weather} of {all} rows have weather");
+}
+
+#[test]
+fn both_definitions_of_road_risk_are_the_same_job() {
+    let steps = |name: &str| {
+        let text = std::fs::read_to_string(root().join("examples/road-risk").join(name));
+        let text = text.expect("the example");
+        let (_, steps) = text.split_once("\nsteps:").expect("steps");
+        let (steps, _) = steps.split_once("\nsinks:").expect("sinks");
+        steps.to_owned()
+    };
+    assert_eq!(steps("job.yaml"), steps("kafka.yaml"));
 }
