@@ -23,7 +23,6 @@ pub(crate) fn cosmos(node: &Node, found: &mut Found) -> Option<Cosmos> {
     let unix_ms = fields.word("timestamps", &forms, found).unwrap_or(false);
     let nulls = [("write", false), ("omit", true)];
     let omit_nulls = fields.word("nulls", &nulls, found).unwrap_or(false);
-    fields.later(&["guard"], found);
     fields.finish(found);
     Some(Cosmos {
         endpoint: endpoint?,
