@@ -1,5 +1,6 @@
 //! The binaries under test as processes: started, waited for, and ended by their own id.
 
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -93,6 +94,13 @@ impl Run {
         self
     }
 
+    /// Serving its state by HTTP; [`Running::get`] asks it.
+    #[must_use]
+    pub fn listen(mut self) -> Self {
+        self.command.args(["--listen", "127.0.0.1:0"]);
+        self
+    }
+
     /// From the beginning of the input, as a new history.
     #[must_use]
     pub fn from_none(mut self) -> Self {
@@ -154,6 +162,27 @@ impl Running {
         kill.arg(format!("-{name}"))
             .arg(self.child.id().to_string());
         assert!(kill.status().expect("kill").success(), "signal {name}");
+    }
+
+    /// What a path that it serves answers, such as `/metrics`.
+    ///
+    /// # Panics
+    /// If it serves nothing.
+    #[must_use]
+    pub fn get(&self, path: &str) -> String {
+        let mut address = String::new();
+        until("the job listens", || {
+            let said = std::fs::read_to_string(&self.said).unwrap_or_default();
+            let line = said
+                .lines()
+                .find_map(|line| line.strip_prefix("listening on http://"));
+            line.map(|line| address = line.to_owned()).is_some()
+        });
+        let mut stream = std::net::TcpStream::connect(&address).expect("it listens");
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("it hears");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
     }
 
     /// Waits for its end.

@@ -138,17 +138,7 @@ sinks:
 
     /// The rows in its files.
     fn rows(&self) -> Vec<Value> {
-        let Ok(entries) = std::fs::read_dir(self.folder.join("out")) else {
-            return Vec::new();
-        };
-        let files = entries.map(|entry| entry.expect("an entry").path());
-        files
-            .filter(|path| {
-                path.extension()
-                    .is_some_and(|extension| extension == "jsonl")
-            })
-            .flat_map(|path| objects(&path))
-            .collect()
+        rows_in(&self.folder.join("out"))
     }
 
     /// Its dead letters.
@@ -186,6 +176,21 @@ sinks:
         places.dedup();
         assert_eq!(places.len(), all, "an offset stands twice");
     }
+}
+
+/// The rows in the files of a folder.
+fn rows_in(folder: &Path) -> Vec<Value> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let files = entries.map(|entry| entry.expect("an entry").path());
+    files
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "jsonl")
+        })
+        .flat_map(|path| objects(&path))
+        .collect()
 }
 
 fn objects(path: &Path) -> Vec<Value> {

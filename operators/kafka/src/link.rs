@@ -94,7 +94,8 @@ impl Link {
 
     /// Something has come from a broker.
     pub(crate) fn heard(&self) {
-        if self.connected.swap(true, Ordering::Relaxed) {
+        // Asked for every record: a read is cheaper than an exchange.
+        if self.connected() || self.connected.swap(true, Ordering::Relaxed) {
             return;
         }
         let mut state = self.lock();

@@ -1,8 +1,11 @@
 //! What is read of a topic that ends.
 
-use serde_json::{Value, json};
+use std::path::Path;
 
-use super::{Case, Place, record};
+use serde_json::{Value, json};
+use thalweg_tests::process::until;
+
+use super::{Case, Job, Place, objects, record, rows_in};
 
 pub(crate) const CASES: &[Case] = &[
     ("every partition once with 1, 2 and 4 workers", partitions),
@@ -10,6 +13,7 @@ pub(crate) const CASES: &[Case] = &[
     ("key, headers, timestamp, tombstones, 1 MiB", metadata),
     ("aborted transactions at the end", transactions),
     ("an empty topic", empty),
+    ("the example", example),
     ("a password over TLS", password),
 ];
 
@@ -117,6 +121,55 @@ fn empty(place: &mut Place) {
     let job = place.job("empty", "until: latest", "");
     job.finish(2);
     job.holds(0..0);
+}
+
+/// `examples/kafka`: a table from a topic, and a partition without records that holds nothing back.
+fn example(place: &mut Place) {
+    place.broker.create("reports", 2);
+    place.broker.create("devices", 2);
+    let device =
+        |n: u64, site: &str| record(0, &json!({ "device_id": format!("d{n}"), "site": site }));
+    place.broker.produce(
+        "devices",
+        &[device(1, "north"), device(2, "south"), device(1, "west")],
+    );
+    let report = |n: u64, ts: u64, value: f64| {
+        let report = json!({ "device_id": format!("d{n}"), "ts": ts, "temperature_c": value });
+        record(1, &report)
+    };
+    let reports = [
+        report(1, 1_000, 20.0),
+        report(1, 9_999, 22.0),
+        report(2, 5_000, 7.5),
+        report(3, 5_000, 0.0),
+        // Its time fires the first windows, although partition 0 never says anything.
+        report(1, 60_000, 30.0),
+    ];
+    place.broker.produce("reports", &reports);
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/kafka/job.yaml");
+    let job = Job {
+        folder: place.folder.path().join("example"),
+    };
+    std::fs::create_dir_all(&job.folder).expect("a folder");
+    std::fs::copy(example, job.path()).expect("the example");
+    let run = (job.run(2).env("KAFKA_BROKERS", &place.broker.address()))
+        .set("settings.checkpoint.every", "100ms")
+        .set("sources.reports.event_time.idle_after", "200ms");
+    let running = run.start();
+    let out = job.folder.join("run/out");
+    until("the first windows", || rows_in(&out).len() >= 2);
+    Job::stop(running);
+    let mut rows: Vec<String> = (rows_in(&out).iter())
+        .map(|row| format!("{} {} {}", row["site"], row["reports"], row["mean_c"]))
+        .collect();
+    rows.sort();
+    assert_eq!(rows, ["\"south\" 1 7.5", "\"west\" 2 21.0"]);
+    let dead = objects(&job.folder.join("run/dead-letters.jsonl"));
+    assert_eq!(dead.len(), 1, "{dead:?}");
+    assert_eq!(
+        (&dead[0]["class"], &dead[0]["step"]),
+        (&json!("operator"), &json!("placed"))
+    );
 }
 
 fn password(place: &mut Place) {

@@ -1,5 +1,7 @@
 //! Jobs that stop and go on, and brokers that do.
 
+use thalweg_tests::process::until;
+
 use super::{Case, Job, Place};
 
 pub(crate) const CASES: &[Case] = &[
@@ -29,7 +31,7 @@ fn latest(place: &mut Place) {
     let job = place.job("newest", "start: latest", "");
     let running = job.run(1).start();
     // Stopped before it has read anything: the checkpoint alone knows where it began.
-    thalweg_tests::process::until("a checkpoint", || {
+    until("a checkpoint", || {
         let log = job.folder.join("checkpoints");
         walk(&log) > 2
     });
@@ -78,24 +80,37 @@ fn grown(place: &mut Place) {
 
 fn restart(place: &mut Place) {
     place.broker.create("steady", 4);
-    let job = place.job("steady", "start: earliest", "");
-    let running = job.run(2).start();
     let lines = place.lines("steady", 0..20_000);
     place.broker.produce_lines("steady", 4, &lines);
+    // One job lives through it; another is stopped meanwhile, and started again before the broker.
+    let job = place.job("steady", "start: earliest", "");
+    let other = place.job("steady", "connect_timeout: 100s", "");
+    let running = job.run(2).listen().start();
+    let stopped = other.run(1).start();
     job.until_rows(1000);
+    other.until_rows(1000);
     place.broker.kill();
-    // The job must have noticed: then it has something to wait for.
-    thalweg_tests::process::until("the job misses the broker", || {
-        job.said().contains("the brokers are away")
-    });
+    let connected = |state: u8| {
+        let labels = "{job=\"steady\",step=\"records\"}";
+        let line = format!("thalweg_source_connected{labels} {state}\n");
+        running.get("/metrics").contains(&line)
+    };
+    until("the job misses the broker", || connected(0));
+    assert!(job.said().contains("the brokers are away"));
+    Job::stop(stopped);
+    let again = other.run(2).start();
     place.broker.restart();
     let lines = place.lines("steady", 20_000..30_000);
     place.broker.produce_lines("steady", 4, &lines);
     job.until_rows(30_000);
+    other.until_rows(30_000);
+    until("the job has the broker", || connected(1));
     running.signal("TERM");
     let ended = running.end();
     ended.well();
+    Job::stop(again);
     job.holds(0..30_000);
+    other.holds(0..30_000);
     let told = ended.said.matches("the brokers are").count();
     assert!((2..=8).contains(&told), "{}", ended.said);
 }
