@@ -72,7 +72,10 @@ fn properties(node: &Node, found: &mut Found) -> Vec<(Spanned<String>, Secret)> 
     };
     let property = |entry: &Entry, found: &mut Found| {
         let name = Spanned::new(entry.key.clone(), entry.at);
-        let value = match is_credential(&entry.key) {
+        // Somebody may have put a connection string where the user's name belongs.
+        let misplaced = matches!(&entry.value.value, Value::Scalar { text, .. }
+            if entry.key == "sasl.username" && text.contains('='));
+        let value = match misplaced || is_credential(&entry.key) {
             true => credential(&entry.value, &entry.key, found)?,
             false => Secret::new(text(&entry.value, &entry.key, found)?.value),
         };
@@ -85,6 +88,12 @@ fn properties(node: &Node, found: &mut Found) -> Vec<(Spanned<String>, Secret)> 
 
 /// Whether a property of librdkafka holds a credential.
 fn is_credential(name: &str) -> bool {
-    let marks = ["password", "secret", ".key.pem", "oauthbearer.config"];
+    let marks = [
+        "password",
+        "secret",
+        "token",
+        ".key.pem",
+        "oauthbearer.config",
+    ];
     marks.iter().any(|mark| name.contains(mark))
 }

@@ -1,8 +1,12 @@
 //! What is wrong with a topic, a broker or a definition, and what is said of it.
 
+use std::path::Path;
+use std::process::Command;
+
+use thalweg_tests::process::{Run, binary};
+
 use super::reading::sealed;
 use super::{Case, Job, Place};
-use thalweg_tests::process::Run;
 
 pub(crate) const CASES: &[Case] = &[
     ("a missing topic", missing),
@@ -11,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     ("offsets that have expired", expired),
     ("a topic made anew", recreated),
     ("properties that cannot be", properties),
+    ("the definition of docs/kafka.md is valid", page),
 ];
 
 fn missing(place: &mut Place) {
@@ -102,4 +107,26 @@ fn properties(place: &mut Place) {
     ] {
         assert!(ended.said.contains(expected), "{expected}: {}", ended.said);
     }
+}
+
+fn page(place: &mut Place) {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/kafka.md");
+    let text = std::fs::read_to_string(page).expect("the page");
+    let job = text
+        .split("```yaml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let path = place.folder.path().join("page.yaml");
+    std::fs::write(&path, job.expect("a definition")).expect("a file");
+    let mut validate = Command::new(binary("thalweg"));
+    let said = validate
+        .arg("validate")
+        .arg(path)
+        .output()
+        .expect("the binary runs");
+    assert!(
+        said.status.success(),
+        "{}",
+        String::from_utf8_lossy(&said.stderr)
+    );
 }
