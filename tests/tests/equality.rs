@@ -143,6 +143,7 @@ async fn run(input: &Path, workers: usize, batch_rows: usize) -> [Vec<String>; 3
     let definition = load(JOB, "job.yaml", folder.path(), &options).expect("a definition");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let around = thalweg_planner::Surroundings {
+        compile: thalweg_planner::Compile::Here,
         clock: Arc::clone(&clock),
         output: Arc::new(Mutex::new(std::io::sink())),
     };

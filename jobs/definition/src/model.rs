@@ -17,6 +17,8 @@ pub struct Definition {
     pub folder: PathBuf,
     /// How it runs.
     pub settings: Settings,
+    /// Components whose functions its expressions call.
+    pub plugins: Vec<Plugin>,
     /// Where records come from.
     pub sources: Vec<Source>,
     /// Streams folded to the newest row per key.
@@ -69,6 +71,21 @@ pub enum WhenFull {
     Stop,
     /// The oldest letters go, counted.
     DropOldest,
+}
+
+/// A component whose functions expressions call by its name and theirs.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// The component's file; nothing if that is what is wrong with the definition.
+    pub path: Option<Spanned<String>>,
+    /// The SHA-256 of the file, in hexadecimal.
+    pub sha256: Option<Spanned<String>>,
+    /// Most memory of an instance, bytes.
+    pub memory_bytes: Option<u64>,
+    /// CPU time for a batch, milliseconds.
+    pub deadline_ms: Option<u64>,
 }
 
 /// What a sink promises.

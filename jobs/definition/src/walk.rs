@@ -11,7 +11,7 @@ use crate::model::{
     SinkKind, Step, WhenFull,
 };
 use crate::tree::{Entry, Node, Value};
-use crate::{operator, source};
+use crate::{operator, plugin, source};
 
 type Found = Vec<Diagnostic>;
 
@@ -30,7 +30,13 @@ pub(crate) fn definition(tree: &Node, folder: &Path, found: &mut Found) -> Optio
     }
     let description = fields.text("description", found).map(|text| text.value);
     let settings = settings(fields.node("settings"), found);
-    fields.later(&["plugins"], found);
+    let plugins = named(
+        &mut fields,
+        "plugins",
+        &mut Vec::new(),
+        found,
+        plugin::plugin,
+    );
     let mut damaged = Vec::new();
     let sources = named(&mut fields, "sources", &mut damaged, found, source::source);
     let tables = named(&mut fields, "tables", &mut damaged, found, source::table);
@@ -49,6 +55,7 @@ pub(crate) fn definition(tree: &Node, folder: &Path, found: &mut Found) -> Optio
         description,
         folder: folder.to_owned(),
         settings,
+        plugins,
         sources,
         tables,
         steps,

@@ -6,6 +6,7 @@
 mod azure;
 mod kafka;
 mod need;
+mod plugin;
 mod source;
 mod step;
 
@@ -16,13 +17,15 @@ use thalweg_definition::{
     Definition, Delivery, Diagnostic, Sink, SinkKind, Span, Spanned, Step, WhenFull,
 };
 use thalweg_engine::{Delivery as Promise, Edge, Graph, Node, SinkNode};
-use thalweg_expr::{Compiler, ExpressionError, NoFunctions};
+use thalweg_expr::{Compiler, ExpressionError};
 use thalweg_file::{
     DeadLetterFile, DeadLetterFileOptions, DiscardSink, EncoderFactory, FileSink, FileSinkOptions,
     RowEncoder, SharedOutput, StdoutSink, WhenFull as Full,
 };
 use thalweg_formats::{JsonLines, Nulls, RowJson, SystemColumn, Timestamps, WriteOptions};
 use thalweg_stream::{Clock, StreamKind, StreamSchema, dead_letter};
+
+pub use thalweg_plugin::Compile;
 
 /// What a plan needs from its surroundings.
 #[allow(missing_debug_implementations, reason = "an output has none")]
@@ -31,6 +34,8 @@ pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     /// What `stdout` writes to.
     pub output: SharedOutput,
+    /// Where plugins are compiled.
+    pub compile: Compile,
 }
 
 /// A named output of the graph.
@@ -46,25 +51,30 @@ pub(crate) struct Stream {
 /// # Errors
 /// Everything that is wrong with the definition and could not be seen without planning.
 pub fn plan(definition: &Definition, around: &Surroundings) -> Result<Graph, Vec<Diagnostic>> {
+    let mut found = Vec::new();
+    let plugins = plugin::load(definition, &around.compile, &mut found);
     // Where columns that nobody reads are left out, an error could not list what there is.
-    attempt(definition, around, true)
-        .or_else(|found| attempt(definition, around, false).and(Err(found)))
+    attempt(definition, around, &plugins, &found, true)
+        .or_else(|more| attempt(definition, around, &plugins, &found, false).and(Err(more)))
 }
 
 fn attempt(
     definition: &Definition,
     around: &Surroundings,
+    plugins: &thalweg_plugin::PluginSet,
+    found: &[Diagnostic],
     project: bool,
 ) -> Result<Graph, Vec<Diagnostic>> {
     let mut planning = Planning {
         definition,
         around,
         project,
-        compiler: Compiler::new(Arc::new(NoFunctions)),
+        compiler: Compiler::new(Arc::new(plugin::PluginFunctions(plugins.clone()))),
+        plugins: plugins.clone(),
         nodes: Vec::new(),
         streams: BTreeMap::new(),
         tables: BTreeMap::new(),
-        found: Vec::new(),
+        found: found.to_vec(),
     };
     planning.sources();
     planning.steps();
@@ -89,6 +99,7 @@ pub(crate) struct Planning<'a> {
     /// Whether sources leave out columns that nobody reads.
     pub(crate) project: bool,
     pub(crate) compiler: Compiler,
+    pub(crate) plugins: thalweg_plugin::PluginSet,
     pub(crate) nodes: Vec<Node>,
     pub(crate) streams: BTreeMap<String, Stream>,
     pub(crate) tables: BTreeMap<String, Stream>,
@@ -103,6 +114,12 @@ impl Planning<'_> {
     /// An expression that is wrong, with the nearest name it may have meant.
     pub(crate) fn wrong(&mut self, text: &Spanned<String>, error: &ExpressionError) {
         let unknown = error.message.split('"').nth(1).unwrap_or_default();
+        let plugin = unknown.split_once('.').map(|(plugin, _)| plugin);
+        let named = |name| self.definition.plugins.iter().any(|p| p.name.value == name);
+        if plugin.is_some_and(|name| named(name) && !self.plugins.contains(name)) {
+            // The plugin itself could not be loaded, and that is told already.
+            return;
+        }
         let found = Diagnostic::error(text.span, error.message.clone());
         self.found
             .push(found.nearest(unknown, error.valid.iter().map(String::as_str)));

@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Checkpoint(CheckpointArguments),
     /// Print generated telemetry as JSON lines
     Generate(GenerateArguments),
+    /// Make, build and look into plugins
+    Plugin(PluginArguments),
     /// Print a script that completes commands in a shell
     Completions(CompletionsArguments),
     /// Print the manual page, or write the pages of all commands
@@ -68,9 +70,56 @@ pub(crate) fn not_yet(mut arguments: impl Iterator<Item = String>) -> Option<&'s
             let name = word.split('=').next().unwrap_or_default();
             among(&["--processes"], name)
         }),
+        "plugin" => among(&["test"], &arguments.next()?).and(Some("plugin test")),
         "checkpoint" => among(&["export"], &arguments.next()?).and(Some("checkpoint export")),
         command => among(&COMMANDS, command),
     }
+}
+
+/// What to do with a plugin.
+#[derive(Debug, Args)]
+pub(crate) struct PluginArguments {
+    #[command(subcommand)]
+    pub(crate) command: PluginCommand,
+}
+
+/// What to do with a plugin.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Make a plugin in Rust that builds
+    New {
+        /// Its name
+        name: String,
+        /// The folder to make; the name without it
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Build a plugin, and print the SHA-256 that a definition pins
+    Build {
+        /// The plugin's folder
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// The file to write, with its hash beside it in FILE.sha256; in the plugin's folder without it
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the functions of a plugin and what it imports
+    Inspect {
+        /// The component
+        file: PathBuf,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compile standard input to standard output: what this program starts itself for
+    #[command(hide = true)]
+    Compile,
 }
 
 /// Which definition.

@@ -72,6 +72,7 @@ pub(crate) fn planned(
         let around = thalweg_planner::Surroundings {
             clock: Arc::clone(clock),
             output: Arc::new(Mutex::new(std::io::stdout())),
+            compile: crate::plugin::compile()?,
         };
         match plan(definition, &around) {
             Ok(planned) => graph = Some(planned),

@@ -7,6 +7,7 @@ mod graph;
 mod http;
 mod inspect;
 mod manual;
+mod plugin;
 mod progress;
 mod run;
 mod terminal;
@@ -30,6 +31,8 @@ enum Failure {
     Fault(Fault),
     /// Something else the user can mend.
     User(String),
+    /// The same for the process that started this one, which says what it is about.
+    Plain(String),
 }
 
 impl From<Fault> for Failure {
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Generate(arguments) => generate::generate(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Man(arguments) => manual::man(&arguments),
+        Command::Plugin(arguments) => plugin::plugin(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -93,6 +97,7 @@ fn fail(failure: &Failure) -> ExitCode {
         },
         Failure::Output(error) => (format!("error: standard output: {error}"), WORLD),
         Failure::User(message) => (format!("error: {message}"), USER),
+        Failure::Plain(message) => (message.clone(), USER),
         Failure::Fault(fault) => {
             let status = match fault.class {
                 Class::User => USER,

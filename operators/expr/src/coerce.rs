@@ -14,6 +14,7 @@ use datafusion_expr::type_coercion::functions::fields_with_udf;
 use datafusion_expr::{Expr, ExprSchemable};
 
 use crate::ExpressionError;
+use crate::function;
 
 /// The expression with all casts it needs.
 pub(crate) fn coerce(expr: Expr, schema: &DFSchema) -> Result<Expr, ExpressionError> {
@@ -91,7 +92,8 @@ fn agree(node: Expr, schema: &DFSchema) -> Result<Expr, DataFusionError> {
             let fields = (args.iter())
                 .map(|argument| Ok(Arc::new(Field::new("argument", type_of(argument)?, true))))
                 .collect::<Result<Vec<_>, DataFusionError>>()?;
-            let wanted = fields_with_udf(&fields, func.as_ref())?;
+            let wanted = fields_with_udf(&fields, func.as_ref())
+                .map_err(|error| function::misfit(&func, &fields).unwrap_or(error))?;
             let args = (args.into_iter().zip(&wanted))
                 .map(|(argument, field)| to(argument, field.data_type(), schema))
                 .collect::<Result<Vec<_>, _>>()?;

@@ -1,6 +1,6 @@
 //! Compiled expressions and their evaluation: a row that fails does not take its batch along.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{cast, concat};
@@ -13,10 +13,10 @@ use datafusion_expr::{Expr, Operator};
 use datafusion_physical_expr::expressions::BinaryExpr;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use thalweg_stream::expression::{ExpressionFactory, FailedRow};
-use thalweg_stream::{ColumnType, Evaluated, Expression, Fault};
+use thalweg_stream::{ColumnType, Evaluated, Expression, Fault, Figures};
 
 use crate::ExpressionError;
-use crate::function::{self, FailureSlot, Functions};
+use crate::function::{self, FailureSlot, Functions, SharedCaller};
 
 /// A typed expression, ready to be built for each worker.
 #[derive(Clone)]
@@ -85,6 +85,7 @@ impl ExpressionFactory for Compiled {
         let failures = FailureSlot::default();
         let bug = |error: DataFusionError| Fault::bug(error.strip_backtrace());
         let mut fault = None;
+        let mut callers = Vec::new();
         let bound = self.expr.clone().transform_up(|node| {
             let Expr::ScalarFunction(mut call) = node else {
                 return Ok(Transformed::no(node));
@@ -96,6 +97,8 @@ impl ExpressionFactory for Compiled {
             match self.functions.caller(&name) {
                 Ok(caller) => {
                     let failures = Arc::clone(&failures);
+                    let caller = Arc::new(Mutex::new(caller));
+                    callers.push(Arc::clone(&caller));
                     call.func = Arc::new(function::bound(&name, shape, caller, failures));
                 }
                 Err(error) => fault = Some(error),
@@ -112,6 +115,7 @@ impl ExpressionFactory for Compiled {
             schema: Arc::clone(self.schema.inner()),
             column_type: self.column_type.clone(),
             failures,
+            callers,
         }))
     }
 }
@@ -147,6 +151,7 @@ struct Instance {
     schema: SchemaRef,
     column_type: ColumnType,
     failures: FailureSlot,
+    callers: Vec<SharedCaller>,
 }
 
 impl Expression for Instance {
@@ -177,6 +182,12 @@ impl Expression for Instance {
             )?,
         };
         Ok(Evaluated { values, failed })
+    }
+
+    fn figures(&self, figures: &mut dyn Figures) {
+        for caller in &self.callers {
+            function::lock(caller).figures(figures);
+        }
     }
 }
 

@@ -4,19 +4,19 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion_common::DataFusionError;
 use datafusion_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use thalweg_stream::expression::FailedRow;
-use thalweg_stream::{ColumnType, Evaluated, Fault};
+use thalweg_stream::{ColumnType, Evaluated, Fault, Figures};
 
 /// What a function takes and returns.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FunctionShape {
-    /// Types of its arguments.
-    pub arguments: Vec<ColumnType>,
+    /// Its arguments: name and type.
+    pub arguments: Vec<(String, ColumnType)>,
     /// Type of its result.
     pub result: ColumnType,
 }
@@ -41,22 +41,16 @@ pub trait FunctionCaller: Send {
     /// # Errors
     /// Only what is no row's fault.
     fn call(&mut self, arguments: &[ArrayRef], rows: usize) -> Result<Evaluated, Fault>;
+
+    /// Tells what metrics show of its calls.
+    fn figures(&self, _figures: &mut dyn Figures) {}
 }
 
-/// No functions besides the built-in ones.
-#[derive(Clone, Copy, Debug)]
-pub struct NoFunctions;
+/// A caller, shared by the expression that calls it and whoever asks for its figures.
+pub(crate) type SharedCaller = Arc<Mutex<Box<dyn FunctionCaller>>>;
 
-impl Functions for NoFunctions {
-    fn shape(&self, _: &str) -> Option<FunctionShape> {
-        None
-    }
-    fn names(&self) -> Vec<String> {
-        Vec::new()
-    }
-    fn caller(&self, name: &str) -> Result<Box<dyn FunctionCaller>, Fault> {
-        Err(Fault::bug(format!("there is no function {name:?}")))
-    }
+pub(crate) fn lock(caller: &SharedCaller) -> std::sync::MutexGuard<'_, Box<dyn FunctionCaller>> {
+    caller.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Rows that failed during one evaluation, and how many rows the failing call saw.
@@ -82,30 +76,45 @@ pub(crate) fn declared(name: &str, shape: FunctionShape) -> ScalarUDF {
 pub(crate) fn bound(
     name: &str,
     shape: FunctionShape,
-    caller: Box<dyn FunctionCaller>,
+    caller: SharedCaller,
     failures: FailureSlot,
 ) -> ScalarUDF {
-    ScalarUDF::from(Outside::new(
-        name,
-        shape,
-        Some((Mutex::new(caller), failures)),
-    ))
+    ScalarUDF::from(Outside::new(name, shape, Some((caller, failures))))
+}
+
+/// The error of a call whose arguments are not what the function takes, in the words of a
+/// definition; nothing for a built-in function.
+pub(crate) fn misfit(function: &ScalarUDF, given: &[FieldRef]) -> Option<DataFusionError> {
+    let outside = (&**function.inner() as &dyn std::any::Any).downcast_ref::<Outside>()?;
+    let takes: Vec<String> = (outside.shape.arguments.iter())
+        .map(|(name, column_type)| format!("{name} {column_type}"))
+        .collect();
+    let given: Vec<String> = (given.iter())
+        .map(|field| match crate::type_of(field.data_type()) {
+            Some(column_type) => column_type.to_string(),
+            None => field.data_type().to_string(),
+        })
+        .collect();
+    let (name, takes, given) = (&outside.name, takes.join(", "), given.join(", "));
+    Some(DataFusionError::Plan(format!(
+        "{name} takes ({takes}), not ({given})"
+    )))
 }
 
 struct Outside {
     name: String,
     shape: FunctionShape,
     signature: Signature,
-    caller: Option<(Mutex<Box<dyn FunctionCaller>>, FailureSlot)>,
+    caller: Option<(SharedCaller, FailureSlot)>,
 }
 
 impl Outside {
-    fn new(
-        name: &str,
-        shape: FunctionShape,
-        caller: Option<(Mutex<Box<dyn FunctionCaller>>, FailureSlot)>,
-    ) -> Self {
-        let arguments: Vec<DataType> = shape.arguments.iter().map(ColumnType::arrow).collect();
+    fn new(name: &str, shape: FunctionShape, caller: Option<(SharedCaller, FailureSlot)>) -> Self {
+        let types = shape
+            .arguments
+            .iter()
+            .map(|(_, column_type)| column_type.arrow());
+        let arguments: Vec<DataType> = types.collect();
         let signature = if arguments.is_empty() {
             Signature::nullary(Volatility::Immutable)
         } else {
@@ -167,10 +176,7 @@ impl ScalarUDFImpl for Outside {
         let arguments = (args.args.iter())
             .map(|argument| argument.to_array(rows))
             .collect::<Result<Vec<_>, _>>()?;
-        let called = caller
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .call(&arguments, rows);
+        let called = lock(caller).call(&arguments, rows);
         let mut failures = open(failures);
         match called {
             Ok(Evaluated { values, failed }) => {

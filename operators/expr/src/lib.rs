@@ -36,7 +36,7 @@ use thalweg_stream::{ColumnType, StreamSchema};
 
 pub use aggregate::{AggregateCall, AggregateFunction};
 pub use evaluate::Compiled;
-pub use function::{FunctionCaller, FunctionShape, Functions, NoFunctions};
+pub use function::{FunctionCaller, FunctionShape, Functions};
 pub use transform::{Branch, ColumnSource, TransformFactory};
 
 /// Why an expression is wrong; the caller adds where it stands.
@@ -183,6 +183,27 @@ impl Compiler {
         Compiled::new(expr, schema, column_type, Arc::clone(&self.functions))
     }
 
+    /// That there is no such function, and which there are beside it in its plugin.
+    fn missing(&self, name: &str) -> String {
+        let plugin = name.split_once('.').map(|(plugin, _)| format!("{plugin}."));
+        let names = self.functions.names();
+        let beside: Vec<&str> = (names.iter())
+            .filter(|name| {
+                plugin
+                    .as_ref()
+                    .is_some_and(|plugin| name.starts_with(plugin))
+            })
+            .map(String::as_str)
+            .collect();
+        match beside.is_empty() {
+            true => format!("there is no function {name:?}"),
+            false => format!(
+                "there is no function {name:?}; there are {}",
+                beside.join(", ")
+            ),
+        }
+    }
+
     /// An error in the words of a definition.
     fn explain(&self, error: DataFusionError, schema: &DFSchema) -> ExpressionError {
         let columns: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
@@ -214,7 +235,7 @@ impl Compiler {
             explained.message = if volatile.contains(&name.to_lowercase().as_str()) {
                 format!("{name} is volatile: results would depend on when they are computed")
             } else {
-                format!("there is no function {name:?}")
+                self.missing(name)
             };
             explained.valid = self
                 .built_in

@@ -36,7 +36,7 @@ struct Halves;
 
 impl Functions for Halves {
     fn shape(&self, name: &str) -> Option<FunctionShape> {
-        let arguments = vec![ColumnType::Float64];
+        let arguments = vec![("of".to_owned(), ColumnType::Float64)];
         (name == "math.half").then_some(FunctionShape {
             arguments,
             result: ColumnType::Float64,

@@ -226,12 +226,12 @@ pub const ALL: &[Metric] = &[
     counter(
         "plugin_traps_total",
         &["step", "kind"],
-        "Calls into a plugin that ended in a trap",
+        "Calls into a plugin, or rows of one, that failed, by kind",
     ),
     gauge(
         "plugin_seconds",
         STEP,
-        "CPU seconds spent in a plugin so far",
+        "CPU seconds spent in calls of a plugin so far",
     ),
     gauge(
         "plugin_memory_bytes",
@@ -241,7 +241,7 @@ pub const ALL: &[Metric] = &[
     gauge(
         "plugin_info",
         &["step", "sha256"],
-        "Always 1; tells which plugin is loaded",
+        "Uses of a plugin by a step, on all workers; tells which one is loaded",
     ),
     counter(
         "dead_letters_total",
