@@ -3,12 +3,10 @@
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
-use thalweg_stream::key::owner;
-use thalweg_stream::{Fault, KeyEncoder, Route, key};
+use thalweg_stream::{Fault, Route, Scatter};
 use timely::Accountable;
 use timely::communication::Push;
 use timely::dataflow::channels::pushers::exchange::Distributor;
@@ -97,44 +95,25 @@ impl ContainerBytes for Batch {
 ///
 /// Timely bypasses distributors where there is one worker, so nothing may rely on their effects.
 pub(crate) struct KeyDistributor {
-    by: Option<KeyEncoder>,
-    targets: Vec<Vec<u32>>,
+    /// Nothing if all rows go to the first worker.
+    scatter: Option<Scatter>,
     shared: Arc<Shared>,
 }
 
 impl KeyDistributor {
     pub(crate) fn new(route: &Route, peers: usize, shared: Arc<Shared>) -> Self {
-        let by = match route {
-            Route::Key(columns) => Some(KeyEncoder::new(columns.clone())),
+        let scatter = match route {
+            Route::Key(columns) => Some(Scatter::new(columns.clone(), peers)),
             Route::Local | Route::Single => None,
         };
-        Self {
-            by,
-            targets: vec![Vec::new(); peers],
-            shared,
-        }
+        Self { scatter, shared }
     }
 
-    fn scatter(&mut self, rows: &RecordBatch) -> Result<Vec<(usize, RecordBatch)>, Fault> {
-        let Some(by) = &mut self.by else {
-            return Ok(vec![(0, rows.clone())]);
-        };
-        let workers = self.targets.len();
-        for (row, &hash) in by.hash_only(rows)?.iter().enumerate() {
-            // Batches have at most 8192 rows.
-            self.targets[owner(key::key_group(hash), workers)].push(row as u32);
+    fn scatter(&mut self, rows: RecordBatch) -> Result<Vec<(usize, RecordBatch)>, Fault> {
+        match &mut self.scatter {
+            Some(scatter) => scatter.scatter(&rows),
+            None => Ok(vec![(0, rows)]),
         }
-        let mut parts = Vec::with_capacity(workers);
-        for (worker, indices) in self.targets.iter_mut().enumerate() {
-            if indices.len() == rows.num_rows() {
-                parts.push((worker, rows.clone()));
-                indices.clear();
-            } else if !indices.is_empty() {
-                let indices = UInt32Array::from(std::mem::take(indices));
-                parts.push((worker, take_record_batch(rows, &indices)?));
-            }
-        }
-        Ok(parts)
     }
 }
 
@@ -148,7 +127,7 @@ impl Distributor<Batch> for KeyDistributor {
         let Some(rows) = container.rows.take() else {
             return;
         };
-        match self.scatter(&rows) {
+        match self.scatter(rows) {
             Ok(parts) => {
                 for (worker, part) in parts {
                     pushers[worker].send(Message::new(stamp.clone(), Batch::new(part)));

@@ -1,21 +1,16 @@
-//! Measures enrichment from a table of 100 000 rows, newest row and `as_of`.
-//! `cargo run --release -p thalweg-enrich --example enrich_speed`
-
-#![allow(clippy::print_stdout, reason = "an example reports")]
+//! Enrichment from a table of 100 000 rows: its newest row, and the row as of an event's time.
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, Float64Array, RecordBatch, StringViewArray, TimestampMillisecondArray, UInt64Array,
-};
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringViewArray, UInt64Array};
 use thalweg_enrich::{AsOf, EnrichFactory, EnrichSpec, Missing};
-use thalweg_stream::clock::{Clock, SystemClock};
 use thalweg_stream::{
-    BuildContext, Column, ColumnType, Epoch, EpochClose, EpochKind, Fault, OperatorFactory, Output,
-    Progress, StreamSchema,
+    Column, ColumnType, Epoch, EpochClose, EpochKind, Fault, Output, Progress, StreamSchema,
 };
 
-const BATCH_ROWS: usize = 8192;
+use crate::fleet::{BATCH_ROWS, build, timestamps};
+use crate::stopwatch::{per_row, report};
+
 const EPOCH_BATCHES: usize = 12;
 const EPOCHS: usize = 60;
 const KEYS: usize = 100_000;
@@ -41,21 +36,20 @@ fn batch(column: &str, rows: std::ops::Range<usize>, time: i64) -> Result<Record
         Arc::new(Float64Array::from_iter_values(
             rows.clone().map(|row| row as f64),
         )),
-        Arc::new(TimestampMillisecondArray::from_iter_values(times).with_timezone("UTC")),
+        timestamps(times),
         Arc::new(UInt64Array::from_iter_values(rows.map(|row| row as u64))),
     ];
     Ok(RecordBatch::try_new(schema(column).arrow(), columns)?)
 }
 
-fn measure(name: &str, as_of: Option<AsOf>, table_behind_ms: i64) -> Result<(), Fault> {
-    let clock = Arc::new(SystemClock::new());
-    let context = BuildContext {
-        step: Arc::from("enrich"),
-        worker: 0,
-        workers: 1,
-        groups: 0..256,
-        clock: Arc::clone(&clock) as Arc<dyn Clock>,
-    };
+pub(crate) fn measure() -> Result<(), Fault> {
+    let rule = Some(AsOf { wait_ms: 30_000 });
+    with("enrichment, newest row", None, 0)?;
+    with("enrichment, as of the event's time", rule, 0)?;
+    with("enrichment, as of, the table 500 ms behind", rule, 500)
+}
+
+fn with(what: &str, as_of: Option<AsOf>, table_behind_ms: i64) -> Result<(), Fault> {
     let spec = EnrichSpec {
         on: vec![(0, 0)],
         table_key: vec![0],
@@ -64,9 +58,8 @@ fn measure(name: &str, as_of: Option<AsOf>, table_behind_ms: i64) -> Result<(), 
         as_of,
     };
     let factory = EnrichFactory::new(schema("speed"), schema("rain"), spec)?;
-    let mut operator = factory.build(&context)?;
+    let mut operator = build(&factory)?;
     let mut each = Vec::new();
-    let mut passed = 0;
     for epoch in 0..EPOCHS {
         let time = epoch as i64 * 100;
         let batches = (0..EPOCH_BATCHES)
@@ -82,10 +75,6 @@ fn measure(name: &str, as_of: Option<AsOf>, table_behind_ms: i64) -> Result<(), 
                 operator.on_batch(1, &table, &mut out)?;
             }
         }
-        let start = clock.elapsed();
-        for batch in &batches {
-            operator.on_batch(0, batch, &mut out)?;
-        }
         let at = |watermark| Progress {
             watermark,
             ..Progress::START
@@ -95,24 +84,16 @@ fn measure(name: &str, as_of: Option<AsOf>, table_behind_ms: i64) -> Result<(), 
             kind: EpochKind::Ordinary,
             inputs: &[at(time), at(time - table_behind_ms)],
         };
-        operator.on_epoch(&close, &mut out)?;
-        let rows = (EPOCH_BATCHES * BATCH_ROWS) as f64;
-        each.push((clock.elapsed() - start).as_secs_f64() * 1e9 / rows);
-        passed += out.ledger.passed;
+        let (took, done) = per_row(EPOCH_BATCHES * BATCH_ROWS, || {
+            for batch in &batches {
+                operator.on_batch(0, batch, &mut out)?;
+                std::hint::black_box(operator.held());
+            }
+            operator.on_epoch(&close, &mut out)
+        });
+        done?;
+        each.push(took);
     }
-    // The median of epochs: others may use the machine too.
-    each.sort_by(f64::total_cmp);
-    println!(
-        "{name}: {:.1} ns/row (best {:.1}), {passed} answered",
-        each[EPOCHS / 2],
-        each[0]
-    );
+    report(what, Some(20.0), each);
     Ok(())
-}
-
-fn main() -> Result<(), Fault> {
-    let rule = Some(AsOf { wait_ms: 30_000 });
-    measure("newest row", None, 0)?;
-    measure("as of, table in step", rule, 0)?;
-    measure("as of, table 500 ms behind", rule, 500)
 }

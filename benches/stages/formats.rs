@@ -1,30 +1,27 @@
-//! How fast fleet-like events are decoded on one core: `cargo run --release --example decode_speed`.
+//! Decoding and writing fleet-like events, beside `serde_json` into a struct.
 #![allow(
     clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::disallowed_methods,
-    reason = "a measurement: it prints, and its clock is the machine's"
+    reason = "a measurement of what is known to be right"
 )]
 
 use std::io::Write;
-use std::time::Instant;
 
 use bytes::Bytes;
 use thalweg_formats::{
     DecodeSpec, EventTimeSpec, FieldSpec, JsonDecoderFactory, JsonLines, WriteOptions,
 };
 use thalweg_stream::{
-    Chunk, Column, ColumnType, Decoded, DecoderFactory, Framing, RecordBatch, SplitId,
+    Chunk, Column, ColumnType, Decoded, DecoderFactory, Fault, Framing, RecordBatch, SplitId,
 };
+
+use crate::stopwatch::{per_row, report};
 
 const EVENTS: usize = 1 << 20;
 const CHUNK_BYTES: usize = 1 << 20;
 const ROUNDS: usize = 9;
 
-fn main() {
+pub(crate) fn measure() -> Result<(), Fault> {
     let chunks = chunks();
-    let bytes: usize = chunks.iter().map(|c| c.bytes.len()).sum();
-    println!("{EVENTS} events of {} bytes", bytes / EVENTS);
     let all = [
         ("device_id", ColumnType::String),
         ("ts", ColumnType::Timestamp),
@@ -43,30 +40,40 @@ fn main() {
         column: "ts".to_owned(),
         max_ahead_ms: None,
     });
-    let batches = measure("six columns", &spec, &chunks);
+    let batches = decode("decoding six columns", 64.0, &spec, &chunks);
     spec.project = Some(three.map(str::to_owned).to_vec());
-    measure("six columns declared, three asked for", &spec, &chunks);
+    decode(
+        "decoding six columns, three of them asked for",
+        64.0,
+        &spec,
+        &chunks,
+    );
     spec.fields.retain(|f| three.contains(&&*f.column.name));
-    measure("three columns declared", &spec, &chunks);
+    decode("decoding three columns", 47.0, &spec, &chunks);
     write(&spec_schema(&all), &batches);
-    measure_serde(&chunks);
+    serde(&chunks);
+    Ok(())
 }
 
 /// The same events as structs, for comparison on the same machine at the same time.
-fn measure_serde(chunks: &[Chunk]) {
-    let mut best = vec![u128::MAX; chunks.len()];
-    for _ in 0..ROUNDS {
-        for (chunk, best) in chunks.iter().zip(&mut best) {
-            let start = Instant::now();
-            for line in chunk.bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+fn serde(chunks: &[Chunk]) {
+    let mut each = Vec::new();
+    for chunk in (0..ROUNDS).flat_map(|_| chunks) {
+        let lines = || {
+            chunk
+                .bytes
+                .split(|b| *b == b'\n')
+                .filter(|line| !line.is_empty())
+        };
+        let (took, ()) = per_row(lines().count(), || {
+            for line in lines() {
                 let event: Event<'_> = serde_json::from_slice(line).unwrap();
                 std::hint::black_box(event);
             }
-            *best = start.elapsed().as_nanos().min(*best);
-        }
+        });
+        each.push(took);
     }
-    let best = best.iter().sum::<u128>() as f64 / EVENTS as f64;
-    println!("serde_json into a struct: {best:.1} ns per event");
+    report("&nbsp; the same by serde_json into a struct", None, each);
 }
 
 #[derive(serde::Deserialize)]
@@ -87,49 +94,35 @@ fn spec_schema(all: &[(&str, ColumnType)]) -> thalweg_stream::StreamSchema {
     thalweg_stream::StreamSchema::append(columns.collect(), true)
 }
 
-fn measure(what: &str, spec: &DecodeSpec, chunks: &[Chunk]) -> Vec<RecordBatch> {
+fn decode(what: &str, budget: f64, spec: &DecodeSpec, chunks: &[Chunk]) -> Vec<RecordBatch> {
     let mut decoder = JsonDecoderFactory::new(spec).unwrap().build().unwrap();
-    // The best of several rounds for each chunk: other programs on the machine do not count.
-    let mut best = vec![u128::MAX; chunks.len()];
-    let mut last = Vec::new();
-    for _ in 0..ROUNDS {
-        last.clear();
-        let mut records = 0;
-        for (chunk, best) in chunks.iter().zip(&mut best) {
-            let mut out = Decoded::default();
-            let start = Instant::now();
-            decoder.decode(chunk, &mut out).unwrap();
-            *best = start.elapsed().as_nanos().min(*best);
-            assert!(out.dead.is_empty());
-            records += out.records;
-            if last.len() < 16 {
-                last.append(&mut out.batches);
-            }
+    let mut each = Vec::new();
+    let mut batches = Vec::new();
+    for chunk in (0..ROUNDS).flat_map(|_| chunks) {
+        let mut out = Decoded::default();
+        let (took, done) = per_row(1, || decoder.decode(chunk, &mut out));
+        done.unwrap();
+        assert!(out.dead.is_empty());
+        each.push(took / out.records as f64);
+        if batches.len() < 16 {
+            batches.append(&mut out.batches);
         }
-        assert_eq!(records, EVENTS as u64);
     }
-    let best = best.iter().sum::<u128>() as f64 / EVENTS as f64;
-    println!("{what}: {best:.1} ns per event");
-    last
+    report(what, Some(budget), each);
+    batches
 }
 
 fn write(schema: &thalweg_stream::StreamSchema, batches: &[RecordBatch]) {
     let writer = JsonLines::new(schema, WriteOptions::default()).unwrap();
-    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    let mut best = f64::MAX;
+    let mut each = Vec::new();
     let mut out = Vec::new();
-    for _ in 0..ROUNDS {
+    for batch in (0..ROUNDS).flat_map(|_| batches) {
         out.clear();
-        let start = Instant::now();
-        for batch in batches {
-            writer.write(batch, &mut out).unwrap();
-        }
-        best = best.min(start.elapsed().as_nanos() as f64 / rows as f64);
+        let (took, done) = per_row(batch.num_rows(), || writer.write(batch, &mut out));
+        done.unwrap();
+        each.push(took);
     }
-    println!(
-        "writing six columns: {best:.1} ns per row of {} bytes",
-        out.len() / rows
-    );
+    report("writing six columns as JSON", None, each);
 }
 
 /// Events of ten thousand devices with times somewhat out of order.

@@ -1,0 +1,146 @@
+"""fleet10m beside DuckDB: file of JSON, ten-second windows of ten thousand devices, file of JSON.
+
+Every engine runs once a round, in turns, as a process of its own; wall clock, CPU and the highest
+resident memory are the kernel's (wait4). The table has the median of each. After the first round
+the results are compared row by row.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+
+def measured(command: list[str], environment: dict[str, str]) -> dict:
+    """Runs a process to its end; seconds, CPU seconds, MiB, standard output."""
+    reading, writing = os.pipe()
+    start = time.monotonic()
+    process = os.posix_spawnp(
+        command[0],
+        command,
+        {**os.environ, **environment},
+        file_actions=[(os.POSIX_SPAWN_DUP2, writing, 1), (os.POSIX_SPAWN_CLOSE, reading)],
+    )
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        said = pipe.read().decode()
+    _, status, usage = os.wait4(process, 0)
+    wall = time.monotonic() - start
+    if os.waitstatus_to_exitcode(status) != 0:
+        sys.exit(f"{' '.join(command)} has failed")
+    return {
+        "wall": wall,
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "system": usage.ru_stime,
+        "memory": usage.ru_maxrss / 1024,
+        "said": said,
+    }
+
+
+def generated(thalweg: str, folder: pathlib.Path, events: int) -> pathlib.Path:
+    """The input, made once."""
+    path = folder / f"fleet-{events}.jsonl"
+    if not path.exists():
+        print(f"generating {events} events …", file=sys.stderr)
+        partial = path.with_suffix(".partial")
+        with open(partial, "wb") as out:
+            subprocess.run([thalweg, "generate", "fleet", f"--events={events}"], stdout=out, check=True)
+        partial.rename(path)
+    return path
+
+
+def fresh(folder: pathlib.Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    # What the runs before wrote must not be written back during this one.
+    os.sync()
+
+
+def thalweg_run(thalweg: str, source: pathlib.Path, run: pathlib.Path, workers: int) -> dict:
+    fresh(run)
+    command = [thalweg, "run", str(HERE / "job.yaml"), f"--workers={workers}"]
+    return measured(command, {"FLEET_INPUT": str(source), "FLEET_RUN": str(run)})
+
+
+def duckdb_run(python: str, source: pathlib.Path, run: pathlib.Path, threads: int) -> dict:
+    fresh(run)
+    output = run / "result.jsonl"
+    usage = measured([python, str(HERE / "duckdb_query.py"), str(source), str(output), str(threads)], {})
+    return {**usage, "query": float(usage["said"])}
+
+
+def startup(thalweg: str, folder: pathlib.Path, rounds: int) -> None:
+    """How long `validate` takes, and `run` to the first line of output."""
+    environment = {**os.environ, "FLEET_RUN": str(folder / "startup")}
+    job = str(HERE / "startup.yaml")
+    validate, first = [], []
+    for _ in range(rounds):
+        fresh(folder / "startup")
+        start = time.monotonic()
+        subprocess.run([thalweg, "validate", job], env=environment, check=True, stdout=subprocess.DEVNULL)
+        validate.append(time.monotonic() - start)
+        start = time.monotonic()
+        process = subprocess.Popen(
+            [thalweg, "run", job], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        process.stdout.readline()
+        first.append(time.monotonic() - start)
+        process.stdout.read()
+        if process.wait() != 0:
+            sys.exit("the start-up job has failed")
+    median = lambda times: f"{statistics.median(times) * 1000:.0f} ms"  # noqa: E731
+    print(f"\n`thalweg validate`: {median(validate)}; `thalweg run` to the first result: {median(first)}")
+
+
+def table(runs: dict[str, list[dict]], events: int) -> None:
+    print("| engine | wall s | of it query s | million events/s | CPU s | of it kernel s | resident MiB |")
+    print("|---|---|---|---|---|---|---|")
+    for name, all_of_it in runs.items():
+        median = lambda key: statistics.median(run[key] for run in all_of_it)  # noqa: E731
+        wall, best = median("wall"), min(run["wall"] for run in all_of_it)
+        query = f"{median('query'):.3f}" if "query" in all_of_it[0] else ""
+        print(
+            f"| {name} | {wall:.3f} (best {best:.3f}) | {query} | {events / wall / 1e6:.2f} "
+            f"| {median('cpu'):.2f} | {median('system'):.2f} | {median('memory'):.0f} |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--thalweg", default=str(ROOT / "target/release/thalweg"))
+    parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "target/bench")
+    parser.add_argument("--workers", type=int, nargs="*", default=[2, 1])
+    parser.add_argument("--also", nargs="*", default=[], help="other binaries to run beside, on 2 workers")
+    arguments = parser.parse_args()
+    folder, thalweg = arguments.folder, arguments.thalweg
+    folder.mkdir(parents=True, exist_ok=True)
+    source = generated(thalweg, folder, arguments.events)
+    runs: dict[str, list[dict]] = {}
+    for turn in range(arguments.rounds):
+        theirs = folder / "duckdb"
+        name = f"DuckDB, 2 threads"
+        runs.setdefault(name, []).append(duckdb_run(sys.executable, source, theirs, 2))
+        for workers in arguments.workers:
+            ours = folder / f"thalweg-{workers}"
+            name = f"Thalweg, {workers} worker{'s' * (workers > 1)}"
+            runs.setdefault(name, []).append(thalweg_run(thalweg, source, ours, workers))
+            if turn == 0:
+                compare = [sys.executable, str(HERE / "compare.py"), str(ours / "per-device"), str(theirs / "result.jsonl")]
+                if subprocess.run(compare).returncode != 0:
+                    sys.exit(1)
+        for other in arguments.also:
+            runs.setdefault(other, []).append(thalweg_run(other, source, folder / "other", 2))
+    table(runs, arguments.events)
+    startup(thalweg, folder, arguments.rounds)
+
+
+main()

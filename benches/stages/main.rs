@@ -1,0 +1,36 @@
+//! What each stage of a job costs a row, beside its budget: `cargo run --release -p thalweg-benches`.
+//!
+//! Names of stages as arguments (`formats exchange window dedup enrich`) measure only these.
+#![allow(clippy::print_stdout, reason = "a benchmark reports")]
+
+mod dedup;
+mod enrich;
+mod exchange;
+mod fleet;
+mod formats;
+mod stopwatch;
+mod window;
+
+use thalweg_stream::Fault;
+
+type Stage = (&'static str, fn() -> Result<(), Fault>);
+
+const STAGES: [Stage; 5] = [
+    ("formats", formats::measure),
+    ("exchange", exchange::measure),
+    ("window", window::measure),
+    ("dedup", dedup::measure),
+    ("enrich", enrich::measure),
+];
+
+fn main() -> Result<(), Fault> {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    println!("| stage | budget ns/row | median | best |");
+    println!("|---|---|---|---|");
+    for (name, measure) in STAGES {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            measure()?;
+        }
+    }
+    Ok(())
+}
