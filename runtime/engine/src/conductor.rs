@@ -32,6 +32,8 @@ pub(crate) struct Facts {
     pub(crate) backlog: usize,
     /// How the run is to end.
     pub(crate) ending: Ending,
+    /// No checkpoint has been begun since it is known to end.
+    pub(crate) urgent: bool,
     /// All epochs that hold input are committed, and all output is visible and confirmed.
     pub(crate) settled: bool,
     /// The last epoch has been closed.
@@ -60,6 +62,10 @@ pub(crate) fn close(facts: &Facts, rhythm: &Rhythm) -> Option<EpochKind> {
     }
     if may_seal && facts.savepoint {
         return Some(EpochKind::Savepoint);
+    }
+    // The input has ended: nothing is gained by waiting.
+    if may_seal && facts.urgent {
+        return Some(EpochKind::Checkpoint);
     }
     // While the run is ending, each checkpoint confirms what the one before it published.
     let pace_ms = if ending {
@@ -93,6 +99,7 @@ mod tests {
         savepoint: false,
         backlog: 0,
         ending: Ending::No,
+        urgent: false,
         settled: false,
         ended: false,
     };
@@ -166,6 +173,13 @@ mod tests {
             open_ms: 100,
             ..CALM
         };
+        assert_eq!(close(&ending, &RHYTHM), Some(EpochKind::Ordinary));
+        let urgent = Facts {
+            urgent: true,
+            open_ms: 0,
+            ..ending
+        };
+        assert_eq!(close(&urgent, &RHYTHM), Some(EpochKind::Checkpoint));
         assert_eq!(
             close(
                 &Facts {

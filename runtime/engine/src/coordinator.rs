@@ -75,6 +75,8 @@ pub(crate) struct Coordinator {
     base: BTreeMap<String, Ledger>,
     latest: Option<Arc<EpochInfo>>,
     ending: Ending,
+    /// No checkpoint has been begun since the run is known to end.
+    urgent: bool,
     /// A checkpoint of this epoch or a later one holds all input that was read.
     covered_by: Epoch,
     committed: Epoch,
@@ -138,6 +140,7 @@ impl Coordinator {
             base,
             latest: None,
             ending: Ending::No,
+            urgent: false,
             covered_by: Epoch(u64::MAX),
             committed,
             savepoint: false,
@@ -256,6 +259,7 @@ impl Coordinator {
                 .max()
                 .unwrap_or(0),
             ending: self.ending,
+            urgent: self.urgent,
             settled: self.is_settled(),
             ended: self.ended,
         };
@@ -265,6 +269,7 @@ impl Coordinator {
         if kind.seals() {
             self.preparing = Preparing::Sealing;
             self.last_checkpoint = now;
+            self.urgent = false;
             self.sealed_at = now;
             self.savepoint &= kind != EpochKind::Savepoint;
             self.ended |= kind == EpochKind::Final;
@@ -288,6 +293,7 @@ impl Coordinator {
             Command::Stop if self.ending == Ending::No => {
                 self.shared.drain();
                 self.ending = Ending::Stop;
+                self.urgent = true;
                 // The open epoch may hold input read before the sources stopped.
                 self.covered_by = self.shared.closed().next().next();
                 self.board.update(|status| status.phase = Phase::Stopping);
@@ -304,6 +310,7 @@ impl Coordinator {
                     .all(|(at, _)| info.nodes.get(at).is_some_and(|progress| progress.finished));
                 if done && self.ending == Ending::No {
                     self.ending = Ending::Finished;
+                    self.urgent = true;
                     self.covered_by = info.epoch;
                 }
                 self.latest = Some(info);

@@ -42,7 +42,7 @@ pub(crate) fn decode<'scope>(
     let mut rows = OutputBuilder::<_, NoopBuilder<Batch>>::from(rows);
     let mut dead = OutputBuilder::<_, NoopBuilder<Batch>>::from(dead);
     let mut notices = OutputBuilder::<_, CapacityContainerBuilder<Vec<Notice>>>::from(notices);
-    let peers = scope.peers() as u64;
+    let (worker, peers) = (scope.index(), scope.peers() as u64);
     builder.build(move |_| {
         move |_| {
             let (mut rows, mut dead) = (rows.activate(), dead.activate());
@@ -58,6 +58,7 @@ pub(crate) fn decode<'scope>(
                         return shared
                             .fail(fault.within(format_args!("source \"{}\"", letters.step())));
                     }
+                    shared.decoded(node, worker);
                     let ledger = account(&decoded);
                     measure(&shared, node, letters.step(), &decoded, &ledger);
                     let report = TimeReport::Decoded {

@@ -90,7 +90,7 @@ pub(crate) fn read<'scope>(
     shared.register(scope.worker().sync_activator_for(address.to_vec()));
     let (worker, peers) = (scope.index(), scope.peers() as u64);
     builder.build(move |capabilities| {
-        let mut at = SourceInstance::new(reading, shared, first, worker as u64, peers);
+        let mut at = SourceInstance::new(reading, shared, first, worker);
         let mut capabilities: Option<Vec<Capability<u64>>> = Some(capabilities);
         move |_| {
             let Some(held) = &mut capabilities else {
@@ -117,8 +117,8 @@ pub(crate) fn read<'scope>(
                     .for_each(|capability| capability.downgrade(&at.epoch.0));
             }
             at.observe();
-            // A chunk for every worker, then the decoders have their turn.
-            for _ in 0..peers {
+            // Some chunks for every worker, then the decoders have their turn.
+            for _ in 0..2 * peers {
                 let Some(parcel) = at.poll() else { return };
                 chunks.session(&held[0]).give(parcel);
             }
@@ -133,17 +133,19 @@ struct SourceInstance {
     shared: Arc<Shared>,
     epoch: Epoch,
     splits: BTreeMap<SplitId, SplitAt>,
-    next: u64,
-    peers: u64,
-    /// Whether the last poll was allowed, for idleness.
-    polled: bool,
     /// Since when flow control has stopped it, on the monotonic clock.
     paused_since: Option<Duration>,
     connected: bool,
+    /// Where to begin to look for the worker that is to have the next chunk.
+    next: usize,
+    /// Whether the last poll was allowed, for idleness.
+    polled: bool,
+    /// Whether all splits have been seen to be finished.
+    finished: bool,
 }
 
 impl SourceInstance {
-    fn new(reading: Reading, shared: Arc<Shared>, first: Epoch, worker: u64, peers: u64) -> Self {
+    fn new(reading: Reading, shared: Arc<Shared>, first: Epoch, worker: usize) -> Self {
         let splits = (reading.splits.iter())
             .map(|&(id, offset)| {
                 (
@@ -165,8 +167,8 @@ impl SourceInstance {
             epoch: first,
             splits,
             next: worker,
-            peers,
             polled: false,
+            finished: false,
             paused_since: None,
             connected: true,
         }
@@ -261,9 +263,16 @@ impl SourceInstance {
         if !self.polled {
             return None;
         }
+        let Some(to) = self.shared.least_busy(self.reading.node, self.next) else {
+            self.polled = false;
+            return None;
+        };
         match self.reading.reader.poll(self.shared.limits.chunk_bytes) {
-            Ok(Some(chunk)) => Some(self.address(chunk)),
-            Ok(None) => None,
+            Ok(Some(chunk)) => Some(self.address(chunk, to)),
+            Ok(None) => {
+                self.finish();
+                None
+            }
             Err(fault) => {
                 self.shared
                     .fail(fault.within(format_args!("source \"{}\"", self.reading.name)));
@@ -272,19 +281,29 @@ impl SourceInstance {
         }
     }
 
-    fn address(&mut self, chunk: Chunk) -> Parcel<Cargo> {
+    /// If there is nothing more to read from any split, says so soon.
+    fn finish(&mut self) {
+        let reader = &self.reading.reader;
+        let finished = |&split: &SplitId| reader.status(split).state == SplitState::Finished;
+        if !self.finished && !self.splits.is_empty() && self.splits.keys().all(finished) {
+            self.finished = true;
+            self.shared.hurry();
+        }
+    }
+
+    fn address(&mut self, chunk: Chunk, to: usize) -> Parcel<Cargo> {
         self.shared.count_read(chunk.bytes.len());
         if let Some(flow) = self.shared.flow.get(self.reading.node) {
             add(&flow.bytes_in, chunk.bytes.len() as u64);
         }
+        self.shared.sent(self.reading.node, to);
         if let Some(at) = self.splits.get_mut(&chunk.split) {
             at.offset = Some(chunk.end);
             at.empty_since = None;
         }
-        let to = self.next % self.peers;
-        self.next = self.next.wrapping_add(1);
+        self.next = to + 1;
         Parcel {
-            to,
+            to: to as u64,
             body: Cargo(chunk),
         }
     }

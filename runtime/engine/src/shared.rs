@@ -50,6 +50,10 @@ impl Default for Limits {
     }
 }
 
+/// Chunks of one source that wait for one worker, the one it decodes included: enough that it
+/// never waits for the reader, and so few that what was read is still in the cache.
+const UNDECODED_MAX: usize = 3;
+
 /// One job's state that its worker threads and its coordinator share.
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
@@ -64,11 +68,17 @@ pub(crate) struct Shared {
     kinds: Mutex<BTreeMap<u64, EpochKind>>,
     /// Bytes read in the open epoch.
     open_bytes: AtomicU64,
+    /// Whether the open epoch is to be closed whatever has been read.
+    hurried: AtomicBool,
     /// Wakes the coordinator: bytes are read, an epoch is completed, something failed.
     pub(crate) wake_coordinator: Notify,
     /// Bytes each (worker, node) holds back.
     held: Vec<AtomicUsize>,
     workers: usize,
+    /// Chunks on their way to each (node, worker), the one being decoded included.
+    undecoded: Vec<AtomicUsize>,
+    /// Whether a reader of the node waits for a decoder to be done.
+    waiting: Vec<AtomicBool>,
     /// Bytes staged or sealed and not yet uploaded.
     pub(crate) queued_bytes: AtomicUsize,
     /// Whether sources have stopped for good (the job is being stopped).
@@ -126,8 +136,11 @@ impl Shared {
             failed_checkpoint: AtomicU64::new(0),
             kinds: Mutex::default(),
             open_bytes: AtomicU64::new(0),
+            hurried: AtomicBool::new(false),
             wake_coordinator: Notify::new(),
             held: (0..workers * nodes).map(|_| AtomicUsize::new(0)).collect(),
+            undecoded: (0..workers * nodes).map(|_| AtomicUsize::new(0)).collect(),
+            waiting: (0..nodes).map(|_| AtomicBool::new(false)).collect(),
             workers,
             queued_bytes: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
@@ -160,6 +173,7 @@ impl Shared {
             lock(&self.kinds).insert(epoch.0, kind);
         }
         self.open_bytes.store(0, Ordering::Relaxed);
+        self.hurried.store(false, Ordering::Relaxed);
         self.closed.store(epoch.0, Ordering::Release);
         self.wake_workers();
         epoch
@@ -200,8 +214,16 @@ impl Shared {
         }
     }
 
+    /// Has the open epoch closed at once: a source has nothing more to read, and what it reports
+    /// may end the run.
+    pub(crate) fn hurry(&self) {
+        self.hurried.store(true, Ordering::Relaxed);
+        self.wake_coordinator.notify_one();
+    }
+
     pub(crate) fn epoch_full(&self) -> bool {
-        self.open_bytes.load(Ordering::Relaxed) >= self.limits.epoch_bytes
+        self.hurried.load(Ordering::Relaxed)
+            || self.open_bytes.load(Ordering::Relaxed) >= self.limits.epoch_bytes
     }
 
     /// Whether the source at work in `epoch` may read on; `charged` are the nodes whose held rows
@@ -222,6 +244,41 @@ impl Shared {
         let workers = node * self.workers..(node + 1) * self.workers;
         let held = self.held.get(workers).unwrap_or_default().iter();
         held.map(|bytes| bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The worker that is to have the next chunk of source `node`: the one with the fewest, looked
+    /// for from `first` on. Nothing if all have enough; then the reader is woken when one is done.
+    pub(crate) fn least_busy(&self, node: usize, first: usize) -> Option<usize> {
+        let least = || {
+            (0..self.workers)
+                .map(|after| (first + after) % self.workers)
+                .map(|worker| (self.undecoded(node, worker).load(Ordering::Acquire), worker))
+                .min_by_key(|&(chunks, _)| chunks)
+                .filter(|&(chunks, _)| chunks < UNDECODED_MAX)
+                .map(|(_, worker)| worker)
+        };
+        least().or_else(|| {
+            self.waiting[node].store(true, Ordering::SeqCst);
+            // One may have been done in the meantime, and not have seen that somebody waits.
+            least()
+        })
+    }
+
+    fn undecoded(&self, node: usize, worker: usize) -> &AtomicUsize {
+        &self.undecoded[node * self.workers + worker]
+    }
+
+    /// A chunk of source `node` is sent to `worker`.
+    pub(crate) fn sent(&self, node: usize, worker: usize) {
+        self.undecoded(node, worker).fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A chunk of source `node` has been decoded by `worker`.
+    pub(crate) fn decoded(&self, node: usize, worker: usize) {
+        self.undecoded(node, worker).fetch_sub(1, Ordering::SeqCst);
+        if self.waiting[node].swap(false, Ordering::SeqCst) {
+            self.wake_workers();
+        }
     }
 
     pub(crate) fn set_held(&self, node: usize, worker: usize, bytes: usize) {

@@ -140,11 +140,10 @@ async fn one_split_keeps_all_workers_decoding() {
     let outcome = within("the job", run(job, around)).await;
     assert_eq!(outcome, Ok(Outcome::Finished));
     assert_eq!(out.lines(), expected(1, 8000));
-    assert_eq!(
-        *decoders.0.lock().unwrap(),
-        [2000; 4],
-        "chunks are dealt out in turn"
-    );
+    // A chunk goes to the worker with the fewest; at first all have none, so each gets its turn.
+    let counts = decoders.0.lock().unwrap();
+    assert_eq!((counts.len(), counts.iter().sum::<u64>()), (4, 8000));
+    assert!(counts.iter().all(|&count| count >= 20), "{counts:?}");
 }
 
 /// Holds all rows back until it is opened.
