@@ -1,5 +1,7 @@
 //! The values of one column, by its type, ready to be written row by row.
 
+use std::cell::Cell;
+
 use arrow::array::{
     Array, AsArray, BinaryViewArray, BooleanArray, ListArray, PrimitiveArray, StringViewArray,
 };
@@ -48,7 +50,7 @@ pub(super) enum Cells<'a> {
     Json(&'a StringViewArray),
     Binary(&'a BinaryViewArray),
     Date(&'a PrimitiveArray<Date32Type>),
-    Timestamp(&'a PrimitiveArray<TimestampMillisecondType>),
+    Timestamp(&'a PrimitiveArray<TimestampMillisecondType>, LastTime),
     List(&'a ListArray, Box<Cells<'a>>),
     Change(&'a PrimitiveArray<UInt8Type>),
     Origin(&'a PrimitiveArray<UInt64Type>),
@@ -83,7 +85,9 @@ impl<'a> Cells<'a> {
             ColumnType::Json => Self::Json(array.as_string_view_opt()?),
             ColumnType::Binary => Self::Binary(array.as_binary_view_opt()?),
             ColumnType::Date => Self::Date(array.as_primitive_opt()?),
-            ColumnType::Timestamp => Self::Timestamp(array.as_primitive_opt()?),
+            ColumnType::Timestamp => {
+                Self::Timestamp(array.as_primitive_opt()?, LastTime::default())
+            }
             ColumnType::List(item) => {
                 let list = array.as_list_opt::<i32>()?;
                 let items = Self::typed(list.values().as_ref(), item)?;
@@ -112,7 +116,8 @@ impl<'a> Cells<'a> {
             DataType::BinaryView => array.as_binary_view_opt().map(Self::Binary),
             DataType::Date32 => array.as_primitive_opt().map(Self::Date),
             DataType::Timestamp(TimeUnit::Millisecond, _) => {
-                array.as_primitive_opt().map(Self::Timestamp)
+                let values = array.as_primitive_opt();
+                values.map(|values| Self::Timestamp(values, LastTime::default()))
             }
             DataType::List(_) => array.as_list_opt::<i32>().map(|list| {
                 let items = Self::of_any(list.values().as_ref());
@@ -134,7 +139,7 @@ impl<'a> Cells<'a> {
             Self::String(values) | Self::Json(values) => *values,
             Self::Binary(values) => *values,
             Self::Date(values) => *values,
-            Self::Timestamp(values) => *values,
+            Self::Timestamp(values, _) => *values,
             Self::List(values, _) => *values,
             Self::Change(values) => *values,
             Self::Origin(values) => *values,
@@ -169,13 +174,9 @@ impl<'a> Cells<'a> {
                 calendar::write_date(i64::from(values.value(row)), out);
                 out.push(b'"');
             }
-            Self::Timestamp(values) => match timestamps {
+            Self::Timestamp(values, last) => match timestamps {
                 Timestamps::UnixMs => write_integer(values.value(row), out),
-                Timestamps::Rfc3339Millis => {
-                    out.push(b'"');
-                    calendar::write_timestamp(values.value(row), out);
-                    out.push(b'"');
-                }
+                Timestamps::Rfc3339Millis => last.write(values.value(row), out),
             },
             Self::List(values, items) => {
                 let ends = values.offsets().get(row..row + 2).unwrap_or_default();
@@ -201,6 +202,39 @@ impl<'a> Cells<'a> {
                     Err(_) => write_string(&values.data_type().to_string(), out),
                 }
             }
+        }
+    }
+}
+
+/// The timestamp that a column wrote last: results of one window have their times in common.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LastTime {
+    ms: Cell<i64>,
+    /// Its text with quotes; no length before anything is written, nor for years beyond four
+    /// digits.
+    text: Cell<[u8; TIME_BYTES]>,
+    length: Cell<usize>,
+}
+
+/// Bytes of `"2026-01-01T00:00:00.000Z"`.
+const TIME_BYTES: usize = 26;
+
+impl LastTime {
+    #[inline]
+    fn write(&self, ms: i64, out: &mut Vec<u8>) {
+        if self.length.get() == TIME_BYTES && self.ms.get() == ms {
+            out.extend_from_slice(&self.text.get());
+            return;
+        }
+        let start = out.len();
+        out.push(b'"');
+        calendar::write_timestamp(ms, out);
+        out.push(b'"');
+        let written = out.get(start..).unwrap_or_default();
+        self.length.set(written.len());
+        self.ms.set(ms);
+        if let Some(text) = written.first_chunk() {
+            self.text.set(*text);
         }
     }
 }

@@ -37,6 +37,19 @@ fn written(column_type: &str, values: impl arrow::array::Array + 'static) -> Vec
 }
 
 #[test]
+fn timestamps_that_repeat_and_change_are_each_their_own() {
+    let (some, far) = (1_767_225_600_123, i64::MAX);
+    let times = [some, some, 0, 0, far, far, some, -1, -1];
+    let array = TimestampMillisecondArray::from(times.to_vec()).with_timezone("UTC");
+    let alone = |ms: i64| {
+        let array = TimestampMillisecondArray::from(vec![ms]).with_timezone("UTC");
+        written("timestamp", array).remove(0)
+    };
+    assert_eq!(written("timestamp", array), times.map(alone));
+    assert_eq!(alone(some), "\"2026-01-01T00:00:00.123Z\"");
+}
+
+#[test]
 fn every_type_is_written() {
     assert_eq!(
         written("bool", BooleanArray::from(vec![Some(true), None])),

@@ -42,7 +42,16 @@ pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
             write_bytes(block, out);
         }
     }
-    write_bytes(blocks.remainder(), out);
+    let rest = blocks.remainder();
+    let mut block = [b' '; BLOCK];
+    for (to, from) in block.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    if Marks::of(u128::from_le_bytes(block)).special == 0 {
+        out.extend_from_slice(rest);
+    } else {
+        write_bytes(rest, out);
+    }
     out.push(b'"');
 }
 
