@@ -7,6 +7,7 @@ use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use thalweg_state::{
     ColumnBuilder, Key, KeyBlock, KeyedTable, Layout, Part, Reader, Sections, encode_value,
+    short_texts,
 };
 use thalweg_stream::dead_letter::Remains;
 use thalweg_stream::operator::Held;
@@ -245,7 +246,10 @@ impl Enrich {
                 None => Err(Fault::bug("taken column is missing")),
             })
             .collect::<Result<Vec<_>, Fault>>()?;
-        self.row_encoder.encode(batch)?;
+        let texts = short_texts(batch, &plan.row_key);
+        if texts.is_none() {
+            self.row_encoder.encode(batch)?;
+        }
         let nulls = plan
             .row_key
             .iter()
@@ -257,9 +261,14 @@ impl Enrich {
             let rows = from..(from + BLOCK_ROWS).min(batch.num_rows());
             keys.clear();
             payloads.clear();
-            for row in rows.clone() {
-                let hash = self.row_encoder.hashes()[row];
-                keys.push(Key::new(hash, self.row_encoder.key(row)));
+            match texts.and_then(|texts| texts.views().get(rows.clone())) {
+                Some(views) => keys.push_views(views.iter().copied()),
+                None => {
+                    for row in rows.clone() {
+                        let hash = self.row_encoder.hashes()[row];
+                        keys.push(Key::new(hash, self.row_encoder.key(row)));
+                    }
+                }
             }
             match pane {
                 Some(pane) => pane.payloads(&keys, &mut payloads),

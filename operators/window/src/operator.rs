@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch, StringViewArray, UInt32Array};
+use arrow::array::{RecordBatch, StringViewArray, UInt32Array};
 use arrow::compute::take_record_batch;
 use thalweg_state::{
     FingerprintSet, Key, KeyBlock, KeyedTable, Layout, PaneRef, Part, Register, Sections, Slot,
+    short_texts,
 };
 use thalweg_stream::dead_letter::Remains;
 use thalweg_stream::operator::Held;
@@ -255,16 +256,6 @@ fn look_through(table: &KeyedTable) -> BTreeMap<i64, u64> {
     (table.panes())
         .map(|(start, pane)| (start, rows(pane)))
         .collect()
-}
-
-/// The only key column, if it is of strings that all lie within their views: such keys need no
-/// encoding.
-fn short_texts<'b>(batch: &'b RecordBatch, by: &[usize]) -> Option<&'b StringViewArray> {
-    let &[at] = by else { return None };
-    let texts = batch.columns().get(at)?.as_string_view_opt()?;
-    let long = |long, &view: &u128| long | (Key::VIEW_BYTES_MAX < view as u32);
-    let short = texts.null_count() == 0 && !texts.views().iter().fold(false, long);
-    short.then_some(texts)
 }
 
 impl Operator for Tumbling {

@@ -4,6 +4,7 @@
 //! length (a single string column is the common key); [`INLINE`] and a length, another encoding of
 //! up to 12 bytes; [`LONG`], a key whose bytes lie in the arena; [`FREE`], no key.
 
+use arrow::array::{Array, AsArray, RecordBatch, StringViewArray};
 use thalweg_stream::{KeyGroup, key};
 
 /// Longest string, and longest other encoded key, that a cell holds (bytes).
@@ -90,6 +91,17 @@ impl<'a> Key<'a> {
     pub(crate) fn is_long(&self) -> bool {
         !self.long.is_empty()
     }
+}
+
+/// The only key column, if it is of strings that all lie within their views: such keys need no
+/// encoding ([`KeyBlock::push_views`]).
+#[must_use]
+pub fn short_texts<'b>(batch: &'b RecordBatch, by: &[usize]) -> Option<&'b StringViewArray> {
+    let &[at] = by else { return None };
+    let texts = batch.columns().get(at)?.as_string_view_opt()?;
+    let long = |long, &view: &u128| long | (Key::VIEW_BYTES_MAX < view as u32);
+    let short = texts.null_count() == 0 && !texts.views().iter().fold(false, long);
+    short.then_some(texts)
 }
 
 /// Keys of a block of rows, laid out to be looked up together.

@@ -39,7 +39,7 @@ mod wire;
 
 pub use error::StateError;
 pub use fingerprint::{FingerprintSet, Print, SetPane, fingerprint};
-pub use key::{Key, KeyBlock, KeyBytes};
+pub use key::{Key, KeyBlock, KeyBytes, short_texts};
 pub use register::Register;
 pub use section::{Part, Sections};
 pub use slot::Layout;
