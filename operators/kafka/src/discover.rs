@@ -86,12 +86,21 @@ pub(crate) fn serve(consumer: &BaseConsumer<Context>) {
     }
 }
 
+/// What a topic was at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// How many partitions it had.
+    pub(crate) partitions: i32,
+    /// Its id, if its brokers have such.
+    pub(crate) id: Option<String>,
+}
+
 /// Finds the partitions of the topic: those of the checkpoint first, in its order.
 pub(crate) fn discover(
     options: &KafkaOptions,
     clock: &Arc<dyn Clock>,
     known: &[SplitSpec],
-) -> Result<Vec<SplitSpec>, Error> {
+) -> Result<(Vec<SplitSpec>, Facts), Error> {
     let link = Link::new(options, Arc::clone(clock));
     // The end of a partition is where its records end, whether committed or not: a bounded source
     // waits for transactions that are open.
@@ -122,7 +131,8 @@ pub(crate) fn discover(
             splits.push(survey.spec(partition, start, high));
         }
     }
-    Ok(splits)
+    let id = survey.id;
+    Ok((splits, Facts { partitions, id }))
 }
 
 struct Survey<'a> {

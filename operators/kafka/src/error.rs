@@ -95,8 +95,8 @@ pub enum Error {
     },
     /// The topic was deleted and made anew.
     #[error(
-        "kafka: topic {topic:?} at {brokers} was made anew since the checkpoint: the \
-         checkpoint's offsets are those of another topic of that name"
+        "kafka: topic {topic:?} at {brokers} was made anew: the job's offsets are those of another \
+         topic of that name"
     )]
     Recreated {
         /// The topic.

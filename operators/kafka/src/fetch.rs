@@ -10,8 +10,9 @@ use rdkafka::error::RDKafkaErrorCode;
 use thalweg_stream::{Chunk, Clock, Framing, SplitId};
 
 use crate::column::{Column, Field};
-use crate::discover::{Presence, client, presence, serve};
+use crate::discover::{Facts, Presence, client, presence, serve};
 use crate::error::Error;
+use crate::identity::topic_id;
 use crate::link::Link;
 use crate::native::{Event, Record, Topic};
 use crate::options::KafkaOptions;
@@ -23,9 +24,11 @@ const CHUNK_BYTES: usize = 512 << 10;
 const LINGER: Duration = Duration::from_millis(10);
 /// Longest wait for records, after which events are looked at.
 const WAIT: Duration = Duration::from_millis(100);
-/// Time between two questions to brokers that are away, and how long one may take.
+/// Time between two questions to brokers, besides those for records.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-const PROBE_WAIT: Duration = Duration::from_millis(250);
+/// How long one may take. A broker answers the requests of a connection one after the other, and a
+/// fetch before it may wait half a second for records; when there are some, it does not.
+const PROBE_WAIT: Duration = Duration::from_millis(1500);
 
 /// A split, as it is to be read.
 #[derive(Clone, Debug)]
@@ -48,6 +51,7 @@ pub(crate) struct Known {
 /// The thread's work.
 pub(crate) struct Fetch {
     options: KafkaOptions,
+    facts: Facts,
     fields: Arc<[Field]>,
     clock: Arc<dyn Clock>,
     known: Arc<Known>,
@@ -56,6 +60,8 @@ pub(crate) struct Fetch {
     /// By partition, the place of its lane.
     places: Vec<Option<usize>>,
     next_probe: Duration,
+    /// When the topic is looked at again.
+    next_look: Duration,
     /// Since when the brokers have said that there is no such topic.
     missing_since: Option<Duration>,
 }
@@ -82,6 +88,7 @@ struct Open {
 impl Fetch {
     pub(crate) fn new(
         options: KafkaOptions,
+        facts: Facts,
         fields: Arc<[Field]>,
         clock: Arc<dyn Clock>,
         known: Arc<Known>,
@@ -104,7 +111,9 @@ impl Fetch {
             })
             .collect();
         Self {
+            next_look: clock.elapsed() + options.connect_timeout,
             options,
+            facts,
             fields,
             clock,
             known,
@@ -311,11 +320,13 @@ impl Fetch {
     }
 
     /// Asks brokers that are away whether they are back, and those that miss the topic whether they
-    /// have found it.
+    /// have found it; now and then, whether the topic is still what it was.
     fn probe(&mut self, topic: &Topic) -> Result<(), Error> {
         let now = self.clock.elapsed();
         let fine = self.known.link.connected() && self.missing_since.is_none();
-        if fine || now < self.next_probe {
+        // One of the workers' threads is enough for a look: the one that reads partition 0.
+        let look = now >= self.next_look && self.lane(0).is_some();
+        if (fine && !look) || now < self.next_probe {
             return Ok(());
         }
         self.next_probe = now + PROBE_EVERY;
@@ -324,9 +335,13 @@ impl Fetch {
             return Ok(());
         };
         match presence(&metadata, name) {
-            Presence::Partitions(_) => {
+            Presence::Partitions(count) => {
                 self.known.link.heard();
                 self.missing_since = None;
+                if look {
+                    self.next_look = now + self.options.connect_timeout;
+                    return self.look(count, topic);
+                }
             }
             Presence::Missing => {
                 let since = *self.missing_since.get_or_insert(now);
@@ -338,6 +353,30 @@ impl Fetch {
                 }
             }
             Presence::Denied | Presence::Unclear(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether the topic is still what it was at the start.
+    fn look(&mut self, partitions: i32, topic: &Topic) -> Result<(), Error> {
+        let name = &self.options.topic;
+        let id = topic_id(topic.consumer(), name, PROBE_WAIT);
+        if let (Some(then), Some(now)) = (&self.facts.id, &id)
+            && then != now
+        {
+            return Err(Error::Recreated {
+                topic: name.clone(),
+                brokers: self.options.brokers.clone(),
+            });
+        }
+        if partitions > self.facts.partitions {
+            self.facts.partitions = partitions;
+            tracing::warn!(
+                topic = name,
+                partitions,
+                "kafka: the topic has grown; its new partitions are read when the job is started \
+                 again"
+            );
         }
         Ok(())
     }

@@ -1,14 +1,14 @@
 //! The topic as a source.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use thalweg_stream::source::{Placement, SplitSpec, SplitStart, Waker};
 use thalweg_stream::{Clock, Fault, Source, SplitReader};
 
 use crate::column::Field;
-use crate::discover::{self, parse};
+use crate::discover::{self, Facts, parse};
 use crate::error::Error;
 use crate::fetch::{Fetch, Known, Lane};
 use crate::link::Link;
@@ -25,6 +25,8 @@ pub struct KafkaSource {
     options: KafkaOptions,
     fields: Arc<[Field]>,
     clock: Arc<dyn Clock>,
+    /// What the topic was when it was last looked for.
+    facts: Mutex<Facts>,
 }
 
 impl KafkaSource {
@@ -41,6 +43,7 @@ impl KafkaSource {
             fields: fields.collect::<Result<_, Error>>()?,
             options,
             clock,
+            facts: Mutex::default(),
         })
     }
 }
@@ -63,7 +66,11 @@ impl Source for KafkaSource {
         let asked =
             tokio::task::spawn_blocking(move || discover::discover(&options, &clock, &known));
         match asked.await {
-            Ok(found) => found.map_err(Fault::from),
+            Ok(found) => {
+                let (splits, facts) = found?;
+                *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = facts;
+                Ok(splits)
+            }
             Err(_) => {
                 Err(Error::Thread("the task that asks for partitions has died".into()).into())
             }
@@ -96,8 +103,10 @@ impl Source for KafkaSource {
             &lanes,
         );
         if !lanes.is_empty() {
+            let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
             let fetch = Fetch::new(
                 self.options.clone(),
+                facts.clone(),
                 Arc::clone(&self.fields),
                 Arc::clone(&self.clock),
                 known,

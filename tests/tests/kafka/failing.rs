@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use thalweg_tests::process::{Run, binary};
+use thalweg_tests::process::{Run, Running, binary};
 
 use super::reading::sealed;
 use super::{Case, Job, Place};
@@ -14,6 +14,8 @@ pub(crate) const CASES: &[Case] = &[
     ("a wrong password, a certificate of nobody's", refused),
     ("offsets that have expired", expired),
     ("a topic made anew", recreated),
+    ("a topic that goes away while it is read", gone),
+    ("a topic made anew while it is read", replaced),
     ("properties that cannot be", properties),
     ("the definition of docs/kafka.md is valid", page),
 ];
@@ -92,6 +94,41 @@ fn recreated(place: &mut Place) {
     );
     assert!(said.contains(&expected), "{said}");
     job.holds(0..300);
+}
+
+fn gone(place: &mut Place) {
+    let (job, running) = reading(place, "leaving");
+    place.broker.delete("leaving");
+    let ended = running.end();
+    assert_eq!(ended.code, Some(2), "{}", ended.said);
+    let expected = format!("topic \"leaving\" at {} has gone", place.broker.address());
+    assert!(ended.said.contains(&expected), "{}", ended.said);
+    job.holds(0..100);
+}
+
+fn replaced(place: &mut Place) {
+    let (_, running) = reading(place, "changing");
+    place.broker.delete("changing");
+    place.broker.create("changing", 1);
+    // More than before: by offsets alone nobody could tell.
+    let lines = place.lines("changing", 1000..1300);
+    place.broker.produce_lines("changing", 1, &lines);
+    let ended = running.end();
+    assert_eq!(ended.code, Some(2), "{}", ended.said);
+    // On a slow machine the job may have looked in between.
+    let told = ["was made anew", "has gone"].map(|word| ended.said.contains(word));
+    assert!(told.contains(&true), "{}", ended.said);
+}
+
+/// A job that has read all of a topic and goes on.
+fn reading(place: &mut Place, topic: &str) -> (Job, Running) {
+    place.broker.create(topic, 1);
+    let lines = place.lines(topic, 0..100);
+    place.broker.produce_lines(topic, 1, &lines);
+    let job = place.job(topic, "connect_timeout: 1s", "");
+    let running = job.run(1).start();
+    job.until_rows(100);
+    (job, running)
 }
 
 fn properties(place: &mut Place) {

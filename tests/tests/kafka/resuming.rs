@@ -62,14 +62,17 @@ fn grown(place: &mut Place) {
     place.broker.create("grown", 1);
     let lines = place.lines("grown", 0..300);
     place.broker.produce_lines("grown", 1, &lines);
-    let job = place.job("grown", "start: latest", "");
-    // From the newest on: nothing of the first 300, all of what comes later and elsewhere.
-    job.define(&place.broker.address(), "grown", "start: earliest", "");
+    let job = place.job("grown", "connect_timeout: 1s", "");
     let running = job.run(1).start();
     job.until_rows(300);
-    Job::stop(running);
-    job.define(&place.broker.address(), "grown", "start: latest", "");
     place.broker.grow("grown", 3);
+    until("the job says so", || {
+        job.said().contains("the topic has grown")
+    });
+    Job::stop(running);
+    // Where to start counts at the first start only: the new partitions are read from their
+    // beginning.
+    job.define(&place.broker.address(), "grown", "start: latest", "");
     let lines = place.lines("grown", 300..600);
     place.broker.produce_lines("grown", 3, &lines);
     let running = job.run(2).start();

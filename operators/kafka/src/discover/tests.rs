@@ -61,11 +61,11 @@ fn refused(options: &KafkaOptions, known: &[SplitSpec]) -> String {
 #[test]
 fn the_first_start_fixes_where_partitions_begin_and_end() {
     let (_cluster, mut options) = cluster(2, 3);
-    let found = discover(&options, &clock(), &[]).expect("found");
+    let found = discover(&options, &clock(), &[]).expect("found").0;
     assert_eq!(found, [spec(0, 0, None), spec(1, 0, None)]);
     options.start = Start::Latest;
     options.until_latest = true;
-    let found = discover(&options, &clock(), &[]).expect("found");
+    let found = discover(&options, &clock(), &[]).expect("found").0;
     assert_eq!(found, [spec(0, 3, Some(3)), spec(1, 3, Some(3))]);
 }
 
@@ -74,7 +74,7 @@ fn known_partitions_keep_their_order_and_new_ones_are_read_from_their_beginning(
     let (_cluster, mut options) = cluster(3, 3);
     options.start = Start::Latest;
     let known = [spec(2, 1, None), spec(0, 2, None)];
-    let found = discover(&options, &clock(), &known).expect("found");
+    let found = discover(&options, &clock(), &known).expect("found").0;
     assert_eq!(
         found,
         [spec(2, 1, None), spec(0, 2, None), spec(1, 0, None)]
