@@ -1,6 +1,6 @@
 //! What `thalweg checkpoint list | show | verify` tell, as plain data.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use thalweg_stream::{Epoch, Generation, Lineage};
@@ -208,8 +208,7 @@ impl Verification {
     }
 }
 
-/// Reads every byte of every kept checkpoint: manifest, state, and staged output that the next
-/// checkpoint still lists or that no later one has confirmed.
+/// Reads every byte of every kept checkpoint: manifest, state, staged output.
 ///
 /// # Errors
 /// Corrupt if the log is damaged, as it then cannot be known what is kept; the store's. Damage of
@@ -219,17 +218,15 @@ pub async fn verify(store: &Store) -> Result<Verification, Error> {
     let outbox = Outbox::new(store.clone());
     let mut seen: BTreeMap<ObjectName, Option<String>> = BTreeMap::new();
     let mut verification = Verification::default();
-    let mut manifests = Vec::with_capacity(history.commits.len());
     for commit in &history.commits {
         verification.checkpoints += 1;
-        match damage(read_manifest(store, commit).await)? {
-            Ok(manifest) => manifests.push((commit, manifest)),
-            Err(problem) => verification.found(commit.epoch, &commit.manifest.name, problem),
-        }
-    }
-    for (at, (commit, manifest)) in manifests.iter().enumerate() {
-        // What the next checkpoint no longer lists was published, and deleted, in between.
-        let next = manifests.get(at + 1).map(|(_, next)| outbox_names(next));
+        let manifest = match damage(read_manifest(store, commit).await)? {
+            Ok(manifest) => manifest,
+            Err(problem) => {
+                verification.found(commit.epoch, &commit.manifest.name, problem);
+                continue;
+            }
+        };
         for record in &manifest.state.parts {
             if !seen.contains_key(&record.name) {
                 let content = damage(store.get(&record.name).await)?;
@@ -248,9 +245,6 @@ pub async fn verify(store: &Store) -> Result<Verification, Error> {
         let staged = manifest.sinks.values().flat_map(|sink| sink.in_outbox());
         for object in staged {
             let name = ObjectName::outbox(&object.name);
-            if next.as_ref().is_some_and(|next| !next.contains(&name)) {
-                continue;
-            }
             if !seen.contains_key(&name) {
                 let checked = damage(outbox.read(object).await)?;
                 seen.insert(name.clone(), checked.err());
@@ -263,14 +257,6 @@ pub async fn verify(store: &Store) -> Result<Verification, Error> {
         }
     }
     Ok(verification)
-}
-
-/// The staged objects in the outbox that a manifest lists.
-fn outbox_names(manifest: &Manifest) -> BTreeSet<ObjectName> {
-    let objects = manifest.sinks.values().flat_map(|sink| sink.in_outbox());
-    objects
-        .map(|object| ObjectName::outbox(&object.name))
-        .collect()
 }
 
 /// Tells damage, which is noted, from a store that does not answer.
