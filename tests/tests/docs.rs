@@ -101,7 +101,10 @@ fn every_command_shown_runs() {
                 line,
                 text,
             } = block;
-            assert!(!language.is_empty(), "{name}:{line}: a block says what it is");
+            assert!(
+                !language.is_empty(),
+                "{name}:{line}: a block says what it is"
+            );
             let file = text.lines().next().and_then(|line| line.strip_prefix("# "));
             let file = file.filter(|file| file.ends_with(".yaml") && !file.contains(' '));
             if let (Some(file), "yaml") = (file, &*language) {
