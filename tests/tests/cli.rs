@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use thalweg_tests::process::{binary, until};
 
 /// A bounded job over generated telemetry, with some of everything.
 const FLEET: &str = "\
@@ -45,7 +46,7 @@ impl Place {
     }
 
     fn thalweg<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(binary("thalweg"));
         command.args(arguments).current_dir(self.0.path());
         command.env_remove("NO_COLOR").env_remove("THALWEG_LOG");
         command.stdin(Stdio::null());
@@ -63,18 +64,6 @@ impl Place {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Running(Some(command.spawn().expect("the binary starts")))
     }
-}
-
-fn binary() -> PathBuf {
-    let mut path = std::env::current_exe().expect("this test's path");
-    path.pop();
-    path.pop();
-    path.push("thalweg");
-    assert!(
-        path.exists(),
-        "build the binaries first: cargo build --workspace --bins"
-    );
-    path
 }
 
 /// How a command ended.
@@ -133,15 +122,6 @@ impl Drop for Running {
             child.kill().ok();
             child.wait().ok();
         }
-    }
-}
-
-#[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(60), "{what}");
-        std::thread::park_timeout(Duration::from_millis(20));
     }
 }
 
@@ -568,7 +548,7 @@ fn on_a_terminal(place: &Place, no_color: bool, line: &str) -> String {
     let mut command = Command::new("python3");
     command
         .args(["-c", program])
-        .arg(binary())
+        .arg(binary("thalweg"))
         .args(line.split_whitespace());
     command
         .current_dir(place.0.path())

@@ -9,6 +9,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use thalweg_tests::process::binary;
+use thalweg_tests::python::python;
+
 fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().expect("the workspace").to_owned()
@@ -16,11 +19,8 @@ fn root() -> PathBuf {
 
 /// The folder of the binaries under test.
 fn binaries() -> PathBuf {
-    let mut path = std::env::current_exe().expect("this test's path");
-    path.pop();
-    path.pop();
-    assert!(path.join("thalweg").exists(), "build the binaries first");
-    path
+    let thalweg = binary("thalweg");
+    thalweg.parent().expect("a folder").to_owned()
 }
 
 fn pages() -> Vec<PathBuf> {
@@ -220,19 +220,10 @@ const BEYOND_SCHEMA: [&str; 17] = [
 
 #[test]
 fn definitions_are_valid_by_an_independent_validator() {
-    let python = root().join(".deps/python/bin/python");
-    if !python.exists() {
-        assert!(
-            std::env::var_os("THALWEG_NO_SKIPS").is_none(),
-            "scripts/setup test makes {}",
-            python.display()
-        );
-        eprintln!("skipped: no .deps/python (scripts/setup test makes it)");
+    let Some(python) = python("jsonschema, ruamel.yaml") else {
         return;
-    }
-    let schema = Command::new(binaries().join("thalweg"))
-        .arg("schema")
-        .output();
+    };
+    let schema = Command::new(binary("thalweg")).arg("schema").output();
     let schema = schema.expect("the binary runs");
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("schema.json");
