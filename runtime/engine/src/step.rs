@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use thalweg_stream::schema::batch_bytes;
@@ -369,6 +370,9 @@ impl Discipline {
         let mut sections = Vec::new();
         let done = self.stage.operator.drain(DRAIN_BYTES, &mut sections)?;
         if !sections.is_empty() {
+            // Sealed state counts as queued until it is uploaded.
+            let bytes = sections.iter().map(|section| section.bytes.len()).sum();
+            self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
             self.shared.report(Report::Sections {
                 worker,
                 node,

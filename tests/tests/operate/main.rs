@@ -9,6 +9,7 @@
 
 mod letters;
 mod running;
+mod services;
 mod store;
 
 use std::io::{Read as _, Write as _};

@@ -186,7 +186,18 @@ impl Coordinator {
             self.sealed = epoch;
             let carried = std::mem::take(&mut self.carried);
             let attempts = self.shared.limits.upload_attempts;
+            let sealed: usize = (whole.sections.values().flatten())
+                .map(|(_, section)| section.bytes.len())
+                .sum();
             let parts = self.journal.write_parts(&mut whole, attempts);
+            let shared = Arc::clone(&self.shared);
+            let parts = async move {
+                let parts = parts.await;
+                // If they could not be written, the state hands them out again.
+                shared.queued_bytes.fetch_sub(sealed, Ordering::Relaxed);
+                parts
+            }
+            .boxed();
             self.preparing = Preparing::Uploading(upload(whole, carried, now, parts).boxed());
         }
         if let Preparing::Flushing(durable) = &self.preparing {

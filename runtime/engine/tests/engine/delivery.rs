@@ -265,6 +265,7 @@ async fn a_checkpoint_that_cannot_be_written_fails_and_the_next_one_takes_it_ove
         assert_eq!(out.lines(), expected(2, 3000), "{prefix}");
         assert_eq!(dead.lines().len(), 60, "{prefix}");
         assert_eq!(board.read().ledgers()["sums"].input, 5940);
+        assert_eq!(status.queue_bytes, 0, "what was sealed is accounted for");
         let (epochs, offsets) = cuts(&sound).await;
         assert!(epochs.is_sorted_by(|a, b| a < b), "{prefix}: {epochs:?}");
         assert_eq!(offsets.into_values().collect::<Vec<_>>(), [3000, 3000]);
