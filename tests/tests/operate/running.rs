@@ -181,3 +181,29 @@ fn check_metrics(text: &str) {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+#[test]
+fn a_job_that_waits_for_a_service_is_alive_and_not_ready() {
+    // Takes connections and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let endpoint = silent.local_addr().expect("an address");
+    let job = Job::new(&format!(
+        r#"
+job: waiting
+settings: {{ checkpoint: {{ every: 1s, to: ./checkpoints }} }}
+sources:
+  reports:
+    generate: {{ what: fleet, events: 10 }}
+    schema: {{ device_id: string }}
+sinks:
+  documents: {{ from: reports, cosmos: {{ endpoint: "http://{endpoint}", database: d, container: c, id: device_id, partition_key: device_id, newest_by: device_id }} }}
+"#
+    ));
+    let mut running = job.start(&["--listen", "127.0.0.1:0"]);
+    let address = running.address();
+    let (connection, _) = silent.accept().expect("the sink connects");
+    assert_eq!(get(&address, "/healthz").0, 200);
+    assert_eq!(get(&address, "/readyz"), (503, "not ready\n".to_owned()));
+    assert_eq!(status(&address)["phase"], "starting");
+    drop(connection);
+}
