@@ -24,8 +24,9 @@ pub struct FileSinkOptions {
 }
 
 impl FileSinkOptions {
-    /// Where nothing is said, files are complete from 32 MiB on.
-    pub const ROLL_BYTES: u64 = 32 << 20;
+    /// Where nothing is said, files are complete from 16 MiB on: each worker fills one while another is
+    /// on its way to the disk, all in memory.
+    pub const ROLL_BYTES: u64 = 16 << 20;
 
     /// The options as they are where nothing but the folder is said.
     #[must_use]

@@ -27,8 +27,8 @@ use crate::stage::stage;
 pub(super) struct Upload {
     node: usize,
     object: StagedObject,
-    bytes: bytes::Bytes,
-    task: JoinHandle<Result<(), Fault>>,
+    /// Gives the content back if it could not be written: what is durable needs no memory.
+    task: JoinHandle<Result<(), (Fault, bytes::Bytes)>>,
 }
 
 /// The first half of a checkpoint: everything is durable but the manifest.
@@ -154,13 +154,8 @@ impl Coordinator {
     ) -> Result<(), Fault> {
         let lane = (self.lanes.get(&node)).ok_or_else(|| Fault::bug("output of no sink"))?;
         let (outbox, shared) = (Arc::clone(&lane.outbox), Arc::clone(&self.shared));
-        let task = tokio::spawn(put(outbox, shared, object.name.clone(), bytes.clone()));
-        self.uploads.push(Upload {
-            node,
-            object,
-            bytes,
-            task,
-        });
+        let task = tokio::spawn(put(outbox, shared, object.name.clone(), bytes));
+        self.uploads.push(Upload { node, object, task });
         Ok(())
     }
 
@@ -328,16 +323,19 @@ impl Coordinator {
     }
 }
 
-/// Uploads one object; its bytes count as queued until it is durable.
+/// Uploads one object; its bytes count as queued until it is durable. If that fails it gives the
+/// content back.
 async fn put(
     outbox: Arc<dyn StageStore>,
     shared: Arc<Shared>,
     name: String,
     bytes: bytes::Bytes,
-) -> Result<(), Fault> {
+) -> Result<(), (Fault, bytes::Bytes)> {
     failpoint::hit("upload.before");
-    let length = bytes.len();
-    stage(&*outbox, &name, bytes, shared.limits.upload_attempts).await?;
+    let (length, attempts) = (bytes.len(), shared.limits.upload_attempts);
+    if let Err(fault) = stage(&*outbox, &name, bytes.clone(), attempts).await {
+        return Err((fault, bytes));
+    }
     shared.queued_bytes.fetch_sub(length, Ordering::Relaxed);
     failpoint::hit("upload.after");
     Ok(())
@@ -355,11 +353,11 @@ async fn upload(
         let ended = upload.task.await;
         match ended.map_err(|error| Fault::bug(format!("an upload ended: {error}")))? {
             Ok(()) => staged.push((upload.node, upload.object)),
-            Err(fault) if is_transient(&fault) => {
-                missing.push((upload.node, upload.object, upload.bytes));
+            Err((fault, bytes)) if is_transient(&fault) => {
+                missing.push((upload.node, upload.object, bytes));
                 failed = Some(fault);
             }
-            Err(fault) => return Err(fault),
+            Err((fault, _)) => return Err(fault),
         }
     }
     let parts = match parts.await {
