@@ -30,7 +30,7 @@ COLUMNS = """{window_start: 'TIMESTAMP', window_end: 'TIMESTAMP', device_id: 'VA
 def main() -> None:
     folder, file = sys.argv[1:]
     query = QUERY.format(folder=folder, file=file, columns=COLUMNS)
-    rows, ours, theirs, keys, different, reports = duckdb.sql(query).fetchone()
+    rows, ours, theirs, keys, different, reports = duckdb.connect().execute(query).fetchone()
     if different or not rows == ours == theirs == keys:
         print(f"{rows} results, {keys} different keys, {ours} of ours, {theirs} of DuckDB's, {different} differ")
         sys.exit(1)
