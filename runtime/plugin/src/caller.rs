@@ -9,6 +9,7 @@
 //! 2. A part that fails is halved. A single row that fails is blamed, with the text of its failure.
 //! 3. After a batch with a row blamed for a deadline, the next one is called in parts at once, until
 //!    a batch passes without: a stream of such rows does not cost a whole deadline each time.
+//!    A row with the same arguments as one that was blamed for a deadline is blamed without a call.
 //! 4. Once a batch has used up its second, the rows not yet done fail as `plugin-given-up`.
 //! 5. After three such batches in a row the circuit is open: rows fail as `plugin-circuit-open`
 //!    without a call, except that every eighth batch is tried and closes the circuit if it is not
@@ -16,6 +17,7 @@
 //!
 //! [`Limits`]: crate::Limits
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,9 +27,10 @@ use arrow::compute::concat;
 use thalweg_stream::expression::FailedRow;
 use thalweg_stream::{Evaluated, Fault};
 
-use crate::column::{failures, lift, lower};
+use crate::column::{Lowered, failures, lift, lower};
 use crate::cpu;
 use crate::instance::Instance;
+use crate::known::Known;
 use crate::limit::PART_MIN;
 use crate::plugin::{Function, Plugin};
 use crate::tally::Tally;
@@ -49,6 +52,7 @@ pub struct Caller {
     tally: Tally,
     /// A row of the last batch was blamed for a deadline.
     careful: bool,
+    known: Known,
     /// Batches given up in a row.
     given_up: u32,
     /// Batches since the circuit opened.
@@ -76,6 +80,7 @@ impl Caller {
             instance: None,
             tally: Tally::default(),
             careful: false,
+            known: Known::default(),
             given_up: 0,
             refused: 0,
         }
@@ -117,30 +122,26 @@ impl Caller {
         let start = cpu::thread();
         let deadline = self.plugin.ready.limits().deadline;
         let whole = 0..rows;
-        let first = match self.careful {
+        self.known.begin();
+        let known = self.recognise(arguments, rows)?;
+        let timeouts = self.tally.of(Kind::Deadline);
+        let first = match self.careful || !known.is_empty() {
             true => None,
             false => Some(self.attempt(arguments, whole.clone(), deadline)?),
         };
         match first {
             Some(Ok((values, failed))) => self.keep(0, values, failed, &mut done),
-            Some(Err(_)) | None => self.parts(arguments, whole, &mut done)?,
+            Some(Err(_)) | None => self.parts(arguments, whole, &known, &mut done)?,
         }
-        let given_up = done
-            .failed
-            .iter()
-            .any(|row| row.code == Kind::GivenUp.code());
-        self.given_up = if given_up {
-            self.given_up.saturating_add(1)
-        } else {
-            0
+        let any = |kind: Kind| done.failed.iter().any(|row| row.code == kind.code());
+        self.given_up = match any(Kind::GivenUp) {
+            true => self.given_up.saturating_add(1),
+            false => 0,
         };
         if self.given_up < GIVEN_UP_MAX {
             self.refused = 0;
         }
-        self.careful = done
-            .failed
-            .iter()
-            .any(|row| row.code == Kind::Deadline.code());
+        self.careful = any(Kind::Deadline) && self.tally.of(Kind::Deadline) > timeouts;
         self.tally.cpu += cpu::thread().saturating_sub(start);
         self.evaluated(done)
     }
@@ -150,6 +151,7 @@ impl Caller {
         &mut self,
         arguments: &[ArrayRef],
         whole: Range<usize>,
+        known: &BTreeMap<usize, Failed>,
         done: &mut Done,
     ) -> Result<(), Fault> {
         let rows = whole.len();
@@ -163,6 +165,16 @@ impl Caller {
             .rev()
             .collect();
         while let Some(range) = open.pop() {
+            if let Some((&row, why)) = known.range(range.clone()).next() {
+                if row > range.start {
+                    open.extend([row..range.end, range.start..row]);
+                } else {
+                    self.blame(row..row + 1, why, done);
+                    open.push(row + 1..range.end);
+                }
+                open.retain(|range| !range.is_empty());
+                continue;
+            }
             let now = cpu::thread();
             if now >= end {
                 let why = Failed::new(
@@ -194,7 +206,10 @@ impl Caller {
                         self.blame(row..row + 1, &failed, done);
                     }
                 }
-                None if range.len() == 1 => self.blame(range, &failed, done),
+                None if range.len() == 1 => {
+                    self.learn(arguments, range.start, &failed)?;
+                    self.blame(range, &failed, done);
+                }
                 None => {
                     open.push(middle..range.end);
                     open.push(range.start..middle);
@@ -219,14 +234,7 @@ impl Caller {
         let slices: Vec<ArrayRef> = (arguments.iter())
             .map(|argument| argument.slice(range.start, range.len()))
             .collect();
-        let wrong = || Fault::bug(format!("{} was called with other types", self.function));
-        let mut lowered = Vec::with_capacity(slices.len());
-        if slices.len() != self.function.parameters.len() {
-            return Err(wrong());
-        }
-        for (slice, (_, column_type)) in slices.iter().zip(&self.function.parameters) {
-            lowered.push(lower(slice, column_type).ok_or_else(wrong)?);
-        }
+        let lowered = lowered(&self.function, &slices)?;
         let columns: Vec<wire::Argument<'_>> = lowered.iter().map(|one| one.wire()).collect();
         let outcome = self.outcome(&columns, range.len(), deadline);
         if let Err(failed) = &outcome {
@@ -237,6 +245,45 @@ impl Caller {
             }
         }
         Ok(outcome)
+    }
+
+    /// The rows that are known to be beyond the deadline.
+    fn recognise(
+        &self,
+        arguments: &[ArrayRef],
+        rows: usize,
+    ) -> Result<BTreeMap<usize, Failed>, Fault> {
+        let mut found = BTreeMap::new();
+        if self.known.is_empty() {
+            return Ok(found);
+        }
+        let lowered = lowered(&self.function, arguments)?;
+        let mut key = Vec::new();
+        for row in 0..rows {
+            key.clear();
+            lowered
+                .iter()
+                .for_each(|column| column.key(row, rows, &mut key));
+            if let Some(failed) = self.known.find(&key) {
+                found.insert(row, failed.clone());
+            }
+        }
+        Ok(found)
+    }
+
+    fn learn(&mut self, arguments: &[ArrayRef], row: usize, why: &Failed) -> Result<(), Fault> {
+        if why.kind != Kind::Deadline {
+            return Ok(());
+        }
+        let slices: Vec<ArrayRef> = (arguments.iter())
+            .map(|argument| argument.slice(row, 1))
+            .collect();
+        let mut key = Vec::new();
+        for column in lowered(&self.function, &slices)? {
+            column.key(0, 1, &mut key);
+        }
+        self.known.learn(key, why);
+        Ok(())
     }
 
     fn outcome(
@@ -308,4 +355,15 @@ impl Caller {
         };
         Ok(Evaluated { values, failed })
     }
+}
+
+/// The columns of a call, as they cross.
+fn lowered<'a>(function: &Function, columns: &'a [ArrayRef]) -> Result<Vec<Lowered<'a>>, Fault> {
+    let wrong = || Fault::bug(format!("{function} was called with other types"));
+    if columns.len() != function.parameters.len() {
+        return Err(wrong());
+    }
+    (columns.iter().zip(&function.parameters))
+        .map(|(column, (_, column_type))| lower(column, column_type).ok_or_else(wrong))
+        .collect()
 }

@@ -31,6 +31,32 @@ enum Bytes<'a> {
 }
 
 impl Lowered<'_> {
+    /// Appends what tells the value of a row from others of its column.
+    pub(crate) fn key(&self, row: usize, rows: usize, key: &mut Vec<u8>) {
+        let valid = (self.validity.as_ref()).is_none_or(|valid| valid.get(row) != Some(&0));
+        key.push(u8::from(valid));
+        if !valid {
+            return;
+        }
+        let bytes = self.wire().bytes;
+        let (offsets, _) = self.offsets.as_chunks::<4>();
+        let at = |row: usize| {
+            let offset = offsets
+                .get(row)
+                .map_or(0, |offset| u32::from_le_bytes(*offset));
+            usize::try_from(offset).unwrap_or(usize::MAX)
+        };
+        let range = match offsets.is_empty() {
+            true => {
+                let width = bytes.len() / rows.max(1);
+                row * width..(row + 1) * width
+            }
+            false => at(row)..at(row + 1),
+        };
+        key.extend_from_slice(&range.len().to_le_bytes());
+        key.extend_from_slice(bytes.get(range).unwrap_or_default());
+    }
+
     pub(crate) fn wire(&self) -> wire::Argument<'_> {
         wire::Argument {
             notation: &self.notation,

@@ -17,6 +17,7 @@ mod cpu;
 mod error;
 mod host;
 mod instance;
+mod known;
 mod limit;
 mod notation;
 mod plugin;

@@ -16,7 +16,7 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 2_000;
 /// The stack of a guest (bytes).
 pub(crate) const STACK_BYTES: usize = 512 << 10;
 /// CPU time for a start: instantiation and the description of functions.
-pub(crate) const START: Duration = Duration::from_secs(2);
+pub(crate) const START: Duration = Duration::from_millis(500);
 /// Least deadline of a part of a batch.
 pub(crate) const PART_MIN: Duration = Duration::from_millis(5);
 

@@ -24,6 +24,14 @@ impl Tally {
         kinds.zip(self.failed.iter().copied())
     }
 
+    /// How many calls have failed in this way.
+    pub(crate) fn of(&self, kind: Kind) -> u64 {
+        let mut counts = Kind::ALL.iter().zip(&self.failed);
+        counts
+            .find(|(one, _)| **one == kind)
+            .map_or(0, |(_, count)| *count)
+    }
+
     pub(crate) fn fail(&mut self, kind: Kind, by: u64) {
         for (one, count) in Kind::ALL.iter().zip(&mut self.failed) {
             if *one == kind {

@@ -207,7 +207,7 @@ impl Guest {
 
 /// A guest that returns its argument as it is, except for some values.
 ///
-/// 13 traps, 14 loops for ever, 15 asks for all memory, 16 fails the call and says which row, 17
+/// 13 traps, 14 and a fraction loops for ever, 15 asks for all memory, 16 fails the call and says which row, 17
 /// fails the call and does not say, 18 fails its row alone (at most one in a call), 19 logs and
 /// traps, 20 calls itself without end, 21 floods the log.
 pub(crate) fn moody() -> Vec<u8> {
@@ -240,7 +240,7 @@ pub(crate) fn moody() -> Vec<u8> {
         (br_if $done (i32.ge_u (local.get $row) (local.get $rows)))
         (local.set $x (f64.load (i32.add (local.get $at) (i32.mul (local.get $row) (i32.const 8)))))
         (if (f64.eq (local.get $x) (f64.const 13)) (then unreachable))
-        (if (f64.eq (local.get $x) (f64.const 14)) (then (loop $ever (br $ever))))
+        (if (f64.eq (f64.floor (local.get $x)) (f64.const 14)) (then (loop $ever (br $ever))))
         (if (f64.eq (local.get $x) (f64.const 15)) (then
           (loop $more (drop (memory.grow (i32.const 256))) (br $more))))
         (if (f64.eq (local.get $x) (f64.const 16)) (then

@@ -179,8 +179,10 @@ fn every_row_traps() {
 #[test]
 fn time_for_a_batch_is_bounded_and_the_circuit_opens_and_closes() {
     let mut caller = caller(&guest::moody());
-    let looping = vec![Some(14.0); 8192];
     for batch in 0..3 {
+        // No two alike: a row that is known would not be called.
+        let looping = |row: u32| Some(14.0 + f64::from(batch * 8192 + row) / 100_000.0);
+        let looping: Vec<_> = (0..8192).map(looping).collect();
         let before = caller.tally().cpu;
         let evaluated = call(&mut caller, &looping);
         assert_eq!(evaluated.failed.len(), 8192);
@@ -214,6 +216,62 @@ fn time_for_a_batch_is_bounded_and_the_circuit_opens_and_closes() {
         .failed()
         .find(|(kind, _)| *kind == "circuit-open");
     assert_eq!(open, Some(("circuit-open", 700)));
+}
+
+#[test]
+fn row_that_loops_costs_little_by_default() {
+    let plugin = Plugin::load(&HOST, &guest::moody(), Limits::default()).expect("loads");
+    let mut set = PluginSet::default();
+    set.insert("p", plugin);
+    let mut caller = set.caller("p.f").expect("there is a function");
+    let evaluated = call(&mut caller, &rows(8192, &[(4_321, 14.0)]));
+    assert_eq!(codes(&evaluated), [(4_321, "plugin-deadline")]);
+    // CPU time: 250 ms, then its part of 62, then 31, 16, 8 and 5 ms to find it.
+    let took = caller.tally().cpu;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn row_that_loops_is_known_when_it_comes_again() {
+    let mut caller = caller(&guest::moody());
+    let timeouts = |caller: &Caller| {
+        let mut failed = caller.tally().failed();
+        failed
+            .find(|(kind, _)| *kind == "deadline")
+            .map_or(0, |(_, count)| count)
+    };
+    let mut rows = rows(1_000, &[(3, 14.0), (500, 14.0)]);
+    rows[4] = None;
+    let first = call(&mut caller, &rows);
+    let spent = timeouts(&caller);
+    assert!(spent > 0);
+    // As an expression is evaluated in halves to find out which row failed.
+    for half in [
+        &rows[..],
+        &rows[..500],
+        &rows[..250],
+        &rows[..4],
+        &rows[3..4],
+    ] {
+        let again = call(&mut caller, half);
+        let expected: Vec<_> = (first.failed.iter())
+            .map(|failed| failed.row)
+            .filter(|row| half.len() != 1 && *row < half.len())
+            .collect();
+        let found: Vec<_> = again.failed.iter().map(|failed| failed.row).collect();
+        match half.len() {
+            1 => assert_eq!(found, [0]),
+            _ => assert_eq!(found, expected),
+        }
+        others_went_on(&again, half);
+    }
+    assert_eq!(timeouts(&caller), spent, "no deadline is spent on it again");
+    // It is forgotten in the end: what made it slow may have been something else.
+    for _ in 0..256 {
+        call(&mut caller, &[Some(1.0)]);
+    }
+    call(&mut caller, &[Some(14.0)]);
+    assert!(timeouts(&caller) > spent);
 }
 
 #[test]
