@@ -62,9 +62,8 @@ fn least(rounds: &[f64]) -> f64 {
 
 fn nanoseconds(
     clock: &SystemClock,
-    batch: impl FnMut() -> anyhow::Result<ArrayRef>,
+    mut batch: impl FnMut() -> anyhow::Result<ArrayRef>,
 ) -> anyhow::Result<f64> {
-    let mut batch = batch;
     let start = clock.elapsed();
     for _ in 0..BATCHES {
         black_box(batch()?);

@@ -1,5 +1,11 @@
 //! Plugins from their source to a job's results: built by the command line, used in a whole job.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what a test finds wrong it says by panicking"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
