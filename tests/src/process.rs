@@ -3,8 +3,11 @@
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+/// Runs so far: each has a file of its own for what it says.
+static RUNS: AtomicU32 = AtomicU32::new(0);
 /// Longest run of a job in a test.
 const RUN_MAX: Duration = Duration::from_secs(120);
 
@@ -69,7 +72,7 @@ impl Run {
         command.arg("run").arg(job).arg("--take-over");
         Self {
             command,
-            said: job.with_extension("said"),
+            said: job.with_extension(format!("said-{}", RUNS.fetch_add(1, Ordering::Relaxed))),
         }
     }
 
@@ -115,10 +118,16 @@ impl Run {
         self
     }
 
+    /// Killed, or frozen, at a failpoint; `setting` is `NAME[:N][:stop]`.
+    #[must_use]
+    pub fn failpoint(self, setting: &str) -> Self {
+        self.env("THALWEG_FAILPOINT", setting)
+    }
+
     /// Killed when it comes to `failpoint` for the first time.
     #[must_use]
     pub fn kill_at(self, failpoint: &str) -> Self {
-        self.env("THALWEG_FAILPOINT", &format!("{failpoint}:1"))
+        self.failpoint(failpoint)
     }
 
     /// Starts it.
@@ -185,23 +194,66 @@ impl Running {
         answer
     }
 
+    /// Whether it is frozen by a signal.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let stat = std::fs::read_to_string(path).unwrap_or_default();
+        // The name before the state may hold anything, but it ends at the last parenthesis.
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        state.is_some_and(|rest| rest.starts_with('T'))
+    }
+
+    /// How it has ended, if it has.
+    ///
+    /// # Panics
+    /// If that cannot be found out.
+    pub fn ended(&mut self) -> Option<Ended> {
+        let status = self.child.try_wait().expect("a child of ours")?;
+        Some(Ended {
+            code: status.code(),
+            said: std::fs::read_to_string(&self.said).expect("what it said"),
+        })
+    }
+
+    /// Lets it live for so long, and no longer.
+    ///
+    /// # Panics
+    /// If it ends by itself before.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "how long a process lives is real time"
+    )]
+    pub fn live(&mut self, time: Duration) {
+        let began = Instant::now();
+        while let Some(left) = time.checked_sub(began.elapsed()) {
+            let ended = self.ended();
+            assert!(ended.is_none(), "it ends by itself: {ended:?}");
+            std::thread::park_timeout(left.min(Duration::from_millis(5)));
+        }
+    }
+
+    /// Kills it.
+    ///
+    /// # Panics
+    /// If it has ended before.
+    pub fn kill(self) {
+        self.signal("KILL");
+        self.end().killed();
+    }
+
     /// Waits for its end.
     ///
     /// # Panics
     /// If it does not end.
     #[must_use]
     pub fn end(mut self) -> Ended {
-        let child = &mut self.child;
-        let mut code = None;
+        let mut ended = None;
         until("the job ends", || {
-            let status = child.try_wait().expect("a child of ours");
-            code = status.map(|status| status.code());
-            status.is_some()
+            ended = self.ended();
+            ended.is_some()
         });
-        Ended {
-            code: code.flatten(),
-            said: std::fs::read_to_string(&self.said).expect("what it said"),
-        }
+        ended.expect("it has ended")
     }
 }
 

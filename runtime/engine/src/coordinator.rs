@@ -18,6 +18,7 @@ use self::checkpoint::{Preparing, Upload, prepared};
 use self::overview::Sample;
 use crate::assembly::Assembly;
 use crate::conductor::{self, Ending, Facts, Rhythm};
+use crate::failpoint;
 use crate::graph::{Delivery, Graph};
 use crate::journal::{Journal, lost};
 use crate::publishing::News;
@@ -377,6 +378,7 @@ impl Coordinator {
                         latency.as_secs_f64(),
                     );
                 }
+                failpoint::hit(&["confirm", "before"]);
                 let rejected = published.rejected.len() as u64;
                 lane.memory.forget(epoch.0);
                 let rows = match lane.flushing.remove(&epoch.0) {

@@ -1,41 +1,97 @@
-//! Named points at which a test may end the process, to see what a successor makes of it.
+//! Named points at which a test may kill or freeze the process, to see what a successor makes of it.
 //!
-//! `THALWEG_FAILPOINT=NAME:N` kills the process with SIGKILL when it comes to the point `NAME` for
-//! the `N`th time. Without the variable a point costs one load.
+//! `THALWEG_FAILPOINT=NAME[:N][:stop]` kills the process with SIGKILL when it comes to the point
+//! `NAME` for the `N`th time (the first, unless told otherwise); with `stop` it freezes it with
+//! SIGSTOP instead. Without the variable a point costs one load. A release build has no points at
+//! all, so that nothing in its environment can end it.
+//!
+//! | point, each `.before` and `.after` | what happens between |
+//! |---|---|
+//! | `claim` | the job log says that the job is ours |
+//! | `restore` | the state of the checkpoint is read |
+//! | `freeze` | one step on one worker is frozen |
+//! | `upload.state`, `upload.SINK` | a state part, or a staged object, becomes durable |
+//! | `commit` | the manifest and the entry of the job log that names it become durable |
+//! | `publish.SINK` | a unit becomes visible |
+//! | `confirm` | from the news that a unit is visible to a commit that no longer lists it |
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(debug_assertions)]
+pub(crate) use armed::hit;
 
-struct Armed {
-    name: String,
-    left: AtomicU64,
-}
+/// Passes a point, which does nothing in a release build.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(crate) fn hit(_: &[&str]) {}
 
-static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
+#[cfg(debug_assertions)]
+mod armed {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Passes the point `name`.
-pub(crate) fn hit(name: &str) {
-    let armed = ARMED.get_or_init(|| {
-        let setting = std::env::var("THALWEG_FAILPOINT").ok()?;
-        let (name, count) = setting.rsplit_once(':')?;
+    struct Armed {
+        name: String,
+        signal: libc::c_int,
+        left: AtomicU64,
+    }
+
+    static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
+
+    /// Passes the point whose name is made of `parts`, joined by dots.
+    pub(crate) fn hit(parts: &[&str]) {
+        let armed = ARMED.get_or_init(|| read(&std::env::var("THALWEG_FAILPOINT").ok()?));
+        if let Some(armed) = armed
+            && parts.iter().copied().eq(armed.name.split('.'))
+            && armed.left.fetch_sub(1, Ordering::Relaxed) == 1
+        {
+            raise(armed.signal);
+        }
+    }
+
+    /// Reads the setting; one that cannot be read arms nothing.
+    fn read(setting: &str) -> Option<Armed> {
+        let (setting, signal) = match setting.strip_suffix(":stop") {
+            Some(rest) => (rest, libc::SIGSTOP),
+            None => (setting, libc::SIGKILL),
+        };
+        let (name, count) = setting.split_once(':').unwrap_or((setting, "1"));
         Some(Armed {
             name: name.to_owned(),
-            left: AtomicU64::new(count.parse().ok()?),
+            signal,
+            left: AtomicU64::new(count.parse().ok().filter(|count| *count > 0)?),
         })
-    });
-    if let Some(armed) = armed
-        && armed.name == name
-        && armed.left.fetch_sub(1, Ordering::Relaxed) == 1
-    {
-        kill();
     }
-}
 
-#[allow(
-    unsafe_code,
-    reason = "a process can be killed without unwinding only by a signal"
-)]
-fn kill() {
-    // SAFETY: raise takes no pointers; SIGKILL cannot be caught.
-    unsafe { libc::raise(libc::SIGKILL) };
+    #[allow(
+        unsafe_code,
+        reason = "a process can be killed without unwinding only by a signal"
+    )]
+    fn raise(signal: libc::c_int) {
+        // SAFETY: kill takes no pointers, and the process is this one; neither signal can be caught.
+        unsafe { libc::kill(libc::getpid(), signal) };
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::sync::atomic::Ordering;
+
+        use super::read;
+
+        #[test]
+        fn settings_are_read() {
+            let read = |setting: &str| {
+                let armed = read(setting)?;
+                Some((armed.name, armed.left.load(Ordering::Relaxed), armed.signal))
+            };
+            let point = |name: &str, count, signal| Some((name.to_owned(), count, signal));
+            assert_eq!(
+                read("commit.before"),
+                point("commit.before", 1, libc::SIGKILL)
+            );
+            assert_eq!(read("a.b:3"), point("a.b", 3, libc::SIGKILL));
+            assert_eq!(read("a.b:2:stop"), point("a.b", 2, libc::SIGSTOP));
+            assert_eq!(read("a.b:stop"), point("a.b", 1, libc::SIGSTOP));
+            assert_eq!(read("a.b:0"), None);
+            assert_eq!(read("a.b:x"), None);
+        }
+    }
 }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::conductor::Rhythm;
 use crate::coordinator::{Command, Coordinator, Lane, Outcome};
+use crate::failpoint;
 use crate::graph::{Graph, Node, SinkNode};
 use crate::journal::{Journal, Open};
 use crate::letters::SplitNames;
@@ -114,15 +115,19 @@ async fn attempt(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault>
         keep: job.keep,
         workers,
     };
+    failpoint::hit(&["claim", "before"]);
     let journal = Journal::open(store, open, Arc::clone(&graph), Arc::clone(&clock)).await?;
     let Some(mut journal) = journal else {
         board.update(|status| status.phase = Phase::Finished);
         return Ok(Outcome::AlreadyFinished);
     };
+    failpoint::hit(&["claim", "after"]);
     let restored = journal.restored().cloned();
     let splits = Splits::discover(&graph, restored.as_ref()).await?;
     journal.set_splits(splits.specs.clone());
+    failpoint::hit(&["restore", "before"]);
     let sections = restore(&journal, &graph, workers).await?;
+    failpoint::hit(&["restore", "after"]);
     let first = journal.first_epoch();
     let (report_sender, reports) = mpsc::unbounded_channel::<Report>();
     let shared = Arc::new(Shared::new(
@@ -207,12 +212,14 @@ async fn attempt(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault>
         metrics,
         base,
     );
-    let result = coordinator.run(reports, news, commands).await;
+    let mut result = coordinator.run(reports, news, commands).await;
     if let Err(fault) = &result {
         shared.fail(fault.clone());
     }
     outlets.shutdown().await;
-    Journal::abandon(log).await;
+    if let Err(fault) = result {
+        result = Err(Journal::abandon(log, fault).await);
+    }
     let joined = tokio::task::spawn_blocking(move || threads.join()).await;
     match (result, joined) {
         (Ok(_), Err(_) | Ok(Err(_))) => Err(Fault::bug("the workers' thread has panicked")),

@@ -250,11 +250,11 @@ impl Journal {
                     }
                 }
                 let finished = writer.finish()?;
-                failpoint::hit("upload.before");
+                failpoint::hit(&["upload", "state", "before"]);
                 let name = finished.report.part.name.clone();
                 let put = || store.put(&name, finished.content.clone());
                 crate::stage::persist(&name, attempts, put).await?;
-                failpoint::hit("upload.after");
+                failpoint::hit(&["upload", "state", "after"]);
                 parts.bytes += finished.report.part.bytes;
                 parts.reports.push(finished.report);
             }
@@ -289,7 +289,7 @@ impl Journal {
             manifest.state = chains.clone();
             manifest.sinks = draft.sinks;
             manifest.ledgers = draft.ledgers;
-            failpoint::hit("commit.before");
+            failpoint::hit(&["commit", "before"]);
             let number = owned.commit(&manifest).await?;
             Ok(Committed {
                 number,
@@ -339,11 +339,16 @@ impl Journal {
         }
     }
 
-    /// The attempt has failed; another may begin at once.
-    pub(crate) async fn abandon(log: Arc<Mutex<Option<OwnedLog>>>) {
-        if let Some(owned) = log.lock().await.take() {
-            owned.abandon().await;
-        }
+    /// The attempt has failed; another may begin at once. Gives the reason of the failure: `fault`,
+    /// or that the job has been claimed anew, which makes any other fault a matter of course (a
+    /// successor deletes what it has published, for one).
+    pub(crate) async fn abandon(log: Arc<Mutex<Option<OwnedLog>>>, fault: Fault) -> Fault {
+        let Some(owned) = log.lock().await.take() else {
+            return fault;
+        };
+        let fenced = owned.successor().await;
+        owned.abandon().await;
+        fenced.unwrap_or(fault)
     }
 
     pub(crate) fn handle(&self) -> Arc<Mutex<Option<OwnedLog>>> {

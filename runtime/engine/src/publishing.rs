@@ -82,10 +82,10 @@ impl Outlet {
         let (sink, epoch) = (self.sink, unit.get().epoch);
         let mut pause = RETRY_MIN;
         loop {
-            failpoint::hit(&format!("publish.{}.before", self.name));
+            failpoint::hit(&["publish", &self.name, "before"]);
             let fault = match self.publisher.publish(&unit, &*self.stage).await {
                 Ok(published) => {
-                    failpoint::hit(&format!("publish.{}.after", self.name));
+                    failpoint::hit(&["publish", &self.name, "after"]);
                     return news
                         .send(News::Published {
                             sink,

@@ -333,7 +333,7 @@ impl Discipline {
     }
 
     fn seal(&mut self, info: &EpochInfo) {
-        failpoint::hit("freeze.before");
+        failpoint::hit(&["freeze", "before"]);
         // At most one checkpoint is in preparation: the fate of the one before is known.
         if (self.frozen.replace(info.epoch)).is_some_and(|frozen| self.shared.has_failed(frozen)) {
             self.stage.operator.freeze_failed();
@@ -341,7 +341,7 @@ impl Discipline {
         let began = self.shared.clock.elapsed();
         let full = info.kind == EpochKind::Savepoint || self.shared.wants_full(self.stage.node);
         self.stage.operator.freeze(full);
-        failpoint::hit("freeze.after");
+        failpoint::hit(&["freeze", "after"]);
         let pause = self.shared.clock.elapsed().saturating_sub(began);
         self.shared
             .metrics

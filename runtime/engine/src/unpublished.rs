@@ -59,6 +59,11 @@ impl Unpublished {
         }
     }
 
+    /// How many units the newest commit lists.
+    pub(crate) fn listed(&self) -> usize {
+        self.record.units.len()
+    }
+
     /// What the manifest of `epoch` is to say: everything that is not yet settled by then.
     pub(crate) fn listing(&self, epoch: Epoch) -> SinkRecord {
         let mut record = self.record.clone();

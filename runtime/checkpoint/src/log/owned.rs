@@ -166,6 +166,16 @@ impl OwnedLog {
         }
     }
 
+    /// Fenced, if a later generation has claimed the job, as far as can be found out: what to say
+    /// after a failure that may be the work of a successor.
+    pub async fn successor(&self) -> Option<Fault> {
+        let newest = read_history(self.store()).await.ok()?;
+        if newest.owner?.generation <= self.generation() {
+            return None;
+        }
+        Some(self.fence("run").await.into())
+    }
+
     /// Commits a checkpoint. Everything that its manifest names must be durable.
     ///
     /// # Crash safety

@@ -205,7 +205,17 @@ async fn a_new_claim_fences_the_old_owner() {
     let (store, _folder) = directory();
     let mut old = own(&store, "old").await.unwrap();
     commit(&mut old, EpochKind::Checkpoint).await.unwrap();
+    assert_eq!(old.successor().await, None);
     let mut new = own(&store, "new").await.unwrap();
+    assert_eq!(new.successor().await, None);
+    let known = old.successor().await.unwrap();
+    assert_eq!(
+        (known.class, &*known.message),
+        (
+            Class::Fenced,
+            "run: generation 2 has taken over, on host host-of-new, process 7"
+        )
+    );
     for _ in 0..2 {
         let fenced = commit(&mut old, EpochKind::Checkpoint).await.unwrap_err();
         assert_eq!(fenced.class, Class::Fenced);

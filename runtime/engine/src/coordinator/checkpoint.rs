@@ -304,21 +304,26 @@ impl Coordinator {
     }
 
     fn on_committed(&mut self, committed: Committed) -> Result<(), Fault> {
-        failpoint::hit("commit.after");
+        failpoint::hit(&["commit", "after"]);
         let whole = self.committing()?;
         let epoch = whole.info.epoch;
         self.committed = epoch;
         let now = self.shared.clock.elapsed();
+        let mut confirmed = false;
         for lane in self.lanes.values_mut() {
             lane.sequence.retain(|(_, after), _| *after >= epoch);
+            let listed = lane.unpublished.listed();
             for unit in lane.unpublished.committed(epoch) {
                 lane.released.insert(unit.epoch, now);
                 drop(lane.units.send(committed.number.release(unit)));
             }
+            confirmed |= lane.unpublished.listed() < listed;
         }
         self.tell(&whole, committed.bytes);
         self.journal.committed(committed, &self.shared);
-        failpoint::hit("confirm.after");
+        if confirmed {
+            failpoint::hit(&["confirm", "after"]);
+        }
         Ok(())
     }
 }
@@ -331,13 +336,14 @@ async fn put(
     name: String,
     bytes: bytes::Bytes,
 ) -> Result<(), (Fault, bytes::Bytes)> {
-    failpoint::hit("upload.before");
+    let sink = name.split('/').next().unwrap_or_default();
+    failpoint::hit(&["upload", sink, "before"]);
     let (length, attempts) = (bytes.len(), shared.limits.upload_attempts);
     if let Err(fault) = stage(&*outbox, &name, bytes.clone(), attempts).await {
         return Err((fault, bytes));
     }
     shared.queued_bytes.fetch_sub(length, Ordering::Relaxed);
-    failpoint::hit("upload.after");
+    failpoint::hit(&["upload", sink, "after"]);
     Ok(())
 }
 

@@ -1,0 +1,104 @@
+//! The road-risk job under SIGKILL and SIGSTOP, with everything it writes judged afterwards.
+//!
+//! The job writes files, documents and tables exactly once, and dead letters besides. It is killed
+//! at every named point, killed at random, and frozen until a successor has published what it was
+//! about to; each start has another number of workers. Its input ends only when that is over, so
+//! that no part of it depends on how fast the machine is. Then the oracle says what must be there,
+//! and the ledgers of the services what must not have happened.
+//!
+//! `THALWEG_SEED` decides when it is killed; without it, it is always the same. With `THALWEG_KEEP`
+//! the folder of the job stays.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what a test finds wrong it says by panicking"
+)]
+
+mod input;
+mod judge;
+mod torment;
+
+use std::collections::BTreeMap;
+
+use thalweg_tests::standin::StandIn;
+
+use crate::input::Input;
+use crate::torment::Torment;
+
+/// Where a process is killed: before and after each step of a checkpoint's way into the world.
+const POINTS: [&str; 14] = [
+    "claim",
+    "restore",
+    "freeze",
+    "upload.state",
+    "upload.windows",
+    "upload.current",
+    "upload.history",
+    "upload.dead_letters",
+    "commit",
+    "publish.windows",
+    "publish.current",
+    "publish.history",
+    "publish.dead_letters",
+    "confirm",
+];
+/// Where a process is frozen: with a committed unit in its hands, and with a commit.
+const FROZEN: [&str; 5] = [
+    "publish.current.before",
+    "publish.history.before",
+    "publish.windows.before",
+    "commit.before",
+    "upload.current.after",
+];
+/// Kills at no point in particular.
+const RANDOM_KILLS: u32 = 8;
+
+#[test]
+fn results_survive_kills_and_freezes_wherever_they_fall() {
+    let seed = std::env::var("THALWEG_SEED").map_or(1, |seed| seed.parse().expect("a number"));
+    println!("THALWEG_SEED={seed}");
+    let kept = std::env::var_os("THALWEG_KEEP").is_some();
+    let mut folder = tempfile::tempdir().expect("a folder");
+    folder.disable_cleanup(kept);
+    println!("in {}", folder.path().display());
+    let start = |service: &str, create: &str| {
+        let ledger = folder.path().join(format!("{service}.ledger.jsonl"));
+        StandIn::start(service, &[create], &ledger, &[])
+    };
+    let cosmos = start("cosmos", "roads/current:/segment");
+    let adx = start("adx", &judge::table());
+    let input = Input::new(seed);
+    input.write_definition(folder.path(), &cosmos.url(), &adx.url());
+
+    let mut torment = Torment::new(folder.path(), &cosmos, seed);
+    let mut hits: BTreeMap<String, u32> = BTreeMap::new();
+    if cfg!(debug_assertions) {
+        for point in POINTS {
+            for side in ["before", "after"] {
+                let point = format!("{point}.{side}");
+                torment.kill_at(&point);
+                *hits.entry(point).or_default() += 1;
+            }
+        }
+        for point in FROZEN {
+            torment.freeze(Some(point));
+            *hits.entry(format!("{point} (frozen)")).or_default() += 1;
+        }
+    }
+    for _ in 0..RANDOM_KILLS {
+        torment.kill_at_random();
+    }
+    torment.freeze(None);
+    let (vehicles, weather) = input.ends_after(&torment.offsets());
+    torment.finish(&input.ended(&vehicles, &weather));
+
+    let told = torment.told();
+    let found = judge::found(folder.path(), &cosmos, &adx);
+    let compared = judge::compare(found, &vehicles, &weather);
+    let ledgers = judge::ledgers(&cosmos, &adx);
+    println!("{told}");
+    println!("hits: {hits:?}");
+    println!("compared: {compared}");
+    println!("ledgers: {ledgers}");
+}

@@ -1,0 +1,192 @@
+//! Starting, killing, freezing and thawing the job.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use thalweg_tests::process::{Run, Running, binary, until};
+use thalweg_tests::standin::StandIn;
+
+/// The numbers of workers, one start after the other.
+const WORKERS: [u32; 4] = [2, 1, 4, 3];
+
+/// One job, and what has been done to it.
+pub(crate) struct Torment<'a> {
+    job: PathBuf,
+    store: PathBuf,
+    cosmos: &'a StandIn,
+    random: u64,
+    /// Starts by number of workers.
+    starts: BTreeMap<u32, u32>,
+    kills: u32,
+    freezes: u32,
+}
+
+impl<'a> Torment<'a> {
+    pub(crate) fn new(folder: &Path, cosmos: &'a StandIn, seed: u64) -> Self {
+        Self {
+            job: folder.join("job.yaml"),
+            store: folder.join("checkpoints"),
+            cosmos,
+            random: seed,
+            starts: BTreeMap::new(),
+            kills: 0,
+            freezes: 0,
+        }
+    }
+
+    /// A number below `below`, by SplitMix64.
+    fn draw(&mut self, below: u64) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.random;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (bits ^ (bits >> 31)) % below
+    }
+
+    fn run(&mut self) -> Run {
+        let count = self.starts.values().sum::<u32>() as usize;
+        let workers = WORKERS[count % WORKERS.len()];
+        *self.starts.entry(workers).or_default() += 1;
+        Run::of(&self.job).workers(workers)
+    }
+
+    /// Lets it kill itself at a point: mostly the first time it gets there.
+    pub(crate) fn kill_at(&mut self, point: &str) {
+        let nth = match point.split('.').next() {
+            // Once a start.
+            Some("claim" | "restore") => 1,
+            // Once for each step, sink and worker.
+            Some("freeze") => 1 + self.draw(20),
+            Some("upload") if point.contains("state") => 1 + self.draw(4),
+            _ => 1 + self.draw(2),
+        };
+        let ended = self.run().failpoint(&format!("{point}:{nth}")).end();
+        assert_eq!(
+            ended.code, None,
+            "{point}:{nth} is never hit: {}",
+            ended.said
+        );
+        self.kills += 1;
+    }
+
+    pub(crate) fn kill_at_random(&mut self) {
+        let mut run = self.run().start();
+        run.live(Duration::from_millis(50 + self.draw(1_500)));
+        run.kill();
+        self.kills += 1;
+    }
+
+    /// Freezes it, at a point or at random; thaws it when a successor has published all that it may
+    /// have had in its hands. It must notice, and end, and have done nothing.
+    pub(crate) fn freeze(&mut self, point: Option<&str>) {
+        let mut run = self.run();
+        if let Some(point) = point {
+            run = run.failpoint(&format!("{point}:{}:stop", 1 + self.draw(2)));
+        }
+        let mut frozen = run.start();
+        if point.is_none() {
+            frozen.live(Duration::from_millis(500 + self.draw(1_000)));
+            frozen.signal("STOP");
+        }
+        until("it is frozen", || {
+            let ended = frozen.ended();
+            assert!(ended.is_none(), "{point:?}: {ended:?}");
+            frozen.is_frozen()
+        });
+        let successor = self.succeed();
+        let before = self.cosmos.ledger().len();
+        frozen.signal("CONT");
+        let ended = frozen.end();
+        assert_eq!(ended.code, Some(2), "thawed after {point:?}: {ended:?}");
+        let knows = ended.said.contains("has taken over") || ended.said.contains("newer start");
+        assert!(knows, "it says why: {}", ended.said);
+        self.check_fenced(before);
+        successor.kill();
+        self.kills += 1;
+        self.freezes += 1;
+    }
+
+    /// Starts a successor of a process that is frozen, and waits until it has committed, and has
+    /// published all that had been committed before.
+    fn succeed(&mut self) -> Running {
+        let (generation, epoch) = (self.owner(), self.manifest()["epoch"].as_u64());
+        let mut successor = self.run().start();
+        until("the successor publishes", || {
+            let ended = successor.ended();
+            assert!(ended.is_none(), "the successor ends: {ended:?}");
+            let manifest = self.manifest();
+            let units = manifest["sinks"].as_object().expect("sinks").values();
+            let mut units = units.flat_map(|sink| sink["units"].as_array().expect("units"));
+            manifest["generation"].as_u64() > generation
+                && units.all(|unit| unit["epoch"].as_u64() > epoch)
+        });
+        successor
+    }
+
+    /// Checks that since the entry `from` only the owner has written documents.
+    fn check_fenced(&self, from: usize) {
+        let owner = self.owner();
+        for entry in &self.cosmos.ledger()[from..] {
+            let writes = entry.details["writes"].as_array();
+            for write in writes.into_iter().flatten().filter(|_| entry.applied) {
+                let by = write["stamp"]["generation"].as_u64();
+                assert_eq!(by, owner, "{entry:?}");
+            }
+        }
+    }
+
+    /// Lets it come to the end of its input.
+    pub(crate) fn finish(&mut self, set: &[(&str, u64)]) {
+        let mut run = self.run();
+        for (field, value) in set {
+            run = run.set(field, value);
+        }
+        run.end().well();
+    }
+
+    /// What `thalweg checkpoint` tells. A running job may delete what the command is about to read:
+    /// then it is asked again.
+    fn checkpoint(&self, what: &str) -> Value {
+        let mut told = None;
+        until("the store is read", || {
+            let mut command = Command::new(binary("thalweg"));
+            let command = command.args(["checkpoint", what]).arg(&self.store);
+            let out = command.arg("--json").output().expect("the binary starts");
+            told = out.status.success().then_some(out.stdout);
+            told.is_some()
+        });
+        serde_json::from_slice(&told.expect("an answer")).expect("JSON")
+    }
+
+    fn manifest(&self) -> Value {
+        self.checkpoint("show")["manifest"].take()
+    }
+
+    /// The generation that owns the job.
+    fn owner(&self) -> Option<u64> {
+        self.checkpoint("list")["owner"]["generation"].as_u64()
+    }
+
+    /// How far each split of each source has been read.
+    pub(crate) fn offsets(&self) -> BTreeMap<String, Vec<u64>> {
+        let manifest = self.manifest();
+        let sources = manifest["sources"].as_object().expect("sources");
+        let offsets = sources.iter().map(|(name, source)| {
+            let splits = source["splits"].as_array().expect("splits").iter();
+            let offsets = splits.map(|split| split["offset"].as_u64().unwrap_or(0));
+            (name.clone(), offsets.collect())
+        });
+        offsets.collect()
+    }
+
+    /// What has been done.
+    pub(crate) fn told(&self) -> String {
+        format!(
+            "{} kills by SIGKILL, {} freezes by SIGSTOP, starts by number of workers: {:?}",
+            self.kills, self.freezes, self.starts
+        )
+    }
+}
