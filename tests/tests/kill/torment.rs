@@ -101,7 +101,8 @@ impl<'a> Torment<'a> {
         frozen.signal("CONT");
         let ended = frozen.end();
         assert_eq!(ended.code, Some(2), "thawed after {point:?}: {ended:?}");
-        let knows = ended.said.contains("has taken over") || ended.said.contains("newer start");
+        let knows = ended.said.contains("has taken over")
+            || ended.said.contains("of this job; this is generation");
         assert!(knows, "it says why: {}", ended.said);
         self.check_fenced(before);
         successor.kill();
