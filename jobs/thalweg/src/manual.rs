@@ -51,7 +51,7 @@ mod tests {
         ));
         for inner in command
             .get_subcommands()
-            .filter(|inner| inner.get_name() != "help")
+            .filter(|inner| inner.get_name() != "help" && !inner.is_hide_set())
         {
             add(inner, &format!("{path} {}", inner.get_name()), page);
         }
