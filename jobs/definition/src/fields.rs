@@ -281,46 +281,6 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Which fields the walk has asked for, so that the schema can be held against it.
-#[cfg(test)]
-pub(crate) mod asked {
-    use std::cell::RefCell;
-    use std::collections::BTreeSet;
-
-    use super::Fields;
-    use crate::diagnostic::Span;
-
-    /// The fields of the mapping at `span`.
-    #[derive(Clone, Debug)]
-    pub(crate) struct Asked {
-        pub(crate) span: Span,
-        pub(crate) built: BTreeSet<&'static str>,
-        pub(crate) later: BTreeSet<&'static str>,
-        pub(crate) secret: BTreeSet<&'static str>,
-    }
-
-    thread_local! {
-        static ASKED: RefCell<Vec<Asked>> = const { RefCell::new(Vec::new()) };
-    }
-
-    pub(super) fn record(fields: &Fields<'_>) {
-        let later: BTreeSet<_> = fields.later.iter().copied().collect();
-        let built = fields.known.iter().copied();
-        let asked = Asked {
-            span: fields.span,
-            built: built.filter(|name| !later.contains(name)).collect(),
-            later,
-            secret: fields.secret.iter().copied().collect(),
-        };
-        ASKED.with_borrow_mut(|all| all.push(asked));
-    }
-
-    /// Everything asked for on this thread since the last call.
-    pub(crate) fn taken() -> Vec<Asked> {
-        ASKED.take()
-    }
-}
-
 /// A credential that stands at `node`.
 pub(crate) fn credential(node: &Node, name: &str, found: &mut Found) -> Option<Secret> {
     node.secret.set(true);
@@ -374,4 +334,44 @@ pub(crate) fn pairs(
             Some((key, text(&entry.value, &entry.key, found)?))
         })
         .collect()
+}
+
+/// Which fields the walk has asked for, so that the schema can be held against it.
+#[cfg(test)]
+pub(crate) mod asked {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    use super::Fields;
+    use crate::diagnostic::Span;
+
+    /// The fields of the mapping at `span`.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Asked {
+        pub(crate) span: Span,
+        pub(crate) built: BTreeSet<&'static str>,
+        pub(crate) later: BTreeSet<&'static str>,
+        pub(crate) secret: BTreeSet<&'static str>,
+    }
+
+    thread_local! {
+        static ASKED: RefCell<Vec<Asked>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn record(fields: &Fields<'_>) {
+        let later: BTreeSet<_> = fields.later.iter().copied().collect();
+        let built = fields.known.iter().copied();
+        let asked = Asked {
+            span: fields.span,
+            built: built.filter(|name| !later.contains(name)).collect(),
+            later,
+            secret: fields.secret.iter().copied().collect(),
+        };
+        ASKED.with_borrow_mut(|all| all.push(asked));
+    }
+
+    /// Everything asked for on this thread since the last call.
+    pub(crate) fn taken() -> Vec<Asked> {
+        ASKED.take()
+    }
 }

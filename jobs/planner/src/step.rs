@@ -30,7 +30,7 @@ impl Planning<'_> {
                 let factory = TransformFactory::project(schema.clone(), schema, all);
                 self.place(step, "", vec![input], Arc::new(factory));
             }
-            Operation::Filter(condition) => self.filter(step, "", input, schema, condition),
+            Operation::Filter(condition) => self.filter(step, "", input, &schema, condition),
             Operation::Select(assignments) => {
                 self.project(step, input, &schema, Vec::new(), assignments)
             }
@@ -118,10 +118,10 @@ impl Planning<'_> {
         step: &Step,
         part: &str,
         input: Vec<Edge>,
-        schema: StreamSchema,
+        schema: &StreamSchema,
         condition: &Spanned<String>,
     ) {
-        let Some(condition) = self.condition(condition, &schema) else {
+        let Some(condition) = self.condition(condition, schema) else {
             return;
         };
         self.place(
@@ -236,7 +236,7 @@ impl Planning<'_> {
             };
             branches.push(("", condition));
         }
-        let factory = Arc::new(TransformFactory::route(schema.clone(), branches));
+        let factory = Arc::new(TransformFactory::route(schema, branches));
         let node = self.place(step, "", vec![input], factory);
         self.streams.remove(&step.name.value);
         for (port, (name, _)) in outputs.iter().enumerate() {
@@ -367,7 +367,13 @@ impl Planning<'_> {
                 .insert(format!("{}.late", step.name.value), late);
         }
         if let (Some(having), Some(result)) = (&window.having, result) {
-            self.filter(step, "having", vec![Edge { node, port: 0 }], result, having);
+            self.filter(
+                step,
+                "having",
+                vec![Edge { node, port: 0 }],
+                &result,
+                having,
+            );
         }
     }
 

@@ -283,7 +283,7 @@ fn rows_go_where_their_conditions_say_and_failing_ones_are_buried() {
         groups: 0..256,
         clock: Arc::new(SystemClock::new()),
     };
-    let route = TransformFactory::route(schema(), branches);
+    let route = TransformFactory::route(&schema(), branches);
     let mut out = Output::default();
     route
         .build(&context)

@@ -38,11 +38,11 @@ pub struct TransformFactory {
 impl TransformFactory {
     /// Keeps the rows that meet `condition`, unchanged.
     #[must_use]
-    pub fn filter(input: StreamSchema, condition: Arc<dyn ExpressionFactory>) -> Self {
+    pub fn filter(input: &StreamSchema, condition: Arc<dyn ExpressionFactory>) -> Self {
         Self::new(
             input.clone(),
             input.clone(),
-            keep_all(&input),
+            keep_all(input),
             vec![("", Some(condition))],
         )
     }
@@ -55,8 +55,8 @@ impl TransformFactory {
 
     /// Sends each row to the first branch whose condition it meets. The main output is empty.
     #[must_use]
-    pub fn route(input: StreamSchema, branches: Vec<Branch>) -> Self {
-        Self::new(input.clone(), input.clone(), keep_all(&input), branches)
+    pub fn route(input: &StreamSchema, branches: Vec<Branch>) -> Self {
+        Self::new(input.clone(), input.clone(), keep_all(input), branches)
     }
 
     fn new(

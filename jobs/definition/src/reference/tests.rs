@@ -68,7 +68,7 @@ fn pair<'a>(
         None => part,
         Some(choices) => {
             let choices = choices.iter().map(|choice| resolve(schema, choice));
-            let mapping = choices.filter(|c| c["type"] == "object").last();
+            let mapping = choices.rev().find(|c| c["type"] == "object");
             mapping.unwrap_or(&Json::Null)
         }
     };
@@ -76,10 +76,8 @@ fn pair<'a>(
         pairs.push(((node.span.line, node.span.column), part));
     }
     for entry in entries {
-        let inner = match &part["properties"][&entry.key] {
-            Json::Null => &part["additionalProperties"],
-            inner => inner,
-        };
+        let named = part["properties"].get(&entry.key);
+        let inner = named.unwrap_or(&part["additionalProperties"]);
         if inner.is_object() {
             pair(schema, inner, &entry.value, pairs);
         }

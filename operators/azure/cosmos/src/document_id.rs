@@ -63,10 +63,7 @@ mod tests {
 
     #[test]
     fn ids_are_escaped_as_documented() {
-        assert_eq!(
-            id("bus/7 #2?"),
-            Ok("bus~2F7 ~232~3F".replace("~232", "~232"))
-        );
+        assert_eq!(id("bus/7 #2?"), Ok("bus~2F7 ~232~3F".to_owned()));
         assert_eq!(id("a~2Fb"), Ok("a~7E2Fb".to_owned()));
         assert_eq!(id(".."), Ok("~2E~2E".to_owned()));
         assert_eq!(id("..."), Ok("...".to_owned()));

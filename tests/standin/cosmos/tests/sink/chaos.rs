@@ -59,11 +59,6 @@ async fn fault_at(nth: u64, action: Action) -> bool {
     service.plan(vec![rule]);
     job.publish_whatever_happens(&units).await;
     let reached = service.acted() == 1;
-    eprintln!(
-        "DBG {context}: {:?} requests {}",
-        service.options.clock.elapsed(),
-        service.entries().len()
-    );
     check(&service, &context).await;
     reached
 }
