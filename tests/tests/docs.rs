@@ -118,6 +118,9 @@ fn every_command_shown_runs() {
                 .args(["-euc", &text])
                 .current_dir(folder.path())
                 .env("PATH", &path)
+                // Guests share what is built for them with the tests of plugins.
+                .env("CARGO_TARGET_DIR", binaries().join("guests"))
+                .env("XDG_CACHE_HOME", binaries().join("guests"))
                 .stdin(Stdio::null())
                 .output()
                 .expect("sh runs");
