@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint deny docs bench setup-build setup-test
+.PHONY: help demo test lint deny docs bench setup-build setup-guest setup-test
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
@@ -14,7 +14,10 @@ setup-build:  ## install what a build needs
 setup-test: setup-build  ## install what the tests need besides
 	@scripts/setup test
 
-demo: setup-build  ## build and run the main job on generated data (KEEP=1 to look around afterwards)
+setup-guest: setup-build  ## install what building a plugin needs besides
+	@scripts/setup guest
+
+demo: setup-guest  ## build and run the main job on generated data (KEEP=1 to look around afterwards)
 	@scripts/demo
 
 lint: setup-build  ## format, lints, documentation; warnings are errors

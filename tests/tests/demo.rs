@@ -55,7 +55,7 @@ fn the_demo_shows_what_it_promises() {
             .next()
             .and_then(|n| n.parse().ok())
             .expect(line);
-        assert!((0.0..=1.0).contains(&risk), "{line}");
+        assert!((0.0..=100.0).contains(&risk), "{line}");
         assert!(
             line.contains("in the ten seconds to 2026-01-01T00:"),
             "{line}"
