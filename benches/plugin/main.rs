@@ -17,6 +17,7 @@ use thalweg_stream::Clock;
 use thalweg_stream::clock::SystemClock;
 
 #[path = "../../examples/plugins/road-risk/src/lib.rs"]
+#[allow(unreachable_pub, reason = "it is the whole of a library elsewhere")]
 mod road_risk;
 
 const ROWS: usize = 8192;

@@ -79,7 +79,7 @@ pub(crate) fn found(folder: &Path, cosmos: &StandIn, adx: &StandIn) -> Found {
 }
 
 /// Compares everything with the oracle; says how much that was.
-pub(crate) fn compare(found: Found, vehicles: &Generator, weather: &Generator) -> String {
+pub(crate) fn compare(found: &Found, vehicles: &Generator, weather: &Generator) -> String {
     let mut model = RoadRisk::of(vehicles, weather);
     let rows = history(&found.history, &mut model);
     let (dead, letters) = letters(&found.letters, &model);

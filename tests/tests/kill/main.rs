@@ -95,7 +95,7 @@ fn results_survive_kills_and_freezes_wherever_they_fall() {
 
     let told = torment.told();
     let found = judge::found(folder.path(), &cosmos, &adx);
-    let compared = judge::compare(found, &vehicles, &weather);
+    let compared = judge::compare(&found, &vehicles, &weather);
     let ledgers = judge::ledgers(&cosmos, &adx);
     println!("{told}");
     println!("hits: {hits:?}");
