@@ -361,7 +361,10 @@ fn a_running_job_is_not_run_twice_and_goes_on_where_it_stopped() {
 }
 
 #[test]
-#[allow(clippy::disallowed_methods, reason = "a rate is kept in the time of this test")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a rate is kept in the time of this test"
+)]
 fn generate_is_repeatable_and_keeps_a_rate() {
     let place = Place::with(FLEET);
     let line = "generate vehicles --events 300 --devices 5 --seed 3 --late 0.1 --duplicates 0.1 --corrupt 0.1";
