@@ -105,12 +105,13 @@ pub(crate) fn rejected<'scope>(
             None
         };
         drop(capabilities);
-        let mut epoch = first;
+        let (mut epoch, mut entered) = (first, 0);
         move |_| {
             let Some(capability) = &mut held else { return };
             capability.downgrade(&epoch.0.max(*capability.time()));
             let waiting = std::mem::take(&mut *lock(&shared.rejected));
             if !waiting.is_empty() {
+                entered += waiting.len() as u64;
                 for (sink, id, letter) in waiting {
                     let class = letter.class.word();
                     shared.metrics.count("dead_letters_total", &[class], 1);
@@ -122,7 +123,7 @@ pub(crate) fn rejected<'scope>(
                         Err(fault) => return shared.fail(fault),
                     }
                 }
-                shared.report(Report::Rejected { epoch });
+                shared.report(Report::Rejected { epoch, entered });
             }
             while epoch <= shared.closed() && !shared.failed() {
                 if shared.kind(epoch) == EpochKind::Final {

@@ -89,6 +89,8 @@ pub(crate) struct Coordinator {
     committed_at: Duration,
     sample: Sample,
     running: usize,
+    /// Rows that services have rejected in this attempt.
+    rejected: u64,
 }
 
 /// How a run has ended.
@@ -152,6 +154,7 @@ impl Coordinator {
             committed_at: now,
             sample: Sample::default(),
             running: workers,
+            rejected: 0,
         }
     }
 
@@ -341,9 +344,9 @@ impl Coordinator {
             } => {
                 self.on_staged(worker, node, after, object)?;
             }
-            Report::Rejected { epoch } => {
+            Report::Rejected { epoch, entered } => {
                 for lane in self.lanes.values_mut() {
-                    lane.unpublished.rejected_entered(epoch);
+                    lane.unpublished.rejected_entered(epoch, entered);
                 }
             }
             Report::Ended => self.running = self.running.saturating_sub(1),
@@ -393,8 +396,9 @@ impl Coordinator {
                 );
                 self.metrics
                     .count("sink_rejected_total", &[&lane.name], rejected);
-                lane.unpublished
-                    .published(epoch, published.state, rejected > 0);
+                self.rejected += rejected;
+                let waiting = (rejected > 0).then_some(self.rejected);
+                lane.unpublished.published(epoch, published.state, waiting);
                 let mut waiting = lock(&self.shared.rejected);
                 for row in published.rejected {
                     waiting.push((lane.name.to_string(), row.id, row.letter));

@@ -100,8 +100,8 @@ pub(crate) enum Report {
         after: Epoch,
         object: EncodedObject,
     },
-    /// The dead letters from publishing that waited have entered the dataflow in `epoch`.
-    Rejected { epoch: Epoch },
+    /// Dead letters from publishing have entered the dataflow in `epoch`: so many of this attempt.
+    Rejected { epoch: Epoch, entered: u64 },
     /// A worker has left its dataflow.
     Ended,
 }

@@ -22,8 +22,9 @@ pub(crate) struct Unpublished {
 enum Fate {
     /// Handed to the publisher.
     Released,
-    /// Visible; its rejected rows are not yet in the dataflow.
-    Visible,
+    /// Visible; its rejected rows are not yet in the dataflow. They are there once so many of this
+    /// attempt have entered it.
+    Visible(u64),
     /// Visible, and all that follows from it is staged up to this epoch.
     Settled(Epoch),
 }
@@ -108,28 +109,22 @@ impl Unpublished {
         fresh.map(|unit| unit.unit.clone()).collect()
     }
 
-    /// The unit of `epoch` is visible; perhaps some of its rows were rejected and wait to enter the
-    /// dataflow.
-    pub(crate) fn published(&mut self, epoch: Epoch, state: Value, rejected: bool) {
-        let fate = if rejected {
-            Fate::Visible
-        } else {
-            Fate::Settled(Epoch(0))
-        };
+    /// The unit of `epoch` is visible. If some of its rows were rejected, they have entered the
+    /// dataflow once `waiting` rejected rows of this attempt have.
+    pub(crate) fn published(&mut self, epoch: Epoch, state: Value, waiting: Option<u64>) {
+        let fate = waiting.map_or(Fate::Settled(Epoch(0)), Fate::Visible);
         self.fates.insert(epoch, fate);
         if !state.is_null() {
             self.record.state = state;
         }
     }
 
-    /// All rejected rows that waited have entered the dataflow in `epoch`.
-    pub(crate) fn rejected_entered(&mut self, epoch: Epoch) {
-        for fate in self
-            .fates
-            .values_mut()
-            .filter(|fate| **fate == Fate::Visible)
-        {
-            *fate = Fate::Settled(epoch);
+    /// So many rejected rows of this attempt have entered the dataflow, the last ones in `epoch`.
+    pub(crate) fn rejected_entered(&mut self, epoch: Epoch, entered: u64) {
+        for fate in self.fates.values_mut() {
+            if matches!(fate, Fate::Visible(waiting) if *waiting <= entered) {
+                *fate = Fate::Settled(epoch);
+            }
         }
     }
 
@@ -202,11 +197,11 @@ mod tests {
         assert_eq!(epochs(&sink.committed(Epoch(1))), [1]);
         sink.stage(Epoch(2), 0, vec![object(2, 10)], false);
         assert_eq!(listed(&sink, 2), [1, 2], "also of earlier epochs");
-        sink.published(Epoch(1), Value::Null, false);
+        sink.published(Epoch(1), Value::Null, None);
         assert_eq!(listed(&sink, 2), [2]);
         assert_eq!(epochs(&sink.committed(Epoch(2))), [2]);
         assert!(!sink.is_settled(Epoch(2)));
-        sink.published(Epoch(2), Value::Null, false);
+        sink.published(Epoch(2), Value::Null, None);
         assert!(sink.is_settled(Epoch(2)));
         assert!(sink.committed(Epoch(3)).is_empty() && sink.listing(Epoch(3)).units.is_empty());
     }
@@ -216,9 +211,11 @@ mod tests {
         let mut sink = sink(None);
         sink.stage(Epoch(1), 0, vec![object(1, 10)], false);
         sink.committed(Epoch(1));
-        sink.published(Epoch(1), Value::Null, true);
+        sink.published(Epoch(1), Value::Null, Some(7));
         assert_eq!(listed(&sink, 2), [1]);
-        sink.rejected_entered(Epoch(5));
+        sink.rejected_entered(Epoch(3), 6);
+        assert_eq!(listed(&sink, 4), [1], "those were of another unit");
+        sink.rejected_entered(Epoch(5), 7);
         assert_eq!(listed(&sink, 4), [1]);
         assert!(!sink.is_settled(Epoch(4)) && sink.is_settled(Epoch(5)));
         assert_eq!(listed(&sink, 5), [] as [u64; 0]);

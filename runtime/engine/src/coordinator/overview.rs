@@ -94,11 +94,6 @@ impl Coordinator {
                 metrics.set("watermark_seconds", &[&name], seconds);
             }
         }
-        if matches!(self.graph.nodes.get(at), Some(Node::Source(_))) {
-            node.splits = (info.splits.iter())
-                .filter_map(|split| self.split_status(&name, split))
-                .collect();
-        }
         if let Some(lane) = self.lanes.get(&at) {
             let backlog = lane.unpublished.backlog();
             node.unpublished = Some(backlog);
@@ -111,17 +106,28 @@ impl Coordinator {
         }
     }
 
-    /// A split of the source named `source`, if it is one of its.
-    fn split_status(&self, source: &str, split: &SplitProgress) -> Option<SplitStatus> {
-        let (of, spec) = self.journal.split(split.split)?;
-        (of == source).then(|| SplitStatus {
-            name: spec.name.to_string(),
-            offset: split.offset,
-            newest_ms: split.newest,
-            idle: split.idle,
-            finished: split.finished,
-            behind: split.behind,
-        })
+    /// How the splits are doing, by the position of their source. There may be many.
+    fn splits(&self) -> BTreeMap<usize, Vec<SplitStatus>> {
+        let mut all: BTreeMap<usize, Vec<SplitStatus>> = BTreeMap::new();
+        let sources: BTreeMap<&str, usize> = (self.graph.sources())
+            .map(|(at, source)| (&*source.name, at))
+            .collect();
+        for split in self.latest.iter().flat_map(|info| &info.splits) {
+            let Some((source, spec)) = self.journal.split(split.split) else {
+                continue;
+            };
+            if let Some(&at) = sources.get(source) {
+                all.entry(at).or_default().push(SplitStatus {
+                    name: spec.name.to_string(),
+                    offset: split.offset,
+                    newest_ms: split.newest,
+                    idle: split.idle,
+                    finished: split.finished,
+                    behind: split.behind,
+                });
+            }
+        }
+        all
     }
 
     /// Takes rates and tells metrics, about once a second, whether epochs pass or not.
@@ -172,10 +178,16 @@ impl Coordinator {
             sample.nodes.push(totals);
         }
         self.sample = sample;
+        let splits = self.splits();
         self.board.update(|status| {
             for (node, (rows_in, rows_out)) in status.nodes.iter_mut().zip(rates) {
                 node.rows_in_per_second = rows_in;
                 node.rows_out_per_second = rows_out;
+            }
+            for (at, splits) in splits {
+                if let Some(node) = status.nodes.get_mut(at) {
+                    node.splits = splits;
+                }
             }
         });
         self.measure_lag();
