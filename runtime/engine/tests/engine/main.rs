@@ -527,7 +527,7 @@ fn expected(splits: u64, count: u64) -> Vec<String> {
 }
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), future)
+    tokio::time::timeout(Duration::from_secs(240), future)
         .await
         .unwrap_or_else(|_| panic!("{what} hangs"))
 }
