@@ -15,6 +15,7 @@
     reason = "what a test finds wrong it says by panicking"
 )]
 
+mod feed;
 mod input;
 mod judge;
 mod torment;
@@ -68,9 +69,10 @@ fn results_survive_kills_and_freezes_wherever_they_fall() {
     };
     let cosmos = start("cosmos", "roads/current:/segment");
     let adx = start("adx", &judge::table());
-    let input = Input::new(seed);
+    let mut input = Input::begin(seed, folder.path());
     input.write_definition(folder.path(), &cosmos.url(), &adx.url());
 
+    let from = input.kind();
     let mut torment = Torment::new(folder.path(), &cosmos, seed);
     let mut hits: BTreeMap<String, u32> = BTreeMap::new();
     if cfg!(debug_assertions) {
@@ -90,14 +92,14 @@ fn results_survive_kills_and_freezes_wherever_they_fall() {
         torment.kill_at_random();
     }
     torment.freeze(None);
-    let (vehicles, weather) = input.ends_after(&torment.offsets());
-    torment.finish(&input.ended(&vehicles, &weather));
+    let end = input.end(&torment.offsets());
+    torment.finish(&end.set);
 
     let told = torment.told();
     let found = judge::found(folder.path(), &cosmos, &adx);
-    let compared = judge::compare(&found, &vehicles, &weather);
+    let compared = judge::compare(&found, &end.vehicles, &end.weather);
     let ledgers = judge::ledgers(&cosmos, &adx);
-    println!("{told}");
+    println!("read from {from}: {told}");
     println!("hits: {hits:?}");
     println!("compared: {compared}");
     println!("ledgers: {ledgers}");

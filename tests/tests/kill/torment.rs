@@ -140,7 +140,7 @@ impl<'a> Torment<'a> {
     }
 
     /// Lets it come to the end of its input.
-    pub(crate) fn finish(&mut self, set: &[(&str, u64)]) {
+    pub(crate) fn finish(&mut self, set: &[(String, String)]) {
         let mut run = self.run();
         for (field, value) in set {
             run = run.set(field, value);
