@@ -16,6 +16,7 @@ use thalweg_plugin::{Compile, Host, Limits, Plugin, PluginSet};
 use thalweg_stream::Clock;
 use thalweg_stream::clock::SystemClock;
 
+#[allow(unreachable_pub, reason = "a crate of its own elsewhere")]
 #[path = "../../examples/plugins/road-risk/src/lib.rs"]
 #[allow(unreachable_pub, reason = "it is the whole of a library elsewhere")]
 mod road_risk;

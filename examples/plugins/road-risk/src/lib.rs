@@ -16,8 +16,7 @@ pub fn risk(
 ) -> f64 {
     let rain = rain_mm_h.unwrap_or(0.0).clamp(0.0, 50.0);
     let temperature = temperature_c.unwrap_or(15.0);
-    // Water takes grip away; around freezing so may ice.
-    let wet = 1.0 - 0.4 * (rain / (rain + 4.0));
+    // Water takes up to 0.4 of the grip away; around freezing, ice takes more.
     let icy = if temperature < 3.0 && rain > 0.0 {
         0.4
     } else if temperature < 0.0 {
@@ -25,11 +24,13 @@ pub fn risk(
     } else {
         1.0
     };
-    let grip = (friction.clamp(0.02, 1.2) * wet * icy).max(0.02);
-    // Braking distance grows with the square of speed and with the loss of grip.
-    let speed = speed_kmh.clamp(0.0, SPEED_MAX_KMH) / SPEED_MAX_KMH;
-    let distance = speed * speed * FRICTION_DRY / grip;
-    100.0 * distance / (distance + 0.25)
+    let grip = friction.clamp(0.02, 1.2) * icy;
+    // Braking distance grows with the square of speed and with the loss of grip: it is d = s² ∙ dry /
+    // (grip ∙ wet), wet = 1 − 0.4 ∙ rain / (rain + 4), and the risk d / (d + 0.25), here as one
+    // fraction.
+    let speed = speed_kmh.clamp(0.0, SPEED_MAX_KMH) * (1.0 / SPEED_MAX_KMH);
+    let distance = speed * speed * FRICTION_DRY * (rain + 4.0);
+    100.0 * distance / (distance + 0.25 * grip * (0.6 * rain + 4.0))
 }
 
 #[cfg(test)]
