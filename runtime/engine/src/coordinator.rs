@@ -1,5 +1,5 @@
 //! The coordinator of a job: the epoch clock, checkpoints, commits and publishing. It acts on what
-//! [`conductor`](crate::conductor), [`assembly`](crate::assembly) and
+//! [`conductor`], [`assembly`](crate::assembly) and
 //! [`unpublished`](crate::unpublished) decide.
 
 mod checkpoint;

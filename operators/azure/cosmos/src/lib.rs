@@ -2,11 +2,11 @@
 //!
 //! A [`CosmosSink`] folds the rows of a checkpoint by document, stages them as JSON lines, and
 //! after the commit writes each document under the etag of the version it replaces. What a
-//! document holds is the greatest of all rows of its id by ([order](order), epoch), so replays,
+//! document holds is the greatest of all rows of its id by ([`order`], epoch), so replays,
 //! lost replies and writers that were thought dead change nothing.
 //!
 //! The path of a row: [`writer`] encodes and folds it, [`row`] is the line in which it is staged,
-//! [`publisher`] groups staged rows by partition key, [`write`] brings a document to its row (the
+//! [`publisher`] groups staged rows by partition key, [`mod@write`] brings a document to its row (the
 //! protocol), [`batch`] does so for many at once, [`client`] asks the service and classifies its
 //! answers, [`pace`] decides when it may be asked.
 //!
