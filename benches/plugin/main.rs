@@ -18,7 +18,6 @@ use thalweg_stream::clock::SystemClock;
 
 #[allow(unreachable_pub, reason = "a crate of its own elsewhere")]
 #[path = "../../examples/plugins/road-risk/src/lib.rs"]
-#[allow(unreachable_pub, reason = "it is the whole of a library elsewhere")]
 mod road_risk;
 
 const ROWS: usize = 8192;
