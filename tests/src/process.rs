@@ -27,6 +27,26 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// Builds the plugin of the road-risk example to `out`, with its hash beside it.
+///
+/// # Panics
+/// If it cannot be built, with what was said.
+pub fn build_road_risk(out: &Path) {
+    let thalweg = binary("thalweg");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let output = Command::new(&thalweg)
+        .args(["plugin", "build"])
+        .arg(examples.join("plugins/road-risk"))
+        .arg("--out")
+        .arg(out)
+        // One folder for all guests of the tests, so that what they share is compiled once.
+        .env("CARGO_TARGET_DIR", thalweg.with_file_name("guests"))
+        .output()
+        .expect("the binary starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
 /// How a run of a job ended.
 #[derive(Debug)]
 pub struct Ended {

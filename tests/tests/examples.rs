@@ -14,7 +14,7 @@ use std::process::Command;
 use serde_json::Value;
 use thalweg_generate::{GenerateSpec, Generator, What};
 use thalweg_tests::kafka::Broker;
-use thalweg_tests::process::{Run, binary};
+use thalweg_tests::process::{Run, build_road_risk};
 use thalweg_tests::python::python;
 use thalweg_tests::standin::StandIn;
 
@@ -227,7 +227,7 @@ fn river_gauges_through(broker: &mut Broker) {
 /// The road-risk job as it reads Kafka: every plausible report is a row, every segment a document.
 fn road_risk_through(broker: &mut Broker) {
     const EVENTS: u64 = 20_000;
-    build_plugin();
+    build_road_risk(&root().join("examples/road-risk/plugins/road_risk.wasm"));
     let folder = tempfile::tempdir().expect("a folder");
     for (topic, what, events) in [
         ("vehicle-telemetry", What::Vehicles, EVENTS),
@@ -290,25 +290,6 @@ fn road_risk_through(broker: &mut Broker) {
     assert_eq!(cosmos.written("roads/current").len() as u64, segments);
     let weather = rows("Observations | where isnotnull(temperature_c) | count");
     assert!(weather > all / 2, "{weather} of {all} rows have weather");
-}
-
-/// Builds the plugin of road-risk where its definitions look for it.
-fn build_plugin() {
-    let thalweg = binary("thalweg");
-    let target = thalweg.parent().expect("a folder").join("guests");
-    let output = Command::new(&thalweg)
-        .args(["plugin", "build"])
-        .arg(root().join("examples/plugins/road-risk"))
-        .arg("--out")
-        .arg(root().join("examples/road-risk/plugins/road_risk.wasm"))
-        .env("CARGO_TARGET_DIR", target)
-        .output()
-        .expect("it runs");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }
 
 #[test]

@@ -247,17 +247,22 @@ impl RoadRisk {
     }
 }
 
-/// The risk of a vehicle on a segment, 0 to 1: faster and slipperier is riskier, and so are rain and
-/// frost.
+/// The risk of a vehicle on a segment, 0 to 100, as `road.risk` has it: `d / (d + 1/4)` of a braking
+/// distance `d` that grows with the square of speed, with rain, and with ice.
 #[must_use]
 pub fn risk(speed_kmh: f64, friction: f64, weather: Option<Weather>) -> f64 {
-    let slip = speed_kmh / 130.0 * (1.0 - friction);
-    let (rain, frost) = match weather {
-        Some(weather) if weather.temperature_c < 0.0 => (weather.rain_mm_h / 20.0, 0.2),
-        Some(weather) => (weather.rain_mm_h / 20.0, 0.0),
-        None => (0.0, 0.0),
+    let (rain, celsius) = weather.map_or((0.0, 15.0), |w| (w.rain_mm_h, w.temperature_c));
+    let rain = rain.clamp(0.0, 50.0);
+    let ice = match (rain > 0.0, celsius) {
+        (true, celsius) if celsius < 3.0 => 0.4,
+        (_, celsius) if celsius < 0.0 => 0.7,
+        _ => 1.0,
     };
-    (slip + rain + frost).min(1.0)
+    let grip = friction.clamp(0.02, 1.2) * ice;
+    // The same operations in the same order as the plugin: results are compared bit by bit.
+    let speed = speed_kmh.clamp(0.0, 260.0) * (1.0 / 260.0);
+    let distance = speed * speed * 0.9 * (rain + 4.0);
+    100.0 * distance / (distance + 0.25 * grip * (0.6 * rain + 4.0))
 }
 
 /// Every record there is, in the order in which each split has them.
@@ -345,16 +350,24 @@ mod tests {
     }
 
     #[test]
-    fn risk_grows_with_speed_rain_and_frost_up_to_one() {
+    fn risk_grows_with_speed_rain_and_frost() {
         let weather = |temperature_c, rain_mm_h| {
             Some(Weather {
                 temperature_c,
                 rain_mm_h,
             })
         };
-        assert_eq!(risk(65.0, 0.5, None), 0.25);
-        assert_eq!(risk(65.0, 0.5, weather(3.0, 5.0)), 0.5);
-        assert_eq!(risk(65.0, 0.5, weather(-1.0, 0.0)), 0.45);
-        assert_eq!(risk(130.0, 0.0, weather(-1.0, 9.0)), 1.0);
+        assert_eq!(risk(0.0, 0.5, None), 0.0);
+        // A quarter of the greatest speed: d = 0.9 / 16, grip 0.9.
+        assert_eq!(risk(65.0, 0.9, None), 100.0 * 0.225 / (0.225 + 0.9));
+        let risks = [
+            risk(65.0, 0.9, weather(15.0, 0.0)),
+            risk(65.0, 0.9, weather(-1.0, 0.0)),
+            risk(65.0, 0.9, weather(2.0, 0.1)),
+            risk(65.0, 0.9, weather(2.0, 9.0)),
+            risk(130.0, 0.9, weather(2.0, 9.0)),
+            risk(130.0, 0.1, weather(2.0, 9.0)),
+        ];
+        assert!(risks.is_sorted() && risks[0] == risk(65.0, 0.9, None) && risks[5] < 100.0);
     }
 }

@@ -1,5 +1,5 @@
-//! The definition under test, and what it reads: the generators themselves, or, with
-//! `THALWEG_KILL_KAFKA`, what they make out of Kafka.
+//! The definition under test, and what it reads: what the generators make, out of Kafka, or, with
+//! `THALWEG_KILL_GENERATOR` or where no broker is installed, the generators themselves.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -44,7 +44,7 @@ impl Input {
                 ..GenerateSpec::new(What::Weather)
             },
         };
-        let wanted = std::env::var_os("THALWEG_KILL_KAFKA").is_some();
+        let wanted = std::env::var_os("THALWEG_KILL_GENERATOR").is_none();
         if wanted && let Some(broker) = Broker::start_if_installed() {
             let [vehicles, weather] = [&input.vehicles, &input.weather]
                 .map(|spec| Generator::new(spec.clone()).expect("valid options"));

@@ -22,6 +22,7 @@ mod torment;
 
 use std::collections::BTreeMap;
 
+use thalweg_tests::process::build_road_risk;
 use thalweg_tests::standin::StandIn;
 
 use crate::input::Input;
@@ -69,6 +70,7 @@ fn results_survive_kills_and_freezes_wherever_they_fall() {
     };
     let cosmos = start("cosmos", "roads/current:/segment");
     let adx = start("adx", &judge::table());
+    build_road_risk(&folder.path().join("road_risk.wasm"));
     let mut input = Input::begin(seed, folder.path());
     input.write_definition(folder.path(), &cosmos.url(), &adx.url());
 
