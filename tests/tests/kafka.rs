@@ -134,7 +134,14 @@ sinks:
 
     /// What its last run has said so far.
     fn said(&self) -> String {
-        std::fs::read_to_string(self.path().with_extension("said")).unwrap_or_default()
+        let entries = std::fs::read_dir(&self.folder).expect("the job's folder");
+        let runs = entries.filter_map(|entry| {
+            let path = entry.expect("an entry").path();
+            let run = path.extension()?.to_str()?.strip_prefix("said-")?;
+            Some((run.parse::<u32>().ok()?, path.clone()))
+        });
+        let (_, last) = runs.max().expect("a run");
+        std::fs::read_to_string(last).expect("readable")
     }
 
     /// The rows in its files.
