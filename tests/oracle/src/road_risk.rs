@@ -282,6 +282,9 @@ mod tests {
 
     use super::{RoadRisk, Weather, risk};
 
+    /// Records of vehicles: long enough for late ones to lie behind weather.
+    const EVENTS: u64 = 60_000;
+
     fn model() -> RoadRisk {
         let spec = |what, events| GenerateSpec {
             events: Some(events),
@@ -294,9 +297,9 @@ mod tests {
         };
         let vehicles = GenerateSpec {
             late: 0.02,
-            ..spec(What::Vehicles, 20_000)
+            ..spec(What::Vehicles, EVENTS)
         };
-        let [vehicles, weather] = [vehicles, spec(What::Weather, 2_000)]
+        let [vehicles, weather] = [vehicles, spec(What::Weather, EVENTS / 10)]
             .map(|spec| Generator::new(spec).expect("valid options"));
         RoadRisk::of(&vehicles, &weather)
     }
@@ -307,7 +310,7 @@ mod tests {
         let (duplicates, filtered) = model.dropped();
         let vehicles = model.letters().keys().filter(|(of, _)| *of == "vehicles");
         let rows = model.observations().len() as u64 + duplicates + filtered;
-        assert_eq!(rows + vehicles.count() as u64, 20_000);
+        assert_eq!(rows + vehicles.count() as u64, EVENTS);
         assert!(duplicates > 800 && filtered > 100 && model.late().len() > 300);
         let met = model
             .observations()
