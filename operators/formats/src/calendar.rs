@@ -137,8 +137,8 @@ impl Reader<'_> {
     }
 }
 
-/// Milliseconds of an RFC 3339 time; digits beyond the millisecond are cut off, a leap second is
-/// the second after it. Without an offset it is refused, or taken for UTC if `offset_optional`.
+/// Milliseconds of an RFC 3339 time; digits beyond the millisecond are cut off, a leap second
+/// (`23:59:60` UTC at the end of a month) is the second after it. Without an offset it is refused, or taken for UTC if `offset_optional`.
 pub(crate) fn parse_rfc3339(text: &[u8], offset_optional: bool) -> Option<i64> {
     let mut reader = Reader { rest: text };
     let days = reader.date()?;
@@ -164,10 +164,15 @@ pub(crate) fn parse_rfc3339(text: &[u8], offset_optional: bool) -> Option<i64> {
         _ => reader.zone_ms(false)?,
     };
     let time_ms = ((hour * 60 + minute) * 60 + second) * 1_000 + fraction_ms;
-    reader
-        .rest
-        .is_empty()
-        .then_some(days * DAY_MS + time_ms - zone_ms)
+    let utc_ms = days * DAY_MS + time_ms - zone_ms;
+    // Leap seconds end a month of UTC: counted as the second after it, they begin the next.
+    let leaps = second < 60 || begins_month(utc_ms - fraction_ms);
+    (leaps && reader.rest.is_empty()).then_some(utc_ms)
+}
+
+/// Whether a time is the first instant of a month.
+fn begins_month(time_ms: i64) -> bool {
+    time_ms.rem_euclid(DAY_MS) == 0 && civil_from_days(time_ms.div_euclid(DAY_MS)).2 == 1
 }
 
 /// Days since the Unix epoch of `YYYY-MM-DD`.
@@ -264,6 +269,7 @@ mod tests {
             ("2025-12-31T19:00:00-05:00", 1_767_225_600_000),
             ("1969-12-31T23:59:59.999Z", -1),
             ("2016-12-31T23:59:60Z", 1_483_228_800_000),
+            ("2017-01-01T00:59:60.5+01:00", 1_483_228_800_500),
             ("0000-02-29T00:00:00Z", -62_162_121_600_000),
             ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
         ] {
@@ -278,6 +284,9 @@ mod tests {
             "2026-01-01T24:00:00Z",
             "2026-01-01T00:60:00Z",
             "2026-01-01T00:00:61Z",
+            "2026-01-01T01:00:60.123+01:00",
+            "2016-12-30T23:59:60Z",
+            "2016-12-31T23:59:60+01:00",
             "2026-01-01T00:00:00.Z",
             "2026-01-01T00:00:00+1:00",
             "2026-01-01T00:00:00+0100",
