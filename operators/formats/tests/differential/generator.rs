@@ -185,9 +185,14 @@ impl Text {
                 let value = random.next() as i64 >> (32 + random.below(31));
                 self.out.extend_from_slice(value.to_string().as_bytes());
             }
-            ColumnType::Timestamp if random.chance(20) => {
-                let time = *random.pick(TIMES);
-                self.out.extend_from_slice(format!("\"{time}\"").as_bytes());
+            ColumnType::Timestamp if random.chance(30) => {
+                self.out.push(b'"');
+                if random.chance(50) {
+                    self.out.extend_from_slice(random.pick(TIMES).as_bytes());
+                } else {
+                    self.time(random);
+                }
+                self.out.push(b'"');
             }
             ColumnType::Int64 | ColumnType::Timestamp => {
                 let value = random.next() as i64 >> random.below(63);
@@ -214,6 +219,30 @@ impl Text {
             | ColumnType::Binary
             | ColumnType::Date => self.any(random, 4),
         }
+    }
+
+    /// A time of RFC 3339, or nearly one: each part is in its range or just behind it.
+    fn time(&mut self, random: &mut Random) {
+        let year = *random.pick(&[0, 1969, 1972, 2000, 2016, 2026, 9999]);
+        let (month, day) = (random.below(14), random.below(33));
+        let separator = char::from(*random.pick(b"TTTt _"));
+        let (hour, minute, second) = (random.below(25), random.below(61), random.below(62));
+        let text =
+            format!("{year:04}-{month:02}-{day:02}{separator}{hour:02}:{minute:02}:{second:02}");
+        self.out.extend_from_slice(text.as_bytes());
+        if random.chance(50) {
+            self.out.push(b'.');
+            for _ in 0..random.below(12) {
+                self.out.push(b'0' + random.below(10) as u8);
+            }
+        }
+        if random.chance(50) {
+            return self.out.push(*random.pick(b"Zz"));
+        }
+        let sign = char::from(*random.pick(b"+-"));
+        let (hours, minutes) = (random.below(25), random.below(61));
+        self.out
+            .extend_from_slice(format!("{sign}{hours:02}:{minutes:02}").as_bytes());
     }
 
     /// Any value, nested up to `depth` levels, sometimes far deeper.
@@ -270,7 +299,10 @@ impl Text {
                 out.push(b'0' + random.below(10) as u8);
             }
         };
-        let longest = *random.pick(&[1, 3, 8, 17, 20, 30]);
+        let longest = match random.below(200) {
+            0 => 400,
+            _ => *random.pick(&[1, 3, 8, 17, 20, 30]),
+        };
         if random.chance(20) {
             self.out.push(b'0');
         } else {

@@ -30,6 +30,8 @@ pub(crate) const NAMES: &[&str] = &[
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(crate) fields: Vec<FieldSpec>,
+    /// The JSON pointer of each.
+    pointers: Vec<String>,
     /// Whether unknown fields are collected.
     pub(crate) extra: bool,
 }
@@ -89,7 +91,12 @@ impl Model {
             field.path = path;
             fields.push(field);
         }
+        let escaped = |segment: &String| segment.replace('~', "~0").replace('/', "~1");
+        let pointer = |segment: &String| format!("/{}", escaped(segment));
         Self {
+            pointers: (fields.iter())
+                .map(|field| field.path.iter().map(pointer).collect())
+                .collect(),
             fields,
             extra: random.chance(30),
         }
@@ -115,12 +122,8 @@ impl Model {
             return Outcome::Decode;
         };
         let mut row = Vec::new();
-        for field in &self.fields {
-            let segments = field.path.iter();
-            let pointer: String = segments
-                .map(|s| format!("/{}", s.replace('~', "~0").replace('/', "~1")))
-                .collect();
-            let found = value.pointer(&pointer).unwrap_or(&Value::Null);
+        for (field, pointer) in self.fields.iter().zip(&self.pointers) {
+            let found = value.pointer(pointer).unwrap_or(&Value::Null);
             match expected(found, &field.column.column_type) {
                 Some(Expected::Null) if field.column.required => {
                     return Outcome::Schema(field.column.name.to_string());
@@ -152,15 +155,7 @@ fn expected(value: &Value, column_type: &ColumnType) -> Option<Expected> {
         ColumnType::String => value.as_str().map(|s| Expected::String(s.to_owned())),
         ColumnType::Json => Some(Expected::Json(value.clone())),
         ColumnType::Timestamp => match value.as_str() {
-            Some(text) => {
-                // Damage may turn one time into another. This parser takes more separators and
-                // fewer seconds than ours, which generated records have no use for.
-                let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-                let separator = text.as_bytes().get(10)?;
-                let ms = time.unix_timestamp_nanos().div_euclid(1_000_000);
-                let usual = matches!(separator, b'T' | b't' | b' ');
-                usual.then(|| i64::try_from(ms).ok().map(Expected::Int))?
-            }
+            Some(text) => time(text).map(Expected::Int),
             None => value.as_i64().map(Expected::Int),
         },
         ColumnType::List(item) => {
@@ -171,10 +166,39 @@ fn expected(value: &Value, column_type: &ColumnType) -> Option<Expected> {
     }
 }
 
-/// Times in strings.
+/// Milliseconds of an RFC 3339 time. The parser takes more separators than the decoder, and a leap
+/// second for the last instant of the second before it; the decoder, for the second after.
+fn time(text: &str) -> Option<i64> {
+    let ms = |text: &str| {
+        let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
+    };
+    let parsed = ms(text)?;
+    let (separator, second) = (text.as_bytes().get(10)?, text.get(17..19)?);
+    if !matches!(separator, b'T' | b't' | b' ') {
+        return None;
+    }
+    if second != "60" {
+        return Some(parsed);
+    }
+    let (front, back) = (text.get(..17)?, text.get(19..)?);
+    ms(&format!("{front}59{back}")).map(|before| before + 1_000)
+}
+
+/// Times in strings, every other one a leap second or what looks like one.
 pub(crate) const TIMES: &[&str] = &[
     "2026-01-01T00:00:00Z",
     "2026-01-01T01:00:00.123+01:00",
     "1969-12-31T23:59:59.9999Z",
     "2000-02-29t12:34:56.1z",
+    "0000-01-01T00:00:00+23:59",
+    "9999-12-31T23:59:59.999999999-00:01",
+    "2016-12-31T23:59:60Z",
+    "2017-01-01T00:59:60.25+01:00",
+    "1972-06-30 16:29:60.9999-07:30",
+    "2015-07-01T05:29:60+05:30",
+    "9999-12-31T23:59:60.5Z",
+    "2016-12-30T23:59:60Z",
+    "2016-12-31T23:59:60+01:00",
+    "2026-01-01T00:00:60Z",
 ];
