@@ -18,6 +18,7 @@ use self::checkpoint::{Preparing, Upload, prepared};
 use self::overview::Sample;
 use crate::assembly::Assembly;
 use crate::conductor::{self, Ending, Facts, Rhythm};
+use crate::discovery::Found;
 use crate::failpoint;
 use crate::graph::{Delivery, Graph};
 use crate::journal::{Journal, lost};
@@ -163,6 +164,7 @@ impl Coordinator {
         mut self,
         mut reports: mpsc::UnboundedReceiver<Report>,
         mut news: mpsc::UnboundedReceiver<News>,
+        mut found: mpsc::Receiver<Found>,
         mut commands: mpsc::Receiver<Command>,
     ) -> Result<Outcome, Fault> {
         let shared = Arc::clone(&self.shared);
@@ -198,6 +200,7 @@ impl Coordinator {
                     }
                 }
                 Some(item) = news.recv() => self.on_news(item)?,
+                Some(found) = found.recv() => self.on_found(found)?,
                 step = prepared(&mut self.preparing) => self.on_prepared(step?)?,
                 command = commands.recv(), if commands_open => match command {
                     Some(command) => self.on_command(command),
@@ -304,6 +307,15 @@ impl Coordinator {
             }
             Command::Stop => {}
         }
+    }
+
+    /// A source has more splits, or has failed.
+    fn on_found(&mut self, found: Found) -> Result<(), Fault> {
+        let splits = found.splits?;
+        if self.ending == Ending::No {
+            self.shared.join(self.journal.grow(found.node, splits)?);
+        }
+        Ok(())
     }
 
     fn on_report(&mut self, report: Report) -> Result<(), Fault> {

@@ -9,23 +9,22 @@ use thalweg_checkpoint::publish::{SinkRecord, StagePlace};
 use thalweg_checkpoint::{Manifest, RestoreFrom, Store};
 use thalweg_metrics::Metrics;
 use thalweg_stream::sink::{SinkContext, StageStore};
-use thalweg_stream::source::{SplitSpec, SplitStart};
-use thalweg_stream::{Clock, Fault, SplitId};
+use thalweg_stream::{Clock, Fault};
 use timely::{CommunicationConfig, WorkerConfig};
 use tokio::sync::mpsc;
 
 use crate::conductor::Rhythm;
 use crate::coordinator::{Command, Coordinator, Lane, Outcome};
+use crate::discovery;
 use crate::failpoint;
 use crate::graph::{Graph, Node, SinkNode};
 use crate::journal::{Journal, Open};
-use crate::letters::SplitNames;
 use crate::publishing::Outlet;
 use crate::report::Report;
 use crate::shared::{Limits, Shared};
+use crate::splits::Splits;
 use crate::stage::MemoryStage;
 use crate::status::{NodeStatus, Phase, RestoreStatus, StatusBoard};
-use crate::tracker::TrackedSplit;
 use crate::unpublished::Unpublished;
 use crate::worker::{self, Plan, groups};
 
@@ -124,7 +123,9 @@ async fn attempt(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault>
     failpoint::hit(&["claim", "after"]);
     let restored = journal.restored().cloned();
     let splits = Splits::discover(&graph, restored.as_ref()).await?;
-    journal.set_splits(splits.specs.clone());
+    let names = Arc::clone(splits.register.names());
+    let (mut watches, found) = discovery::watch(&graph, &splits.register);
+    journal.set_splits(splits.register);
     failpoint::hit(&["restore", "before"]);
     let sections = restore(&journal, &graph, workers).await?;
     failpoint::hit(&["restore", "after"]);
@@ -183,7 +184,7 @@ async fn attempt(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault>
             .as_ref()
             .map(|r| watermarks(r, &graph))
             .unwrap_or_default(),
-        names: Arc::new(splits.names),
+        names,
         sinks: contexts,
         restored: sections,
     });
@@ -212,10 +213,11 @@ async fn attempt(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault>
         metrics,
         base,
     );
-    let mut result = coordinator.run(reports, news, commands).await;
+    let mut result = coordinator.run(reports, news, found, commands).await;
     if let Err(fault) = &result {
         shared.fail(fault.clone());
     }
+    watches.shutdown().await;
     outlets.shutdown().await;
     if let Err(fault) = result {
         result = Err(Journal::abandon(log, fault).await);
@@ -362,79 +364,6 @@ async fn open_sink(
         sequence: BTreeMap::new(),
     };
     Ok((lane, context, outlet, units))
-}
-
-/// The splits of a job: those of the checkpoint with their numbers, then new ones.
-#[derive(Default)]
-struct Splits {
-    starts: BTreeMap<usize, Vec<SplitStart>>,
-    tracked: Vec<TrackedSplit>,
-    names: SplitNames,
-    specs: BTreeMap<u32, (String, SplitSpec)>,
-}
-
-impl Splits {
-    async fn discover(graph: &Graph, restored: Option<&Manifest>) -> Result<Self, Fault> {
-        let mut splits = Self::default();
-        let none = Vec::new();
-        let known_max = restored.and_then(|r| {
-            r.sources
-                .values()
-                .flat_map(|s| &s.splits)
-                .map(|s| s.id.0)
-                .max()
-        });
-        let mut next = known_max.map_or(0, |id| id + 1);
-        for (at, source) in graph.sources() {
-            let known = restored.and_then(|r| r.sources.get(&*source.name));
-            let known = known.map_or(&none, |source| &source.splits);
-            let specs: Vec<SplitSpec> = known.iter().map(|split| split.spec.clone()).collect();
-            let found = source.source.discover(&specs).await;
-            let found =
-                found.map_err(|fault| fault.within(format_args!("source \"{}\"", source.name)))?;
-            for (position, spec) in found.into_iter().enumerate() {
-                let (id, offset, newest) = match known.get(position) {
-                    Some(split) => (split.id, split.offset, split.newest_event_time),
-                    None => {
-                        let id = SplitId(next);
-                        next += 1;
-                        (id, None, None)
-                    }
-                };
-                splits.name(id, Arc::clone(&source.name), Arc::clone(&spec.name));
-                splits
-                    .specs
-                    .insert(id.0, (source.name.to_string(), spec.clone()));
-                splits.tracked.push(TrackedSplit {
-                    id,
-                    source: at,
-                    newest,
-                });
-                splits
-                    .starts
-                    .entry(at)
-                    .or_default()
-                    .push(SplitStart { id, spec, offset });
-            }
-        }
-        if next > thalweg_stream::Origin::SPLITS_MAX {
-            return Err(Fault::user(format!(
-                "the job has {next} splits, more than {}",
-                thalweg_stream::Origin::SPLITS_MAX
-            )));
-        }
-        Ok(splits)
-    }
-
-    fn name(&mut self, id: SplitId, source: Arc<str>, split: Arc<str>) {
-        let at = id.0 as usize;
-        if self.names.names.len() <= at {
-            self.names
-                .names
-                .resize(at + 1, (Arc::from(""), Arc::from("")));
-        }
-        self.names.names[at] = (source, split);
-    }
 }
 
 fn node_status(node: &Node) -> NodeStatus {

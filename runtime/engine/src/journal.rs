@@ -25,9 +25,10 @@ use tokio::task::JoinHandle;
 
 use crate::assembly::{self, Whole};
 use crate::failpoint;
-use crate::graph::Graph;
+use crate::graph::{Graph, Node};
 use crate::report::EpochInfo;
 use crate::shared::Shared;
+use crate::splits::{Joining, Register};
 use crate::worker::groups;
 
 /// What a start asks of the store.
@@ -53,8 +54,7 @@ pub(crate) struct Journal {
     base: Option<CommitNumber>,
     restored: Option<Manifest>,
     chains: StateChains,
-    /// The splits as their sources describe them, by number.
-    splits: BTreeMap<u32, (String, SplitSpec)>,
+    splits: Register,
     fenced: watch::Receiver<Option<Fault>>,
     restart_cause: Option<&'static str>,
     stages: Vec<OwnStage>,
@@ -139,7 +139,7 @@ impl Journal {
             open,
             restored,
             chains,
-            splits: BTreeMap::new(),
+            splits: Register::default(),
             restart_cause,
             stages: Vec::new(),
             cleaning: None,
@@ -178,14 +178,31 @@ impl Journal {
     }
 
     /// Takes note of the splits that the run reads.
-    pub(crate) fn set_splits(&mut self, splits: BTreeMap<u32, (String, SplitSpec)>) {
+    pub(crate) fn set_splits(&mut self, splits: Register) {
         self.splits = splits;
     }
 
     /// A split: its source's name, and how that describes it.
     pub(crate) fn split(&self, number: u32) -> Option<(&str, &SplitSpec)> {
-        let (source, spec) = self.splits.get(&number)?;
+        let (source, spec) = self.splits.specs().get(&number)?;
         Some((source, spec))
+    }
+
+    /// Takes note of splits of the source at `node` that have come while the job runs. The next
+    /// manifest that knows how far they have come describes them.
+    pub(crate) fn grow(
+        &mut self,
+        node: usize,
+        more: Vec<SplitSpec>,
+    ) -> Result<Vec<Joining>, Fault> {
+        let Some(Node::Source(source)) = self.graph.nodes.get(node) else {
+            return Err(Fault::bug("new splits of no source"));
+        };
+        let joining = more.into_iter().map(|spec| {
+            let id = self.splits.next();
+            self.splits.enter(id, node, &source.name, spec)
+        });
+        joining.collect()
     }
 
     /// Takes note of the sinks whose staged output lies in places of their own.
@@ -268,7 +285,7 @@ impl Journal {
         let log = Arc::clone(&self.log);
         let prepared = self.chains.advance(draft.parts.reports.clone());
         let bytes = draft.parts.bytes;
-        let (graph, splits) = (Arc::clone(&self.graph), self.splits.clone());
+        let (graph, splits) = (Arc::clone(&self.graph), self.splits.specs().clone());
         let version = self.open.version.clone();
         let workers = u32::try_from(self.open.workers).unwrap_or(u32::MAX);
         async move {

@@ -1,21 +1,35 @@
 //! Dead letters on their way: from what an operator gave up on to rows of a stream.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use arrow::array::{
     ArrayRef, Int64Builder, RecordBatch, StringViewBuilder, TimestampMillisecondBuilder,
     UInt64Builder,
 };
 use thalweg_stream::dead_letter::{self, Remains, RowRenderer};
-use thalweg_stream::{DeadLetter, Fault, Origin};
+use thalweg_stream::{DeadLetter, Fault, Origin, SplitId};
 
 use crate::graph::OnError;
 
-/// The splits of a job, to name where a dead letter came from.
+/// A source's name and its split's.
+type SplitName = (Arc<str>, Arc<str>);
+
+/// The splits of a job by number, to name where a dead letter came from. One is named before any
+/// worker reads it.
 #[derive(Debug, Default)]
-pub(crate) struct SplitNames {
-    /// Source and split name of every split, by number.
-    pub(crate) names: Vec<(Arc<str>, Arc<str>)>,
+pub(crate) struct SplitNames(RwLock<BTreeMap<u32, SplitName>>);
+
+impl SplitNames {
+    pub(crate) fn name(&self, split: SplitId, source: Arc<str>, name: Arc<str>) {
+        let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        names.insert(split.0, (source, name));
+    }
+
+    fn of(&self, origin: Origin) -> Option<SplitName> {
+        let names = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        names.get(&origin.split()?.0).cloned()
+    }
 }
 
 /// Turns the dead letters of one step into rows.
@@ -103,8 +117,12 @@ impl Letters {
             text(&|l| Some(l.code.to_owned())),
             text(&|l| Some(l.message.clone())),
             text(&|_| Some(self.step.to_string())),
-            text(&|l| self.split(l.origin).map(|(source, _)| source.to_string())),
-            text(&|l| self.split(l.origin).map(|(_, split)| split.to_string())),
+            text(&|l| {
+                self.splits
+                    .of(l.origin)
+                    .map(|(source, _)| source.to_string())
+            }),
+            text(&|l| self.splits.of(l.origin).map(|(_, split)| split.to_string())),
             Arc::new(offset.finish()),
             Arc::new(at.finish()),
             text(&raw_text),
@@ -129,12 +147,8 @@ impl Letters {
         )
     }
 
-    fn split(&self, origin: Origin) -> Option<&(Arc<str>, Arc<str>)> {
-        self.splits.names.get(origin.split()?.0 as usize)
-    }
-
     fn place(&self, origin: Origin) -> String {
-        match self.split(origin) {
+        match self.splits.of(origin) {
             Some((source, split)) => {
                 format!(
                     "source \"{source}\", split \"{split}\", offset {}",

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use thalweg_stream::source::SplitState;
+use thalweg_stream::source::{Placement, SplitStart, SplitState};
 use thalweg_stream::{Chunk, Epoch, EpochKind, SplitId, SplitReader};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::Capability;
@@ -22,6 +22,8 @@ use crate::flow::{add, micros};
 use crate::parcel::{Cargo, Notice, Parcel};
 use crate::report::{SplitReport, TimeReport};
 use crate::shared::Shared;
+use crate::splits::Joining;
+use crate::worker::reads;
 
 /// A source instance on one worker.
 pub(crate) struct Reading {
@@ -33,6 +35,7 @@ pub(crate) struct Reading {
     pub(crate) splits: Vec<(SplitId, Option<u64>)>,
     /// What the decoders of all workers have found in them.
     pub(crate) observed: Observed,
+    pub(crate) placement: Placement,
     pub(crate) idle_after: Option<Duration>,
     /// Sources that must be loaded first.
     pub(crate) after: Vec<usize>,
@@ -90,7 +93,7 @@ pub(crate) fn read<'scope>(
     shared.register(scope.worker().sync_activator_for(address.to_vec()));
     let (worker, peers) = (scope.index(), scope.peers() as u64);
     builder.build(move |capabilities| {
-        let mut at = SourceInstance::new(reading, shared, first, worker);
+        let mut at = SourceInstance::new(reading, shared, first, (worker, peers as usize));
         let mut capabilities: Option<Vec<Capability<u64>>> = Some(capabilities);
         move |_| {
             let Some(held) = &mut capabilities else {
@@ -136,6 +139,8 @@ struct SourceInstance {
     /// Since when flow control has stopped it, on the monotonic clock.
     paused_since: Option<Duration>,
     connected: bool,
+    worker: usize,
+    workers: usize,
     /// Where to begin to look for the worker that is to have the next chunk.
     next: usize,
     /// Whether the last poll was allowed, for idleness.
@@ -145,32 +150,64 @@ struct SourceInstance {
 }
 
 impl SourceInstance {
-    fn new(reading: Reading, shared: Arc<Shared>, first: Epoch, worker: usize) -> Self {
-        let splits = (reading.splits.iter())
-            .map(|&(id, offset)| {
-                (
-                    id,
-                    SplitAt {
-                        offset,
-                        loaded: false,
-                        empty_since: None,
-                    },
-                )
-            })
-            .collect();
-        if let (false, Some(flow)) = (reading.splits.is_empty(), shared.flow.get(reading.node)) {
-            flow.readers.fetch_add(1, Ordering::Relaxed);
-        }
-        Self {
+    fn new(
+        mut reading: Reading,
+        shared: Arc<Shared>,
+        first: Epoch,
+        (worker, workers): (usize, usize),
+    ) -> Self {
+        let splits = std::mem::take(&mut reading.splits);
+        let mut instance = Self {
             reading,
             shared,
             epoch: first,
-            splits,
+            splits: BTreeMap::new(),
+            worker,
+            workers,
             next: worker,
             polled: false,
             finished: false,
             paused_since: None,
             connected: true,
+        };
+        instance.take_on(splits);
+        instance
+    }
+
+    /// Keeps count of splits that its reader has from now on.
+    fn take_on(&mut self, splits: Vec<(SplitId, Option<u64>)>) {
+        let first = self.splits.is_empty() && !splits.is_empty();
+        if let (true, Some(flow)) = (first, self.shared.flow.get(self.reading.node)) {
+            flow.readers.fetch_add(1, Ordering::Relaxed);
+        }
+        let unread = |offset| SplitAt {
+            offset,
+            loaded: false,
+            empty_since: None,
+        };
+        (self.splits).extend(splits.into_iter().map(|(id, offset)| (id, unread(offset))));
+    }
+
+    /// Begins to read the new splits that are this instance's, at the beginning of the open epoch.
+    fn join(&mut self) {
+        let mine = |joining: &Joining| {
+            let place = (joining.node, joining.position);
+            joining.node == self.reading.node
+                && reads(self.reading.placement, place, self.workers) == self.worker
+        };
+        let joining = self.shared.joining(self.epoch).into_iter().filter(mine);
+        let starts: Vec<SplitStart> = joining.map(|joining| joining.start).collect();
+        if starts.is_empty() {
+            return;
+        }
+        let splits = starts.iter().map(|start| (start.id, start.offset));
+        let splits = splits.collect();
+        match self.reading.reader.add(starts) {
+            Ok(()) => self.take_on(splits),
+            Err(fault) => {
+                let source = format_args!("source \"{}\"", self.reading.name).to_string();
+                self.shared.fail(fault.within(source));
+            }
         }
     }
 
@@ -221,7 +258,16 @@ impl SourceInstance {
             .collect();
         self.epoch = self.epoch.next();
         self.measure(now);
-        Some((kind, TimeReport::Closed { kind, splits }))
+        self.join();
+        let source = self.reading.node;
+        Some((
+            kind,
+            TimeReport::Closed {
+                source,
+                kind,
+                splits,
+            },
+        ))
     }
 
     /// Counts, for metrics, how long flow control has stopped it, and whether it is in touch.

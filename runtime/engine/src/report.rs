@@ -11,6 +11,8 @@ use thalweg_stream::{Epoch, EpochKind, Ledger, Progress, Section};
 pub(crate) enum TimeReport {
     /// A source instance has closed an epoch. Every instance sends one for every epoch.
     Closed {
+        /// Position of the source in the graph.
+        source: usize,
         kind: EpochKind,
         splits: Vec<SplitReport>,
     },

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::flow::{FigureBoard, Flow};
 use crate::report::Report;
+use crate::splits::Joining;
 
 /// Limits of a job, each beside its reason.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     failed_checkpoint: AtomicU64,
     /// Epochs that are not ordinary and not yet completed.
     kinds: Mutex<BTreeMap<u64, EpochKind>>,
+    /// New splits by the epoch from which on they are read, until that is completed.
+    joining: Mutex<BTreeMap<u64, Vec<Joining>>>,
     /// Bytes read in the open epoch.
     open_bytes: AtomicU64,
     /// Whether the open epoch is to be closed whatever has been read.
@@ -135,6 +138,7 @@ impl Shared {
             completed: AtomicU64::new(before),
             failed_checkpoint: AtomicU64::new(0),
             kinds: Mutex::default(),
+            joining: Mutex::default(),
             open_bytes: AtomicU64::new(0),
             hurried: AtomicBool::new(false),
             wake_coordinator: Notify::new(),
@@ -187,10 +191,25 @@ impl Shared {
             .unwrap_or(EpochKind::Ordinary)
     }
 
+    /// New splits are to be read, from the first epoch on that no worker may read before all of
+    /// them have finished the one that is open now. So whoever meets a record of one has been told
+    /// of it, wherever it runs: the announcement comes before the end of the open epoch.
+    pub(crate) fn join(&self, splits: Vec<Joining>) {
+        let first = self.closed().next().0 + self.limits.epochs_in_flight;
+        lock(&self.joining).entry(first).or_default().extend(splits);
+    }
+
+    /// The splits that are read from `epoch` on.
+    pub(crate) fn joining(&self, epoch: Epoch) -> Vec<Joining> {
+        let joining = lock(&self.joining);
+        joining.get(&epoch.0).cloned().unwrap_or_default()
+    }
+
     /// All operators everywhere have finished every epoch up to `epoch`.
     pub(crate) fn complete(&self, epoch: Epoch) {
         if self.completed.fetch_max(epoch.0, Ordering::AcqRel) < epoch.0 {
             lock(&self.kinds).retain(|&e, _| e > epoch.0);
+            lock(&self.joining).retain(|&e, _| e > epoch.0);
             self.wake_coordinator.notify_one();
             self.wake_workers();
         }

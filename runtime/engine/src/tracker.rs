@@ -7,7 +7,7 @@ use std::sync::Arc;
 use thalweg_stream::watermark::START_OF_TIME;
 use thalweg_stream::{Epoch, EpochKind, Ledger, Progress, SplitId};
 
-use crate::graph::Graph;
+use crate::graph::{Graph, SourceNode};
 use crate::report::{EpochInfo, SplitProgress, SplitReport, TimeReport};
 
 /// A split of a source, as it was restored or found.
@@ -38,18 +38,7 @@ impl Tracker {
         watermarks: &BTreeMap<usize, i64>,
     ) -> Self {
         let splits = (splits.iter())
-            .map(|s| {
-                let progress = SplitProgress {
-                    split: s.id.0,
-                    offset: None,
-                    newest: s.newest,
-                    idle: false,
-                    finished: false,
-                    loaded: false,
-                    behind: None,
-                };
-                (s.id.0, (s.source, progress))
-            })
+            .map(|s| (s.id.0, (s.source, unread(s.id.0, s.newest))))
             .collect();
         let sources = (graph.sources())
             .map(|(at, _)| {
@@ -76,14 +65,18 @@ impl Tracker {
     /// All reports of `epoch` are in: what operators are to be told.
     pub(crate) fn close(&mut self, epoch: Epoch, reports: Vec<TimeReport>) -> EpochInfo {
         let mut kind = EpochKind::Ordinary;
-        for report in reports {
+        let (closed, decoded): (Vec<TimeReport>, Vec<TimeReport>) =
+            (reports.into_iter()).partition(|report| matches!(report, TimeReport::Closed { .. }));
+        // Those of readers come first: they may have splits that are new.
+        for report in closed.into_iter().chain(decoded) {
             match report {
                 TimeReport::Closed {
+                    source,
                     kind: announced,
                     splits,
                 } => {
                     kind = announced;
-                    splits.into_iter().for_each(|split| self.closed(split));
+                    (splits.into_iter()).for_each(|split| self.closed(source, split));
                 }
                 TimeReport::Decoded {
                     source,
@@ -98,17 +91,14 @@ impl Tracker {
                 }
             }
         }
-        for (&at, progress) in &mut self.sources {
-            let out_of_order_ms = self
-                .graph
-                .sources()
-                .find(|&(n, _)| n == at)
-                .map_or(0, |(_, s)| s.out_of_order_ms);
+        for (at, source) in self.graph.sources() {
             let splits: Vec<Progress> = (self.splits.values())
-                .filter(|(source, _)| *source == at)
-                .map(|(_, split)| split_progress(split, out_of_order_ms))
+                .filter(|(of, _)| *of == at)
+                .map(|(_, split)| split_progress(split, source.out_of_order_ms))
                 .collect();
-            *progress = Progress::union(&splits).not_before(*progress);
+            if let Some(progress) = self.sources.get_mut(&at) {
+                *progress = source_progress(&splits, source).not_before(*progress);
+            }
         }
         let sources: Vec<Progress> = self.sources.values().copied().collect();
         for (known, now) in self.nodes.iter_mut().zip(self.graph.progress(&sources)) {
@@ -133,14 +123,42 @@ impl Tracker {
         splits.all(|(_, split)| split.loaded || split.finished)
     }
 
-    fn closed(&mut self, report: SplitReport) {
-        if let Some((_, known)) = self.splits.get_mut(&report.split) {
-            known.offset = report.offset.or(known.offset);
-            known.idle = report.idle;
-            known.finished = report.finished;
-            known.loaded |= report.loaded;
-            known.behind = report.behind;
-        }
+    fn closed(&mut self, source: usize, report: SplitReport) {
+        // The first report of a split that has come while the job runs is how it is made known.
+        let (_, known) = (self.splits.entry(report.split))
+            .or_insert_with(|| (source, unread(report.split, None)));
+        known.offset = report.offset.or(known.offset);
+        known.idle = report.idle;
+        known.finished = report.finished;
+        known.loaded |= report.loaded;
+        known.behind = report.behind;
+    }
+}
+
+/// A split of which nothing has been read in this attempt.
+fn unread(split: u32, newest: Option<i64>) -> SplitProgress {
+    SplitProgress {
+        split,
+        offset: None,
+        newest,
+        idle: false,
+        finished: false,
+        loaded: false,
+        behind: None,
+    }
+}
+
+/// The least over the splits. A source without an end that has no split, or none that is not
+/// finished, is not at its end: others may come, and until then it stays where it is, idle if it
+/// may ever be.
+fn source_progress(splits: &[Progress], source: &SourceNode) -> Progress {
+    let union = Progress::union(splits);
+    match union.finished && !source.source.bounded() {
+        true => Progress {
+            idle: source.idle_after_ms.is_some(),
+            ..Progress::START
+        },
+        false => union,
     }
 }
 

@@ -101,6 +101,18 @@ pub(crate) fn abandon(worker: &mut Worker) {
     }
 }
 
+/// The worker that reads the split at a position of the list of the source at a node.
+pub(crate) fn reads(
+    placement: Placement,
+    (node, position): (usize, usize),
+    workers: usize,
+) -> usize {
+    match placement {
+        Placement::Single => node % workers,
+        Placement::Spread => position % workers,
+    }
+}
+
 struct Building<'a, 'scope> {
     scope: &'a Scope<'scope, u64>,
     plan: &'a Plan,
@@ -236,9 +248,8 @@ impl<'a, 'scope> Building<'a, 'scope> {
         let plan = self.plan;
         let starts = plan.starts.get(&node).map_or(&[][..], Vec::as_slice);
         let mine: Vec<SplitStart> = (starts.iter().enumerate())
-            .filter(|(at, _)| match source.source.placement() {
-                Placement::Single => self.worker == node % self.workers,
-                Placement::Spread => at % self.workers == self.worker,
+            .filter(|&(at, _)| {
+                reads(source.source.placement(), (node, at), self.workers) == self.worker
             })
             .map(|(_, start)| start.clone())
             .collect();
@@ -255,6 +266,7 @@ impl<'a, 'scope> Building<'a, 'scope> {
         let reading = Reading {
             name: Arc::clone(&source.name),
             node,
+            placement: source.source.placement(),
             reader,
             splits,
             observed: self.observed.clone(),

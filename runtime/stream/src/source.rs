@@ -67,6 +67,20 @@ pub trait Source: Send + Sync {
     /// User or unavailable, naming what could not be found or reached.
     async fn discover(&self, known: &[SplitSpec]) -> Result<Vec<SplitSpec>, Fault>;
 
+    /// Waits until there are splits besides `known`, which are all that the job has, and gives
+    /// those alone; a source whose splits never become more waits for ever. Asked while the job
+    /// runs, in one place of it, and again after each answer; how often it looks is its own affair.
+    /// What it gives, [`discover`](Self::discover) would find at the next start.
+    ///
+    /// # Errors
+    /// What ends the attempt; a source waits out what is transient by itself.
+    ///
+    /// # Cancel safety
+    /// Dropped when the attempt ends; whatever it had found is found again.
+    async fn grown(&self, _known: &[SplitSpec]) -> Result<Vec<SplitSpec>, Fault> {
+        std::future::pending().await
+    }
+
     /// Opens splits for reading on one worker. Returns at once; I/O happens on threads or tasks
     /// of the reader's own, behind bounded queues.
     ///
@@ -85,6 +99,17 @@ pub trait SplitReader: Send {
 
     /// Where a split stands, as of the chunks that [`poll`](Self::poll) has handed out.
     fn status(&self, split: SplitId) -> SplitStatus;
+
+    /// Takes on splits that have come since it was opened. Returns at once.
+    ///
+    /// # Errors
+    /// User or unavailable; a bug, unless its source [grows](Source::grown).
+    fn add(&mut self, splits: Vec<SplitStart>) -> Result<(), Fault> {
+        Err(Fault::bug(format!(
+            "{} new splits for a reader that takes on none",
+            splits.len()
+        )))
+    }
 
     /// Told the newest event time decoded from a split, so that a bounded source can read the
     /// split furthest behind first.

@@ -17,12 +17,14 @@ use crate::graph::{Graph, Node, SourceNode};
 use crate::report::{SplitReport, TimeReport};
 
 /// A source that nobody reads.
-struct Unread;
+struct Unread {
+    bounded: bool,
+}
 
 #[async_trait]
 impl Source for Unread {
     fn bounded(&self) -> bool {
-        false
+        self.bounded
     }
     fn placement(&self) -> Placement {
         Placement::Single
@@ -50,19 +52,33 @@ impl RowRenderer for Unread {
     }
 }
 
+const BOUNDED: Unread = Unread { bounded: true };
+
+/// A source that ends with its splits.
 fn tracker(splits: u32, out_of_order_ms: i64, newest: Option<i64>, watermark: i64) -> Tracker {
     let source = SourceNode {
-        name: Arc::from("source"),
-        source: Arc::new(Unread),
-        decoder: Arc::new(Unread),
         out_of_order_ms,
+        ..source(BOUNDED)
+    };
+    tracker_of(source, splits, newest, watermark)
+}
+
+fn source(source: Unread) -> SourceNode {
+    SourceNode {
+        name: Arc::from("source"),
+        source: Arc::new(source),
+        decoder: Arc::new(BOUNDED),
+        out_of_order_ms: 0,
         idle_after_ms: None,
         after: Vec::new(),
-    };
+    }
+}
+
+fn tracker_of(source: SourceNode, splits: u32, newest: Option<i64>, watermark: i64) -> Tracker {
     let graph = Graph {
         nodes: vec![Node::Source(source)],
         dead_letters: 1,
-        renderer: Arc::new(Unread),
+        renderer: Arc::new(BOUNDED),
     };
     let splits: Vec<TrackedSplit> = (0..splits)
         .map(|id| TrackedSplit {
@@ -106,6 +122,7 @@ fn play(tracker: &mut Tracker, script: &str) -> String {
             }),
         }
         reports.push(TimeReport::Closed {
+            source: 0,
             kind: EpochKind::Ordinary,
             splits: splits.values().copied().collect(),
         });
@@ -233,4 +250,86 @@ fn watermarks_trail_by_what_may_be_out_of_order_and_go_on_after_a_restart() {
     assert_eq!(play(&mut restored, "0 41; 1 160; 0 150"), "40 - 50");
     let mut extreme = tracker(1, i64::MAX, Some(i64::MIN), i64::MIN);
     assert_eq!(play(&mut extreme, "0 9223372036854775807"), "0");
+}
+
+#[test]
+fn a_split_that_joins_holds_the_watermark_where_it_is_until_it_has_come_as_far() {
+    for (why, script, expected) in [
+        (
+            "it is read from where it begins",
+            "0 10; 0 20; 1 5; 1 15; 0 30; 1 40",
+            "10 20 - - - 30",
+        ),
+        (
+            "it has nothing yet",
+            "0 10; 1 active; 0 20; 1 15",
+            "10 - - 15",
+        ),
+        (
+            "it is idle",
+            "0 10; 1 active; 0 20; 1 idle; 0 30",
+            "10 - - 20 30",
+        ),
+        ("it is ahead", "0 10; 1 50; 0 20", "10 - 20"),
+        (
+            "it finishes",
+            "0 10; 1 5; 0 20; 1 finished; 0 finished",
+            "10 - - 20 END",
+        ),
+    ] {
+        let mut tracker = tracker(1, 0, None, i64::MIN);
+        assert_eq!(play(&mut tracker, script), expected, "{why}");
+    }
+}
+
+#[test]
+fn a_source_without_an_end_waits_for_splits_rather_than_ending() {
+    let endless = || source(Unread { bounded: false });
+    let mut waiting = tracker_of(endless(), 1, None, i64::MIN);
+    let script = "0 10; 0 finished; 1 5; 1 25; 1 finished; 2 30";
+    assert_eq!(play(&mut waiting, script), "10 - - 25 - 30");
+    // Where splits may be idle, the lack of any is idleness: it holds nothing else back.
+    let idle_after_ms = Some(1000);
+    let source = SourceNode {
+        idle_after_ms,
+        ..endless()
+    };
+    let mut idle = tracker_of(source, 1, None, i64::MIN);
+    assert_eq!(play(&mut idle, "0 10; 0 finished; 1 25"), "10 IDLE 25");
+    let mut none = tracker_of(endless(), 0, None, i64::MIN);
+    let closed = TimeReport::Closed {
+        source: 0,
+        kind: EpochKind::Ordinary,
+        splits: Vec::new(),
+    };
+    let info = none.close(Epoch(1), vec![closed]);
+    assert_eq!(info.nodes[0], Progress::START);
+}
+
+#[test]
+fn what_was_decoded_of_a_split_counts_in_the_epoch_in_which_it_joins() {
+    let mut tracker = tracker(0, 0, None, i64::MIN);
+    let decoded = TimeReport::Decoded {
+        source: 0,
+        split: 7,
+        newest: Some(50),
+        ledger: Ledger::default(),
+    };
+    let split = SplitReport {
+        split: 7,
+        offset: Some(3),
+        idle: false,
+        loaded: false,
+        finished: false,
+        behind: None,
+    };
+    let closed = TimeReport::Closed {
+        source: 0,
+        kind: EpochKind::Ordinary,
+        splits: vec![split],
+    };
+    // Reports of other workers come in any order.
+    let info = tracker.close(Epoch(1), vec![decoded, closed]);
+    assert_eq!(info.nodes[0].watermark, 50);
+    assert_eq!((info.splits[0].split, info.splits[0].offset), (7, Some(3)));
 }

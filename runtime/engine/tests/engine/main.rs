@@ -8,6 +8,7 @@
 )]
 
 mod delivery;
+mod growing;
 mod reading;
 mod runs;
 mod staging;
