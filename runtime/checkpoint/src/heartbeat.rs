@@ -96,7 +96,7 @@ pub(crate) async fn refuse_if_running(
     }
     let begin = clock.elapsed();
     while clock.elapsed().saturating_sub(begin) < pulse.stale_after {
-        tokio::time::sleep(pulse.every / 4).await;
+        clock.sleep(pulse.every / 4).await;
         let Some(now) = store.find(&name).await? else {
             return Ok(());
         };
@@ -136,7 +136,7 @@ impl Heartbeat {
         write(&writer, &beat).await;
         let task = tokio::spawn(async move {
             loop {
-                tokio::time::sleep(every).await;
+                clock.sleep(every).await;
                 if let Some(by) = successor(&writer, &beat).await {
                     tell.send_replace(Some(by));
                     return;

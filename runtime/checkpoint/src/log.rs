@@ -26,7 +26,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thalweg_stream::Fault;
-use thalweg_stream::clock::{Clock, SystemClock};
+use thalweg_stream::clock::Clock;
 
 pub use self::claim::{ClaimRequest, Claimed};
 pub use self::contender::{Contender, Fact, Rest, Step};
@@ -141,7 +141,7 @@ impl JobLog {
                                     problem: error.to_string(),
                                 });
                             }
-                            tokio::time::sleep(backoff(attempts)).await;
+                            self.clock.sleep(backoff(attempts)).await;
                             Fact::Unknown
                         }
                         Err(error) => return Err(error),
@@ -161,13 +161,13 @@ impl JobLog {
         if let Some(end) = hint {
             // Entries are never deleted above the newest snapshot, so where the hint is right its
             // entry is there, and all that matters is beyond it.
-            let listed = retry(|| self.store.list_log(end.saturating_sub(1))).await?;
+            let listed = retry(&self.store, || self.store.list_log(end.saturating_sub(1))).await?;
             let numbers: Vec<_> = numbers(&listed).collect();
             if numbers.first() == Some(&end) {
                 return Ok(numbers.last().copied());
             }
         }
-        let listed = retry(|| self.store.list_log(beyond)).await?;
+        let listed = retry(&self.store, || self.store.list_log(beyond)).await?;
         Ok(numbers(&listed).last())
     }
 
@@ -200,7 +200,7 @@ impl JobLog {
             let first = number.saturating_sub(READ_AHEAD - 1).max(1);
             let wanted = (first..=number).map(|number| async move {
                 let name = ObjectName::log(number);
-                let found = retry(|| self.store.find(&name)).await?;
+                let found = retry(&self.store, || self.store.find(&name)).await?;
                 Ok::<_, Error>(found.map(|bytes| (number, bytes)))
             });
             let found = futures::future::try_join_all(wanted).await?;
@@ -217,13 +217,13 @@ impl JobLog {
 /// Corrupt if it is damaged; the store's.
 pub async fn read_history(store: &Store) -> Result<History, Error> {
     let identity = Identity::new("reader", Process::default());
-    let mut log = JobLog::unread(store.clone(), identity, Arc::new(SystemClock::new()));
+    let mut log = JobLog::unread(store.clone(), identity, Arc::clone(store.clock()));
     log.drive().await?;
     Ok(log.contender.history().clone())
 }
 
-/// Repeats a request that changes nothing, or the same however often.
-pub(crate) async fn retry<T, F>(request: impl Fn() -> F) -> Result<T, Error>
+/// Repeats a request to `store` that changes nothing, or the same however often.
+pub(crate) async fn retry<T, F>(store: &Store, request: impl Fn() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
@@ -233,7 +233,7 @@ where
             Err(error) if error.passing() && attempts + 1 < ATTEMPTS_MAX => {
                 attempts += 1;
                 tracing::debug!(%error, attempts, "repeating a request to the checkpoint store");
-                tokio::time::sleep(backoff(attempts)).await;
+                store.clock().sleep(backoff(attempts)).await;
             }
             done => return done,
         }

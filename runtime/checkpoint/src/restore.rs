@@ -75,7 +75,7 @@ pub async fn latest_restorable(
 async fn verified(store: &Store, commit: &CommitRecord) -> Result<Checkpoint, Error> {
     let manifest = read_manifest(store, commit).await?;
     for record in &manifest.state.parts {
-        let content = retry(|| store.get(&record.name)).await?;
+        let content = retry(store, || store.get(&record.name)).await?;
         part::check_whole(record, &content)?;
     }
     Ok(Checkpoint {
@@ -89,7 +89,7 @@ async fn verified(store: &Store, commit: &CommitRecord) -> Result<Checkpoint, Er
 /// # Errors
 /// Corrupt, or the store's.
 pub(crate) async fn read_manifest(store: &Store, commit: &CommitRecord) -> Result<Manifest, Error> {
-    let bytes = retry(|| store.get(&commit.manifest.name)).await?;
+    let bytes = retry(store, || store.get(&commit.manifest.name)).await?;
     Manifest::decode(commit, &bytes)
 }
 

@@ -10,6 +10,7 @@
 mod directory;
 mod disk;
 mod faults;
+mod passage;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +25,7 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use thalweg_stream::clock::{Clock, SystemClock};
 
 pub use self::faults::{Effect, EffectKind, Faults, Moment, NoFaults, Verdict};
 
@@ -38,6 +40,7 @@ pub struct Store {
     location: Arc<str>,
     reads: Arc<dyn ObjectStore>,
     writes: Writes,
+    clock: Arc<dyn Clock>,
     faults: Arc<dyn Faults>,
     effects: Arc<AtomicU64>,
     ended: Arc<AtomicBool>,
@@ -112,6 +115,7 @@ impl Store {
             location: location.into(),
             reads,
             writes,
+            clock: Arc::new(SystemClock::new()),
             faults: Arc::new(NoFaults),
             effects: Arc::default(),
             ended: Arc::default(),
@@ -128,6 +132,21 @@ impl Store {
             ended: Arc::default(),
             ..self.clone()
         }
+    }
+
+    /// The same store, which waits by `clock` before a request is repeated.
+    #[must_use]
+    pub fn with_clock(&self, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            ..self.clone()
+        }
+    }
+
+    /// The clock by which is waited before a request is repeated.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// Where it is, for messages.
@@ -178,14 +197,19 @@ impl Store {
         name: &ObjectName,
         payload: Payload,
     ) -> Result<(), Error> {
-        self.check(name)?;
+        self.request(name).await?;
         path(name)?;
         let effect = Effect {
             number: self.effects.fetch_add(1, Ordering::AcqRel) + 1,
             kind,
             name: name.clone(),
         };
-        self.judge(&effect, Moment::Before)?;
+        let verdict = self.faults.at(&effect, Moment::Before);
+        let torn = verdict == Verdict::Tear;
+        let payload = if torn { payload.half() } else { payload };
+        if !torn {
+            self.obey(&effect, Moment::Before, verdict)?;
+        }
         match &self.writes {
             Writes::Directory(directory) => {
                 let (store, directory) = (self.clone(), Arc::clone(directory));
@@ -203,27 +227,13 @@ impl Store {
             }
             Writes::Object(objects) => write_object(objects.as_ref(), &effect, payload).await?,
         }
-        self.judge(&effect, Moment::After)
-    }
-
-    fn judge(&self, effect: &Effect, moment: Moment) -> Result<(), Error> {
-        self.check(&effect.name)?;
-        match self.faults.at(effect, moment) {
-            Verdict::Proceed => Ok(()),
-            Verdict::Fail => Err(Error::Storage {
-                action: match effect.kind {
-                    EffectKind::Put | EffectKind::PutIfAbsent => "put",
-                    EffectKind::Delete => "delete",
-                },
-                name: effect.name.to_string(),
-                problem: format!("injected failure ({moment:?})"),
-                passing: true,
-            }),
-            Verdict::End => {
-                self.ended.store(true, Ordering::Release);
-                self.check(&effect.name)
-            }
+        if torn {
+            return self.obey(&effect, Moment::Before, Verdict::End);
         }
+        let judged = self.judge(&effect, Moment::After);
+        self.faults.passage(name.as_str()).await;
+        self.check(name)?;
+        judged
     }
 
     /// Replaces an advisory object: atomically, but neither counted nor synced.
@@ -231,7 +241,7 @@ impl Store {
     /// # Errors
     /// [`Error::Storage`].
     pub(crate) async fn advise(&self, name: &ObjectName, bytes: Bytes) -> Result<(), Error> {
-        self.check(name)?;
+        self.request(name).await?;
         path(name)?;
         match &self.writes {
             Writes::Directory(directory) => {
@@ -255,7 +265,7 @@ impl Store {
     /// # Errors
     /// [`Error::Storage`].
     pub(crate) async fn retract(&self, name: &ObjectName) -> Result<(), Error> {
-        self.check(name)?;
+        self.request(name).await?;
         match &self.writes {
             Writes::Directory(directory) => {
                 let (directory, object) = (Arc::clone(directory), name.clone());
@@ -287,7 +297,7 @@ impl Store {
     /// # Errors
     /// [`Error::Missing`], [`Error::Storage`].
     pub async fn get(&self, name: &ObjectName) -> Result<Bytes, Error> {
-        self.check(name)?;
+        self.ask(name).await?;
         let error = |error| read_error("get", name.as_str(), &error);
         let found = self.reads.get(&path(name)?).await.map_err(error)?;
         found.bytes().await.map_err(error)
@@ -314,7 +324,7 @@ impl Store {
         name: &ObjectName,
         ranges: &[Range<u64>],
     ) -> Result<Vec<Bytes>, Error> {
-        self.check(name)?;
+        self.ask(name).await?;
         let found = (self.reads.get_ranges(&path(name)?, ranges).await)
             .map_err(|error| read_error("get", name.as_str(), &error))?;
         let whole = found.len() == ranges.len()
@@ -330,7 +340,7 @@ impl Store {
     /// # Errors
     /// [`Error::Missing`], [`Error::Storage`].
     pub async fn length(&self, name: &ObjectName) -> Result<u64, Error> {
-        self.check(name)?;
+        self.ask(name).await?;
         let found = self.reads.head(&path(name)?).await;
         found
             .map(|meta| meta.size)
@@ -342,7 +352,7 @@ impl Store {
     /// # Errors
     /// [`Error::Storage`].
     pub async fn list(&self, prefix: &str) -> Result<Vec<Listed>, Error> {
-        self.check(&ObjectName::listed(prefix))?;
+        self.ask(&ObjectName::listed(prefix)).await?;
         let found = self.reads.list(Some(&ObjectPath::from(prefix)));
         sorted(prefix, found.try_collect().await)
     }
@@ -353,19 +363,10 @@ impl Store {
     /// [`Error::Storage`].
     pub(crate) async fn list_log(&self, beyond: u64) -> Result<Vec<Listed>, Error> {
         let offset = ObjectName::log(beyond);
-        self.check(&offset)?;
+        self.ask(&offset).await?;
         let prefix = ObjectPath::from(LOG);
         let found = (self.reads).list_with_offset(Some(&prefix), &path(&offset)?);
         sorted(LOG, found.try_collect().await)
-    }
-
-    fn check(&self, name: &ObjectName) -> Result<(), Error> {
-        if self.ended.load(Ordering::Acquire) {
-            return Err(Error::Ended {
-                name: name.to_string(),
-            });
-        }
-        Ok(())
     }
 }
 
@@ -381,6 +382,18 @@ impl fmt::Debug for Store {
 /// The content of an object, in pieces.
 #[derive(Clone, Debug, Default)]
 pub struct Payload(Vec<Bytes>);
+
+impl Payload {
+    /// The first half of it.
+    fn half(mut self) -> Self {
+        let mut left = self.0.iter().map(Bytes::len).sum::<usize>() / 2;
+        for piece in &mut self.0 {
+            piece.truncate(left);
+            left -= piece.len();
+        }
+        self
+    }
+}
 
 impl From<Bytes> for Payload {
     fn from(bytes: Bytes) -> Self {

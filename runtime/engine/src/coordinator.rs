@@ -190,7 +190,7 @@ impl Coordinator {
             }
             self.tick();
             self.measure_in_time();
-            let tick = self.until_tick();
+            let tick = shared.clock.sleep(self.until_tick());
             tokio::select! {
                 biased;
                 Some(report) = reports.recv() => {
@@ -208,7 +208,7 @@ impl Coordinator {
                 },
                 fault = lost(&mut fenced) => return Err(fault),
                 () = shared.wake_coordinator.notified() => {}
-                () = tokio::time::sleep(tick) => {}
+                () = tick => {}
             }
         }
     }

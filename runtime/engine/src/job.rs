@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use thalweg_checkpoint::publish::{SinkRecord, StagePlace};
-use thalweg_checkpoint::{Manifest, RestoreFrom, Store};
+use thalweg_checkpoint::{Identity, Manifest, RestoreFrom, Store};
 use thalweg_metrics::Metrics;
 use thalweg_stream::sink::{SinkContext, StageStore};
 use thalweg_stream::{Clock, Fault};
 use timely::{CommunicationConfig, WorkerConfig};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::conductor::Rhythm;
 use crate::coordinator::{Command, Coordinator, Lane, Outcome};
@@ -21,6 +21,7 @@ use crate::graph::{Graph, Node, SinkNode};
 use crate::journal::{Journal, Open};
 use crate::publishing::Outlet;
 use crate::report::Report;
+use crate::schedule::{Simulation, Turns};
 use crate::shared::{Limits, Shared};
 use crate::splits::Splits;
 use crate::stage::MemoryStage;
@@ -72,9 +73,29 @@ pub struct Surroundings {
 /// # Crash safety
 /// May end at any point; the job log decides what has happened.
 pub async fn run(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault> {
+    run_as(job, surroundings, None).await
+}
+
+/// The same in a [`Simulation`], on a runtime of one thread.
+///
+/// # Errors
+/// As [`run`].
+pub async fn simulate(
+    job: Job,
+    surroundings: Surroundings,
+    simulation: Simulation,
+) -> Result<Outcome, Fault> {
+    run_as(job, surroundings, Some(simulation)).await
+}
+
+async fn run_as(
+    job: Job,
+    surroundings: Surroundings,
+    simulation: Option<Simulation>,
+) -> Result<Outcome, Fault> {
     let board = surroundings.board.clone();
     // On the heap: it is large, and callers hold it.
-    let result = Box::pin(attempt(job, surroundings)).await;
+    let result = Box::pin(attempt(job, surroundings, simulation)).await;
     if let Err(fault) = &result {
         board.update(|status| {
             status.phase = Phase::Failed;
@@ -84,7 +105,15 @@ pub async fn run(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault>
     result
 }
 
-async fn attempt(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault> {
+async fn attempt(
+    job: Job,
+    surroundings: Surroundings,
+    simulation: Option<Simulation>,
+) -> Result<Outcome, Fault> {
+    let (schedule, identity) = match simulation {
+        Some(Simulation { schedule, identity }) => (Some(schedule), identity),
+        None => (None, Identity::of_this_process()),
+    };
     let Surroundings {
         store,
         clock,
@@ -115,7 +144,14 @@ async fn attempt(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault>
         workers,
     };
     failpoint::hit(&["claim", "before"]);
-    let journal = Journal::open(store, open, Arc::clone(&graph), Arc::clone(&clock)).await?;
+    let journal = Journal::open(
+        store,
+        open,
+        Arc::clone(&graph),
+        Arc::clone(&clock),
+        identity,
+    )
+    .await?;
     let Some(mut journal) = journal else {
         board.update(|status| status.phase = Phase::Finished);
         return Ok(Outcome::AlreadyFinished);
@@ -187,10 +223,22 @@ async fn attempt(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault>
         names,
         sinks: contexts,
         restored: sections,
+        schedule: schedule.clone(),
     });
-    let threads = std::thread::Builder::new()
+    if let Some(schedule) = &schedule {
+        schedule.begin(workers);
+    }
+    let (ended, threads) = oneshot::channel();
+    std::thread::Builder::new()
         .name("timely".to_owned())
-        .spawn(move || execute(&plan, workers))
+        .spawn(move || {
+            execute(&plan, workers);
+            // Nobody waits for them if the run has been dropped.
+            ended.send(()).ok();
+            if let Some(schedule) = schedule {
+                schedule.end();
+            }
+        })
         .map_err(|error| Fault::bug(format!("no thread for the workers: {error}")))?;
     let rhythm = Rhythm {
         epoch_ms: limits.epoch_ms,
@@ -222,9 +270,8 @@ async fn attempt(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault>
     if let Err(fault) = result {
         result = Err(Journal::abandon(log, fault).await);
     }
-    let joined = tokio::task::spawn_blocking(move || threads.join()).await;
-    match (result, joined) {
-        (Ok(_), Err(_) | Ok(Err(_))) => Err(Fault::bug("the workers' thread has panicked")),
+    match (result, threads.await) {
+        (Ok(_), Err(_)) => Err(Fault::bug("the workers' thread has panicked")),
         (result, _) => result,
     }
 }
@@ -249,7 +296,9 @@ fn execute(plan: &Arc<Plan>, workers: usize) {
     let plan = Arc::clone(plan);
     let run = move |worker: &mut timely::worker::Worker| {
         let index = worker.index();
-        let ended = catch_unwind(AssertUnwindSafe(|| worker::run(worker, &plan)));
+        let turns = (plan.schedule.as_deref()).map(|schedule| Turns::begin(schedule, index));
+        let turns = turns.as_ref();
+        let ended = catch_unwind(AssertUnwindSafe(|| worker::run(worker, &plan, turns)));
         if ended.is_err() {
             plan.shared
                 .fail(Fault::bug(format!("worker {index} has panicked")));
@@ -348,6 +397,7 @@ async fn open_sink(
         ordered: capabilities.ordered,
         publisher: Arc::clone(&publisher),
         stage,
+        clock: Arc::clone(clock),
     };
     let (sender, units) = mpsc::unbounded_channel();
     let lane = Lane {

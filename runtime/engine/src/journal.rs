@@ -95,8 +95,10 @@ impl Journal {
         open: Open,
         graph: Arc<Graph>,
         clock: Arc<dyn Clock>,
+        identity: Identity,
     ) -> Result<Option<Self>, Fault> {
-        let log = JobLog::open(store.clone(), Identity::of_this_process(), clock).await?;
+        let store = store.with_clock(Arc::clone(&clock));
+        let log = JobLog::open(store.clone(), identity, clock).await?;
         let restart_cause = match (log.history().standing, open.from) {
             (Standing::New, _) => None,
             (_, RestoreFrom::Epoch(_) | RestoreFrom::Nothing) => Some("chosen"),
@@ -270,7 +272,7 @@ impl Journal {
                 failpoint::hit(&["upload", "state", "before"]);
                 let name = finished.report.part.name.clone();
                 let put = || store.put(&name, finished.content.clone());
-                crate::stage::persist(&name, attempts, put).await?;
+                crate::stage::persist(&name, &**store.clock(), attempts, put).await?;
                 failpoint::hit(&["upload", "state", "after"]);
                 parts.bytes += finished.report.part.bytes;
                 parts.reports.push(finished.report);

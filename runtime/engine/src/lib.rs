@@ -26,6 +26,7 @@ mod parcel;
 mod publishing;
 mod read;
 mod report;
+mod schedule;
 mod shared;
 mod sink;
 mod splits;
@@ -38,7 +39,8 @@ mod worker;
 
 pub use coordinator::{Command, Outcome};
 pub use graph::{Delivery, Edge, Graph, Node, OnError, SinkNode, SourceNode, StepNode};
-pub use job::{Job, Surroundings, run};
+pub use job::{Job, Surroundings, run, simulate};
+pub use schedule::{Schedule, Simulation};
 pub use shared::Limits;
 pub use status::{
     CheckpointStatus, NodeStatus, Phase, RestoreStatus, SplitStatus, Status, StatusBoard,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use thalweg_stream::sink::{PublishUnit, Published, Released, StageStore};
-use thalweg_stream::{Class, Epoch, Fault, Publisher};
+use thalweg_stream::{Class, Clock, Epoch, Fault, Publisher};
 use tokio::sync::mpsc;
 
 use crate::failpoint;
@@ -40,6 +40,7 @@ pub(crate) struct Outlet {
     pub(crate) ordered: bool,
     pub(crate) publisher: Arc<dyn Publisher>,
     pub(crate) stage: Arc<dyn StageStore>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Outlet {
@@ -64,6 +65,7 @@ impl Outlet {
                 return;
             }
             tokio::select! {
+                biased;
                 unit = units.recv(), if open => match unit {
                     Some(unit) => waiting.push_back(unit),
                     None => open = false,
@@ -105,7 +107,7 @@ impl Outlet {
             if news.send(News::Retry { sink, fault }).is_err() {
                 return false;
             }
-            tokio::time::sleep(after.unwrap_or(pause)).await;
+            self.clock.sleep(after.unwrap_or(pause)).await;
             pause = (pause * 2).min(RETRY_MAX);
         }
     }

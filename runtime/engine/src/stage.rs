@@ -9,18 +9,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use thalweg_stream::sink::{StageStore, StagedObject};
-use thalweg_stream::{Class, Fault};
+use thalweg_stream::{Class, Clock, Fault};
 
 use crate::shared::lock;
 
 /// Makes an object durable.
 pub(crate) async fn stage(
     store: &dyn StageStore,
+    clock: &dyn Clock,
     name: &str,
     bytes: Bytes,
     attempts: u32,
 ) -> Result<(), Fault> {
-    persist(&name, attempts, || store.put(name, bytes.clone())).await
+    persist(&name, clock, attempts, || store.put(name, bytes.clone())).await
 }
 
 /// Repeats a write while it fails transiently, up to so many attempts in all. Until then the
@@ -30,6 +31,7 @@ pub(crate) async fn stage(
 /// The last attempt's.
 pub(crate) async fn persist<F, E>(
     object: &impl Display,
+    clock: &dyn Clock,
     attempts: u32,
     mut put: impl FnMut() -> F,
 ) -> Result<(), Fault>
@@ -47,7 +49,7 @@ where
                 message,
             }) if attempt < attempts => {
                 tracing::warn!(%object, error = %message, "a write is tried again");
-                tokio::time::sleep(after.unwrap_or(pause)).await;
+                clock.sleep(after.unwrap_or(pause)).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
                 attempt += 1;
             }

@@ -21,6 +21,7 @@ use crate::graph::{Edge, Graph, Node, OnError, SourceNode};
 use crate::letters::{Letters, SplitNames};
 use crate::read::{Observed, Reading, read};
 use crate::report::Report;
+use crate::schedule::{Schedule, Turns};
 use crate::shared::{Shared, lock};
 use crate::sink::SinkStage;
 use crate::step::{Stage, step};
@@ -47,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) sinks: BTreeMap<usize, SinkContext>,
     /// Restored state by worker and step id; taken by the worker when it builds.
     pub(crate) restored: Vec<Mutex<BTreeMap<Arc<str>, Vec<Section>>>>,
+    /// Who gives turns to the workers, in a simulation.
+    pub(crate) schedule: Option<Arc<dyn Schedule>>,
 }
 
 /// Key groups that a worker owns.
@@ -57,7 +60,7 @@ pub(crate) fn groups(worker: usize, workers: usize) -> Range<usize> {
 }
 
 /// Runs one worker; its faults end the attempt.
-pub(crate) fn run(worker: &mut Worker, plan: &Plan) {
+pub(crate) fn run(worker: &mut Worker, plan: &Plan, turns: Option<&Turns<'_>>) {
     let shared = Arc::clone(&plan.shared);
     let built = worker.dataflow::<u64, _, _>(|scope| Building::new(&scope, plan).build());
     let probe = match built {
@@ -70,7 +73,7 @@ pub(crate) fn run(worker: &mut Worker, plan: &Plan) {
     };
     let (index, mut measured) = (worker.index(), Duration::ZERO);
     while !shared.failed() && !probe.done() {
-        worker.step_or_park(Some(PARK));
+        work(worker, turns);
         let now = shared.clock.elapsed();
         if now.saturating_sub(measured) >= PARK {
             measured = now;
@@ -88,10 +91,21 @@ pub(crate) fn run(worker: &mut Worker, plan: &Plan) {
     } else {
         // State of the last checkpoint may still be on its way out.
         while worker.has_dataflows() && !shared.failed() {
-            worker.step_or_park(Some(PARK));
+            work(worker, turns);
         }
     }
     shared.report(Report::Ended);
+}
+
+/// Lets the worker work, or sleep until there is something to do.
+fn work(worker: &mut Worker, turns: Option<&Turns<'_>>) {
+    match turns {
+        None => worker.step_or_park(Some(PARK)),
+        Some(turns) => {
+            turns.next();
+            worker.step()
+        }
+    };
 }
 
 /// Leaves the dataflow without finishing it.

@@ -1,6 +1,10 @@
-//! The injected clock: the only way any part of Thalweg learns what time it is.
+//! The injected clock: the only way any part of Thalweg learns what time it is, and waits.
 
+use std::pin::Pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A wait for a time to come.
+pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A source of wall-clock and monotonic time.
 ///
@@ -11,6 +15,11 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     fn now_ms(&self) -> i64;
     /// Monotonic time since an arbitrary start; never goes back.
     fn elapsed(&self) -> Duration;
+    /// Resolves when the monotonic time has moved on by `duration`. By default that of tokio, in
+    /// whose runtime it must be called.
+    fn sleep(&self, duration: Duration) -> Sleep {
+        Box::pin(tokio::time::sleep(duration))
+    }
 }
 
 /// The operating system's clocks.

@@ -159,7 +159,7 @@ impl OwnedLog {
     /// # Errors
     /// Fenced; the store's.
     pub async fn check_owner(&self) -> Result<(), Fault> {
-        let listed = retry(|| self.store().list_log(self.history().end)).await?;
+        let listed = retry(self.store(), || self.store().list_log(self.history().end)).await?;
         match numbers(&listed).last() {
             None => Ok(()),
             Some(_) => Err(self.fence("check").await.into()),
@@ -205,7 +205,7 @@ impl OwnedLog {
         }
         let (reference, bytes) = manifest.encode()?;
         let name = reference.name.clone();
-        retry(|| self.store().put(&name, bytes.clone())).await?;
+        retry(self.store(), || self.store().put(&name, bytes.clone())).await?;
         let commit = Commit {
             epoch: manifest.epoch,
             manifest: reference,
@@ -319,7 +319,7 @@ impl OwnedLog {
             committed: self.committed,
         };
         for prefix in [MANIFESTS, STATE, OUTBOX] {
-            let listed = retry(|| self.store().list(prefix)).await?;
+            let listed = retry(self.store(), || self.store().list(prefix)).await?;
             let listed: Vec<_> = listed.into_iter().map(|found| found.name).collect();
             cleaning.objects.extend(retention::plan(&facts, &listed));
         }
@@ -383,7 +383,7 @@ impl OwnedLog {
         let snapshot = Body::Snapshot(Box::new(history.clone()));
         let number = self.append(snapshot).await?;
         self.log.leave_hint().await;
-        let listed = retry(|| self.store().list_log(0)).await?;
+        let listed = retry(self.store(), || self.store().list_log(0)).await?;
         let listed: Vec<_> = numbers(&listed).collect();
         let plan = retention::truncate(&listed, before..number, self.retention.fenced_max);
         cleaning.entries = plan.delete.into_iter().map(ObjectName::log).collect();
@@ -427,11 +427,11 @@ impl Cleaning {
     /// The store's.
     pub async fn perform(self) -> Result<Swept, Fault> {
         for name in self.entries.iter().chain(&self.objects) {
-            retry(|| self.store.delete(name)).await?;
+            retry(&self.store, || self.store.delete(name)).await?;
         }
         for fence in &self.fences {
             let (name, content) = (fence.name(), fence.encode()?);
-            retry(|| self.store.put(&name, content.clone())).await?;
+            retry(&self.store, || self.store.put(&name, content.clone())).await?;
         }
         Ok(Swept {
             objects: self.objects.len(),

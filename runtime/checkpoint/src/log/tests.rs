@@ -96,7 +96,7 @@ pub(crate) async fn commit(owned: &mut OwnedLog, kind: EpochKind) -> Result<Epoc
     )?;
     let finished = writer.finish()?;
     let part = (finished.report.part.name.clone(), finished.content.clone());
-    super::retry(|| owned.store().put(&part.0, part.1.clone())).await?;
+    super::retry(owned.store(), || owned.store().put(&part.0, part.1.clone())).await?;
     let mut manifest = owned.manifest(epoch, kind);
     manifest.state = before.advance(vec![finished.report])?;
     owned.commit(&manifest).await?;

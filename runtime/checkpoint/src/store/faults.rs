@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use thalweg_stream::clock::Sleep;
+
 use crate::name::ObjectName;
 
 /// What is done to an object.
@@ -48,6 +50,9 @@ pub enum Verdict {
     Fail,
     /// The handle ends as if its process had died: this and every later request fails.
     End,
+    /// The first half of the content is written under the object's name, and the handle ends: what
+    /// is left of a write that no store promises to be whole. Only [before](Moment::Before) one.
+    Tear,
 }
 
 /// Decides what becomes of durable effects.
@@ -57,6 +62,16 @@ pub enum Verdict {
 pub trait Faults: Send + Sync + Debug {
     /// What becomes of `effect` at `moment`.
     fn at(&self, effect: &Effect, moment: Moment) -> Verdict;
+
+    /// What becomes of a request that reads the object `name`, or lists what begins so.
+    fn read(&self, _name: &str) -> Verdict {
+        Verdict::Proceed
+    }
+
+    /// Waited for on the way to the store and back, by every request: makes it slow.
+    fn passage(&self, _name: &str) -> Sleep {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Everything goes on.

@@ -339,7 +339,7 @@ async fn put(
     let sink = name.split('/').next().unwrap_or_default();
     failpoint::hit(&["upload", sink, "before"]);
     let (length, attempts) = (bytes.len(), shared.limits.upload_attempts);
-    if let Err(fault) = stage(&*outbox, &name, bytes.clone(), attempts).await {
+    if let Err(fault) = stage(&*outbox, &*shared.clock, &name, bytes.clone(), attempts).await {
         return Err((fault, bytes));
     }
     shared.queued_bytes.fetch_sub(length, Ordering::Relaxed);

@@ -62,9 +62,11 @@ async fn survives(store: &Store, at: u64, moment: Moment, verdict: Verdict) -> b
     let lived = life(&faulty, &mut committed).await;
     let struck = fault.struck.load(Ordering::Relaxed) > 0;
     match verdict {
-        Verdict::End if struck => assert!(lived.is_err(), "{what}"),
+        Verdict::End | Verdict::Tear if struck => assert!(lived.is_err(), "{what}"),
         // A failure that passes, or a lost reply, is no reason to give up.
-        Verdict::End | Verdict::Fail | Verdict::Proceed => assert_eq!(lived, Ok(()), "{what}"),
+        Verdict::End | Verdict::Tear | Verdict::Fail | Verdict::Proceed => {
+            assert_eq!(lived, Ok(()), "{what}")
+        }
     }
     // Whatever has happened: the log reads, everything that was committed is there, nothing else
     // is, and the next start goes on from the newest.
