@@ -27,6 +27,7 @@ pub(crate) enum Command {
     /// Run a job in this process; running it again resumes
     ///
     /// Ctrl-C or SIGTERM takes a checkpoint, publishes and stops; a second one stops at once.
+    /// SIGUSR1 takes a savepoint: a checkpoint that is kept for good.
     /// Started again, the job goes on from its last checkpoint, with any number of workers.
     Run(RunArguments),
     /// Check a job definition: every error at once, each with its place and a hint
@@ -159,7 +160,8 @@ pub(crate) struct RunArguments {
     /// Fence a process that still runs the job
     #[arg(long)]
     pub(crate) take_over: bool,
-    /// Serve /metrics, /status, /healthz and /readyz at this address
+    /// Serve /metrics, /status, /healthz and /readyz at this address, and take POST /savepoints if
+    /// it is a loopback address
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
 }

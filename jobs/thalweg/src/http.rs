@@ -1,16 +1,17 @@
-//! Metrics, health and status over HTTP.
+//! Metrics, health, status and savepoints over HTTP.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use thalweg_engine::{Phase, StatusBoard};
+use axum::routing::{get, post};
+use thalweg_engine::{Command, Phase, StatusBoard};
 use thalweg_metrics::Metrics;
 use thalweg_stream::Fault;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::terminal;
 
@@ -19,6 +20,9 @@ use crate::terminal;
 pub(crate) struct Served {
     pub(crate) board: StatusBoard,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) commands: mpsc::Sender<Command>,
+    /// Whether only this machine can connect.
+    pub(crate) local: bool,
 }
 
 /// Binds the address and serves until the runtime ends; the address that was bound.
@@ -33,6 +37,7 @@ pub(crate) async fn serve(address: SocketAddr, served: Served) -> Result<SocketA
         .route("/status", get(status))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/savepoints", post(savepoint))
         .with_state(served);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
@@ -65,5 +70,28 @@ async fn ready(State(served): State<Served>) -> (StatusCode, &'static str) {
         Phase::Starting | Phase::Stopping | Phase::Finished | Phase::Stopped | Phase::Failed => {
             (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
         }
+    }
+}
+
+/// Takes a savepoint; answers once it is committed. There is no authentication here, so it is taken
+/// for callers on this machine only, and not for the pages of a browser.
+async fn savepoint(State(served): State<Served>, headers: HeaderMap) -> Response {
+    if !served.local || headers.contains_key(header::ORIGIN) {
+        let refused =
+            "savepoints are taken for callers on this machine only: listen on a loopback address\n";
+        return (StatusCode::FORBIDDEN, refused).into_response();
+    }
+    let (asker, taken) = oneshot::channel();
+    // A run that no longer listens is ending, and drops the asker.
+    served.commands.send(Command::Savepoint(asker)).await.ok();
+    match taken.await.map(|taken| serde_json::to_string(&taken)) {
+        Ok(Ok(taken)) => (
+            StatusCode::CREATED,
+            [("content-type", "application/json")],
+            taken,
+        )
+            .into_response(),
+        Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Err(_) => (StatusCode::CONFLICT, "the run has ended\n").into_response(),
     }
 }

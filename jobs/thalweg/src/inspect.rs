@@ -133,8 +133,13 @@ fn row(checkpoint: &CheckpointSummary) -> Vec<String> {
 fn shown(found: &CheckpointDetail) -> String {
     let (summary, manifest) = (&found.summary, &found.manifest);
     let mut out = format!(
-        "{}: checkpoint of epoch {}, committed {}\nlineage {}, generation {}, {} workers, definition {}\n",
+        "{}: {} of epoch {}, committed {}\nlineage {}, generation {}, {} workers, definition {}\n",
         manifest.job,
+        if summary.savepoint {
+            "savepoint"
+        } else {
+            "checkpoint"
+        },
         summary.epoch,
         time(summary.at_ms),
         summary.lineage,

@@ -8,7 +8,7 @@ use thalweg_engine::{Command, Job, Limits, Outcome, StatusBoard, Surroundings};
 use thalweg_metrics::Metrics;
 use thalweg_stream::clock::SystemClock;
 use thalweg_stream::{Clock, Epoch, Fault};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::command::RunArguments;
 use crate::definition::{planned, store_location};
@@ -56,6 +56,8 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
                 Served {
                     board: board.clone(),
                     metrics,
+                    commands: commands.clone(),
+                    local: address.ip().is_loopback(),
                 },
             )
             .await?;
@@ -74,28 +76,46 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     tell(arguments, &board, outcome, clock.elapsed())
 }
 
-/// The first signal asks for a stop, the second ends the run at once.
+/// The first SIGINT or SIGTERM asks for a stop, the second ends the run at once; SIGUSR1 asks for a
+/// savepoint.
 async fn signals(commands: mpsc::Sender<Command>) -> Fault {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = || {
         Ok::<_, std::io::Error>((
             signal(SignalKind::interrupt())?,
             signal(SignalKind::terminate())?,
+            signal(SignalKind::user_defined1())?,
         ))
     };
-    let (mut interrupt, mut terminate) = match listen() {
+    let (mut interrupt, mut terminate, mut user) = match listen() {
         Ok(signals) => signals,
         Err(error) => return Fault::bug(format!("no signals: {error}")),
     };
     for _ in 0..2 {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = user.recv() => {
+                    tokio::spawn(savepoint(commands.clone()));
+                }
+            }
         }
         // A run that no longer listens is ending.
         commands.try_send(Command::Stop).ok();
     }
     Fault::unavailable("ended at once by a second signal; run the job again to resume")
+}
+
+/// Takes a savepoint and says where it is.
+async fn savepoint(commands: mpsc::Sender<Command>) {
+    let (asker, taken) = oneshot::channel();
+    // A run that no longer listens is ending, and drops the asker.
+    commands.send(Command::Savepoint(asker)).await.ok();
+    terminal::say(&match taken.await {
+        Ok(taken) => format!("savepoint of epoch {} taken: {}", taken.epoch, taken.store),
+        Err(_) => "no savepoint was taken: the run has ended".to_owned(),
+    });
 }
 
 fn tell(

@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod overview;
+mod savepoint;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,10 +13,12 @@ use std::time::Duration;
 use thalweg_metrics::Metrics;
 use thalweg_stream::sink::{PublishUnit, Released, StageStore, StagedObject};
 use thalweg_stream::{Epoch, EpochKind, Fault, Ledger, Publisher};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use self::checkpoint::{Preparing, Upload, prepared};
 use self::overview::Sample;
+use self::savepoint::Askers;
+pub use self::savepoint::Savepoint;
 use crate::assembly::Assembly;
 use crate::conductor::{self, Ending, Facts, Rhythm};
 use crate::discovery::Found;
@@ -30,12 +33,13 @@ use crate::status::{Phase, StatusBoard};
 use crate::unpublished::Unpublished;
 
 /// What somebody asks of a running job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Command {
     /// Checkpoint, publish, stop.
     Stop,
-    /// Take a savepoint.
-    Savepoint,
+    /// Take a savepoint, and tell of it once it is committed. The sender is dropped if the run ends
+    /// before.
+    Savepoint(oneshot::Sender<Savepoint>),
 }
 
 /// One sink as the coordinator sees it.
@@ -82,7 +86,7 @@ pub(crate) struct Coordinator {
     /// A checkpoint of this epoch or a later one holds all input that was read.
     covered_by: Epoch,
     committed: Epoch,
-    savepoint: bool,
+    savepoints: Askers,
     last_closed: Duration,
     last_checkpoint: Duration,
     ended: bool,
@@ -147,7 +151,7 @@ impl Coordinator {
             urgent: false,
             covered_by: Epoch(u64::MAX),
             committed,
-            savepoint: false,
+            savepoints: Askers::default(),
             last_closed: now,
             last_checkpoint: now,
             ended: false,
@@ -258,7 +262,7 @@ impl Coordinator {
                 .saturating_sub(self.shared.completed().0),
             since_checkpoint_ms: ms(self.last_checkpoint),
             preparing: !matches!(self.preparing, Preparing::No),
-            savepoint: self.savepoint,
+            savepoint: self.savepoints.waiting(),
             backlog: self
                 .lanes
                 .values()
@@ -278,7 +282,9 @@ impl Coordinator {
             self.last_checkpoint = now;
             self.urgent = false;
             self.sealed_at = now;
-            self.savepoint &= kind != EpochKind::Savepoint;
+            if kind == EpochKind::Savepoint {
+                self.savepoints.begun();
+            }
             self.ended |= kind == EpochKind::Final;
         }
         self.last_closed = now;
@@ -296,7 +302,7 @@ impl Coordinator {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Savepoint => self.savepoint = true,
+            Command::Savepoint(asker) => self.savepoints.ask(asker),
             Command::Stop if self.ending == Ending::No => {
                 self.shared.drain();
                 self.ending = Ending::Stop;

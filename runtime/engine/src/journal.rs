@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use thalweg_checkpoint::log::{CommitNumber, Standing};
 use thalweg_checkpoint::manifest::{Cut, DefinitionRecord, SourceRecord, SplitRecord, StepRecord};
-use thalweg_checkpoint::name::PartId;
+use thalweg_checkpoint::name::{ObjectName, PartId};
 use thalweg_checkpoint::publish::SinkRecord;
 use thalweg_checkpoint::state::PartReport;
 use thalweg_checkpoint::{
@@ -24,6 +24,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use crate::assembly::{self, Whole};
+use crate::coordinator::Savepoint;
 use crate::failpoint;
 use crate::graph::{Graph, Node};
 use crate::report::EpochInfo;
@@ -177,6 +178,15 @@ impl Journal {
 
     pub(crate) fn outbox(&self) -> Arc<dyn StageStore> {
         Arc::new(Outbox::new(self.store.clone()))
+    }
+
+    /// A savepoint of this run, as whoever asked for it is told.
+    pub(crate) fn savepoint(&self, epoch: Epoch) -> Savepoint {
+        Savepoint {
+            epoch: epoch.0,
+            store: self.store.location().to_owned(),
+            manifest: ObjectName::manifest(epoch, self.generation).to_string(),
+        }
     }
 
     /// Takes note of the splits that the run reads.

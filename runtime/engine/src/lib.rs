@@ -37,7 +37,7 @@ mod tracker;
 mod unpublished;
 mod worker;
 
-pub use coordinator::{Command, Outcome};
+pub use coordinator::{Command, Outcome, Savepoint};
 pub use graph::{Delivery, Edge, Graph, Node, OnError, SinkNode, SourceNode, StepNode};
 pub use job::{Job, Surroundings, run, simulate};
 pub use schedule::{Schedule, Simulation};

@@ -9,6 +9,7 @@
 
 mod letters;
 mod running;
+mod savepoints;
 mod services;
 mod store;
 

@@ -259,7 +259,7 @@ impl Coordinator {
         }
         tracing::warn!(%epoch, error = %fault, "a checkpoint has failed; the next one takes it over");
         self.preparing = Preparing::No;
-        self.savepoint |= kind == EpochKind::Savepoint;
+        self.savepoints.failed();
         self.assembly.put_back(whole.cuts);
         self.shared.checkpoint_failed(epoch);
         self.metrics.count("checkpoints_total", &["failed"], 1);
@@ -308,6 +308,9 @@ impl Coordinator {
         let whole = self.committing()?;
         let epoch = whole.info.epoch;
         self.committed = epoch;
+        if whole.info.kind == EpochKind::Savepoint {
+            self.savepoints.committed(&self.journal.savepoint(epoch));
+        }
         let now = self.shared.clock.elapsed();
         let mut confirmed = false;
         for lane in self.lanes.values_mut() {
