@@ -75,12 +75,10 @@ pub(crate) fn lower<'a>(array: &'a dyn Array, column_type: &ColumnType) -> Optio
     if *array.data_type() != column_type.arrow() {
         return None;
     }
-    let valid = |nulls: &NullBuffer| nulls.iter().map(u8::from).collect();
+    let valid = |nulls: &NullBuffer| spread(nulls.inner());
     let mut offsets = Vec::new();
     let bytes = match column_type {
-        ColumnType::Bool => {
-            Bytes::Owned(array.as_boolean().values().iter().map(u8::from).collect())
-        }
+        ColumnType::Bool => Bytes::Owned(spread(array.as_boolean().values())),
         ColumnType::Int32 => primitive::<Int32Type>(array),
         ColumnType::Int64 => primitive::<Int64Type>(array),
         ColumnType::Float32 => primitive::<Float32Type>(array),
@@ -108,6 +106,23 @@ pub(crate) fn lower<'a>(array: &'a dyn Array, column_type: &ColumnType) -> Optio
         offsets,
         bytes,
     })
+}
+
+/// One byte, 0 or 1, for each bit.
+fn spread(bits: &BooleanBuffer) -> Vec<u8> {
+    /// Multiplying by it copies a byte every seven bits, so that each bit of the lower seven comes
+    /// to the beginning of a byte of its own.
+    const EVERY_SEVEN: u64 = 0x0002_0408_1020_4081;
+    const FIRST_OF_EACH: u64 = 0x0101_0101_0101_0101;
+    let mut bytes = Vec::with_capacity(bits.len().next_multiple_of(64));
+    for word in bits.bit_chunks().iter_padded() {
+        for byte in word.to_le_bytes().map(u64::from) {
+            let lower = (byte & 0x7F).wrapping_mul(EVERY_SEVEN) & FIRST_OF_EACH;
+            bytes.extend_from_slice(&(lower | (byte >> 7) << 56).to_le_bytes());
+        }
+    }
+    bytes.truncate(bits.len());
+    bytes
 }
 
 fn primitive<T: ArrowPrimitiveType>(array: &dyn Array) -> Bytes<'_> {
@@ -287,4 +302,23 @@ pub(crate) fn failures(
         found.push((row, String::from_utf8_lossy(text).into_owned()));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_become_bytes_wherever_they_begin() {
+        let bits: BooleanBuffer = (0..333_u32)
+            .map(|n| n.wrapping_mul(2_654_435_761) >> 30 == 0)
+            .collect();
+        for offset in [0, 1, 7, 8, 63, 64, 65, 200] {
+            for length in [0, 1, 8, 63, 64, 65, 130] {
+                let bits = bits.slice(offset, length);
+                let bytes: Vec<u8> = bits.iter().map(u8::from).collect();
+                assert_eq!(spread(&bits), bytes, "{offset} {length}");
+            }
+        }
+    }
 }

@@ -5,6 +5,10 @@ const FRICTION_DRY: f64 = 0.9;
 /// Speed at which a dry road in mild weather is as risky as this scale goes.
 const SPEED_MAX_KMH: f64 = 260.0;
 
+/// What is left of the grip: on a mild road, below zero, and where water freezes. A table, as the
+/// weather is nothing that a processor can foresee.
+const GRIP_ON_ICE: [f64; 4] = [1.0, 0.7, 0.4, 0.4];
+
 /// Risk between 0 and 100 from speed, friction between tyre and road (0 to about 1), rain, and air
 /// temperature. Without a weather report the weather counts as dry and mild.
 #[thalweg_udf::scalar]
@@ -17,13 +21,8 @@ pub fn risk(
     let rain = rain_mm_h.unwrap_or(0.0).clamp(0.0, 50.0);
     let temperature = temperature_c.unwrap_or(15.0);
     // Water takes up to 0.4 of the grip away; around freezing, ice takes more.
-    let icy = if temperature < 3.0 && rain > 0.0 {
-        0.4
-    } else if temperature < 0.0 {
-        0.7
-    } else {
-        1.0
-    };
+    let wet_and_freezing = usize::from(temperature < 3.0 && rain > 0.0);
+    let icy = GRIP_ON_ICE[usize::from(temperature < 0.0) + 2 * wet_and_freezing];
     let grip = friction.clamp(0.02, 1.2) * icy;
     // Braking distance grows with the square of speed and with the loss of grip: it is d = s² ∙ dry /
     // (grip ∙ wet), wet = 1 − 0.4 ∙ rain / (rain + 4), and the risk d / (d + 0.25), here as one
