@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use thalweg_tests::process::{Run, binary};
+use thalweg_tests::process::{Run, binary, until};
 
 /// Where guests are built in tests: one folder, so that what they share is compiled once.
 fn target() -> PathBuf {
@@ -308,4 +308,60 @@ fn rows_that_panic_loop_or_fail_are_dead_letters_and_the_others_go_on() {
         );
         assert_eq!(letter["plugin"], moody().1.as_str());
     }
+}
+
+#[test]
+fn metrics_tell_what_plugins_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let job = job(
+        folder.path(),
+        1,
+        "set: { mood: \"rows.mood(seq, device_id)\" }",
+    );
+    let text = std::fs::read_to_string(&job).expect("the job");
+    let without_end = "generate: { what: fleet, devices: 1, rate: 2000, seed: 7 }";
+    let text = text
+        .replace("file: { path: in.jsonl }", without_end)
+        .replace("n: int64, name: string", "seq: int64, device_id: string")
+        .replace("file: { path: out }", "discard: {}");
+    std::fs::write(&job, text).expect("written");
+    let running = Run::of(&job)
+        .workers(2)
+        .listen()
+        .env("XDG_CACHE_HOME", &target().display().to_string())
+        .start();
+    let of_moody = "{job=\"moods\",step=\"moody\"";
+    let figure = |name: &str, more: &str, text: &str| {
+        let series = format!("thalweg_{name}{of_moody}{more}}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&series));
+        line.and_then(|value| value.parse::<f64>().ok())
+    };
+    let hash = &moody().1;
+    let mut scraped = String::new();
+    until("a row has panicked and one has looped", || {
+        scraped = running.get("/metrics");
+        let of = |kind: &str| {
+            format!("thalweg_plugin_traps_total{{job=\"moods\",kind=\"{kind}\",step=\"moody\"}} ")
+        };
+        let count = |kind: &str| {
+            let line = scraped
+                .lines()
+                .find_map(|line| line.strip_prefix(&of(kind)));
+            line.and_then(|value| value.parse::<u64>().ok())
+        };
+        count("trap") >= Some(1) && count("deadline") >= Some(1)
+    });
+    assert!(
+        figure("plugin_calls_total", "", &scraped) > Some(2.0),
+        "{scraped}"
+    );
+    assert!(
+        figure("plugin_seconds", "", &scraped) > Some(0.06),
+        "a row that loops has a sixteenth of a second: {scraped}"
+    );
+    assert!(figure("plugin_memory_bytes", "", &scraped) >= Some(65536.0));
+    let info = format!("thalweg_plugin_info{{job=\"moods\",sha256=\"{hash}\",step=\"moody\"}} 1");
+    assert!(scraped.lines().any(|line| line == info), "{scraped}");
+    running.signal("TERM");
+    running.end().well();
 }

@@ -126,6 +126,6 @@ impl FunctionCaller for PluginCaller {
         }
         figures.level("plugin_seconds", &[], tally.cpu.as_secs_f64());
         figures.level("plugin_memory_bytes", &[], tally.memory_bytes as f64);
-        figures.level("plugin_info", &[self.0.sha256()], 1.0);
+        figures.fact("plugin_info", &[self.0.sha256()]);
     }
 }

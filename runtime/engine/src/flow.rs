@@ -121,12 +121,14 @@ pub(crate) enum Figure {
     Total(u64),
     /// A gauge.
     Level(f64),
+    /// A gauge of 1.
+    Fact,
 }
 
 /// Figures by name and labels.
 pub(crate) type Told = BTreeMap<(&'static str, Vec<String>), Figure>;
 
-/// Collects figures; those that are told twice are added up.
+/// Collects figures; totals and levels that are told twice are added up.
 #[derive(Debug, Default)]
 pub(crate) struct Collected(pub(crate) Told);
 
@@ -151,6 +153,11 @@ impl Figures for Collected {
     fn level(&mut self, name: &'static str, labels: &[&str], value: f64) {
         let labels = labels.iter().map(|&label| label.to_owned()).collect();
         self.add(name, labels, Figure::Level(value));
+    }
+
+    fn fact(&mut self, name: &'static str, labels: &[&str]) {
+        let labels = labels.iter().map(|&label| label.to_owned()).collect();
+        self.add(name, labels, Figure::Fact);
     }
 }
 
@@ -206,6 +213,7 @@ mod tests {
             let mut told = Collected::default();
             told.total("dedup_hits_total", &[], hits);
             told.level("state_keys", &["x"], 0.5);
+            told.fact("plugin_info", &["5f1c"]);
             board.tell(7, worker, told.0);
         }
         let told = board.by_node().remove(&7).expect("told");
@@ -215,6 +223,7 @@ mod tests {
         };
         assert_eq!(figure("dedup_hits_total", &[]), Some(Figure::Total(8)));
         assert_eq!(figure("state_keys", &["x"]), Some(Figure::Level(1.0)));
+        assert_eq!(figure("plugin_info", &["5f1c"]), Some(Figure::Fact));
     }
 
     #[test]

@@ -241,7 +241,7 @@ pub const ALL: &[Metric] = &[
     gauge(
         "plugin_info",
         &["step", "sha256"],
-        "Uses of a plugin by a step, on all workers; tells which one is loaded",
+        "1 for each plugin that a step calls; tells which one is loaded",
     ),
     counter(
         "dead_letters_total",

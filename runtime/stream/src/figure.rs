@@ -11,4 +11,7 @@ pub trait Figures {
 
     /// A gauge's value now.
     fn level(&mut self, name: &'static str, labels: &[&str], value: f64);
+
+    /// Something that is so, in its labels: a gauge of 1, however many instances tell it.
+    fn fact(&mut self, name: &'static str, labels: &[&str]);
 }

@@ -301,6 +301,7 @@ fn tell(metrics: &Metrics, step: &str, told: &Told) {
         match figure {
             Figure::Total(total) => metrics.count_to(name, &labels, *total),
             Figure::Level(value) => metrics.set(name, &labels, *value),
+            Figure::Fact => metrics.set(name, &labels, 1.0),
         }
     }
 }
