@@ -7,6 +7,7 @@
     reason = "a failed expectation ends a test, and one that is skipped says so"
 )]
 
+mod alerts;
 mod letters;
 mod running;
 mod savepoints;

@@ -102,7 +102,7 @@ fn a_running_job_tells_how_it_is_and_prometheus_takes_its_metrics() {
         });
         let (code, text) = get(&address, "/metrics");
         assert_eq!(code, 200);
-        check_metrics(&text);
+        promtool(&["check", "metrics"], &text);
         let (code, _) = get(&address, "/nothing");
         assert_eq!(code, 404);
         running.signal("TERM");
@@ -154,10 +154,10 @@ fn check_status(status: &serde_json::Value, generation: u64) {
     }
 }
 
-/// `promtool check metrics` of Prometheus.
-fn check_metrics(text: &str) {
+/// Runs `promtool` of Prometheus on a text.
+pub(super) fn promtool(arguments: &[&str], text: &str) {
     let started = Command::new("promtool")
-        .args(["check", "metrics"])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
