@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use thalweg_checkpoint::{Access, RestoreFrom, Store};
 use thalweg_definition::{Environment, LoadOptions, load};
-use thalweg_engine::{Job, Limits, Outcome, StatusBoard, Surroundings};
+use thalweg_engine::{Allow, Job, Limits, Outcome, StatusBoard, Surroundings};
 use thalweg_metrics::Metrics;
 use thalweg_stream::Clock;
 use thalweg_stream::clock::SystemClock;
@@ -175,6 +175,7 @@ async fn run(input: &Path, workers: usize, batch_rows: usize) -> [Vec<String>; 3
         version: "1".to_owned(),
         from: RestoreFrom::Latest,
         take_over: false,
+        allow: Allow::default(),
     };
     let outcome = thalweg_engine::run(job, surroundings).await;
     assert_eq!(outcome, Ok(Outcome::Finished), "{workers} workers");

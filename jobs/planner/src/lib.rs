@@ -272,6 +272,7 @@ impl Planning<'_> {
         let name = Arc::from(sink.name.value.as_str());
         self.nodes.push(Node::Sink(SinkNode {
             name,
+            destination: destination(&sink.kind).into(),
             sink: made,
             input,
             delivery,
@@ -295,6 +296,7 @@ impl Planning<'_> {
             Ok(sink) => {
                 self.nodes.push(Node::Sink(SinkNode {
                     name: Arc::from("dead_letters"),
+                    destination: "dead-letters".into(),
                     sink: Arc::new(sink),
                     input: Vec::new(),
                     delivery: Promise::ExactlyOnce,
@@ -306,6 +308,17 @@ impl Planning<'_> {
                 None
             }
         }
+    }
+}
+
+/// What a sink is and where it writes. The service's address is left out: it may move.
+fn destination(kind: &SinkKind) -> String {
+    match kind {
+        SinkKind::File(file) => format!("file {}", file.path.value),
+        SinkKind::Cosmos(to) => format!("cosmos {}/{}", to.database.value, to.container.value),
+        SinkKind::Adx(to) => format!("adx {}.{}", to.database.value, to.table.value),
+        SinkKind::Stdout => "stdout".to_owned(),
+        SinkKind::Discard => "discard".to_owned(),
     }
 }
 

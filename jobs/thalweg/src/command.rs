@@ -32,6 +32,11 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Check a job definition: every error at once, each with its place and a hint
     Validate(ValidateArguments),
+    /// Say what becomes of a job's state when its definition changes
+    ///
+    /// Compares a definition with a checkpoint, part by part: kept, new, dropped or incompatible,
+    /// with the reason. Exit status 0 if `thalweg run` goes on from there as it is, 1 if not.
+    Plan(PlanArguments),
     /// Show the dataflow of a job
     Graph(GraphArguments),
     /// Print the JSON Schema of job definitions
@@ -160,10 +165,29 @@ pub(crate) struct RunArguments {
     /// Fence a process that still runs the job
     #[arg(long)]
     pub(crate) take_over: bool,
+    /// If the checkpoint to start from is damaged, go on from the newest one before it that is not
+    #[arg(long)]
+    pub(crate) allow_older: bool,
+    /// Lose the offsets, state and unpublished output of parts that the definition no longer has
+    #[arg(long)]
+    pub(crate) allow_drop: bool,
     /// Serve /metrics, /status, /healthz and /readyz at this address, and take POST /savepoints if
     /// it is a loopback address
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
+}
+
+/// What to compare a definition with.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    #[command(flatten)]
+    pub(crate) definition: DefinitionArguments,
+    /// The checkpoint store; the one that the definition names without it
+    #[arg(long, value_name = "STORE")]
+    pub(crate) against: Option<String>,
+    /// Which checkpoint; the one the job goes on from without it
+    #[arg(long)]
+    pub(crate) epoch: Option<u64>,
 }
 
 /// How to show a dataflow.

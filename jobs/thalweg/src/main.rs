@@ -7,6 +7,7 @@ mod graph;
 mod http;
 mod inspect;
 mod manual;
+mod plan;
 mod plugin;
 mod progress;
 mod run;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Validate(arguments) => definition::validate(&arguments),
+        Command::Plan(arguments) => plan::plan(&arguments),
         Command::Graph(arguments) => graph::graph(&arguments),
         Command::Schema => definition::schema(),
         Command::Checkpoint(arguments) => inspect::checkpoint(&arguments),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_checkpoint::{Access, RestoreFrom, Store};
-use thalweg_engine::{Command, Job, Limits, Outcome, StatusBoard, Surroundings};
+use thalweg_engine::{Allow, Command, Job, Limits, Outcome, StatusBoard, Surroundings};
 use thalweg_metrics::Metrics;
 use thalweg_stream::clock::SystemClock;
 use thalweg_stream::{Clock, Epoch, Fault};
@@ -41,6 +41,10 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         version: planned.version,
         from,
         take_over: arguments.take_over,
+        allow: Allow {
+            older: arguments.allow_older,
+            dropped: arguments.allow_drop,
+        },
     };
     let surroundings = Surroundings {
         store,

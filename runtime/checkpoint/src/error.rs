@@ -57,6 +57,16 @@ pub enum Error {
         /// Which check it fails.
         problem: String,
     },
+    /// The checkpoint to start from fails its checks.
+    #[error("the checkpoint of epoch {epoch} cannot be used: {damage}; {way_out}")]
+    Damaged {
+        /// Its epoch.
+        epoch: Epoch,
+        /// Which object is damaged, and how.
+        damage: Box<Self>,
+        /// How to go on.
+        way_out: String,
+    },
     /// The store could not do what it was asked; whether it did is not known.
     #[error("{action} {name}: {problem}")]
     Storage {
@@ -155,7 +165,9 @@ impl From<Error> for Fault {
             | Error::Newer { .. }
             | Error::OtherJob { .. }
             | Error::NoSuchEpoch { .. } => Self::user(message),
-            Error::Missing { .. } | Error::Corrupt { .. } => Self::corrupt(message),
+            Error::Missing { .. } | Error::Corrupt { .. } | Error::Damaged { .. } => {
+                Self::corrupt(message)
+            }
             Error::Storage { passing: true, .. } | Error::OutcomeUnknown { .. } => {
                 Self::transient(message)
             }

@@ -54,7 +54,8 @@ pub struct Manifest {
     pub state: StateChains,
     /// The sinks, by name, dead letters included.
     pub sinks: BTreeMap<String, SinkRecord>,
-    /// What became of the records of each decoder, and of the rows of each step and sink, by name.
+    /// What became of the records of each decoder, and of the rows of each step (by id) and
+    /// sink.
     pub ledgers: BTreeMap<String, Ledger>,
     /// Other counters that go on where they stood, by name.
     pub counters: BTreeMap<String, u64>,

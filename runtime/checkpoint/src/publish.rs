@@ -12,6 +12,9 @@ use thalweg_stream::{Epoch, Lineage};
 /// A sink in a manifest.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SinkRecord {
+    /// What it is and where it writes, as its definition says; empty if that is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub destination: String,
     /// Where its objects are staged.
     pub stage: StagePlace,
     /// What is not confirmed as published, in the order of epochs, also of earlier checkpoints and

@@ -36,7 +36,7 @@ pub struct Checkpoint {
 /// names the object. A damaged checkpoint never turns into a start from nothing.
 ///
 /// # Errors
-/// Corrupt, [`Error::NoSuchEpoch`], or the store's.
+/// [`Error::Damaged`], which says how to go on, [`Error::NoSuchEpoch`], or the store's.
 pub async fn latest_restorable(
     store: &Store,
     history: &History,
@@ -56,19 +56,46 @@ pub async fn latest_restorable(
     };
     let damage = match verified(store, wanted).await {
         Ok(checkpoint) => return Ok(Some(checkpoint)),
-        Err(damage @ (Error::Corrupt { .. } | Error::Missing { .. })) if allow_older => damage,
+        Err(damage @ (Error::Corrupt { .. } | Error::Missing { .. })) => damage,
         Err(error) => return Err(error),
     };
-    tracing::warn!(epoch = wanted.epoch.0, %damage, "checkpoint is damaged, looking for an older one");
-    let older = history.commits.iter().rev();
-    for commit in older.filter(|commit| commit.number < wanted.number) {
+    for commit in older(history, wanted) {
         match verified(store, commit).await {
-            Ok(checkpoint) => return Ok(Some(checkpoint)),
+            Ok(checkpoint) if allow_older => {
+                tracing::warn!(epoch = wanted.epoch.0, %damage, older = commit.epoch.0, "a checkpoint is damaged, an older one is used");
+                return Ok(Some(checkpoint));
+            }
+            Ok(_) => {
+                let way_out = format!(
+                    "--allow-older goes on from the one of epoch {}: what came after it is \
+                     processed again, as another history",
+                    commit.epoch
+                );
+                return Err(damaged(wanted, damage, way_out));
+            }
             Err(Error::Corrupt { .. } | Error::Missing { .. }) => {}
             Err(error) => return Err(error),
         }
     }
-    Err(damage)
+    let way_out = "there is no older one that is whole, --from none starts anew".to_owned();
+    Err(damaged(wanted, damage, way_out))
+}
+
+/// The checkpoints before `wanted`, the newest first.
+fn older<'a>(
+    history: &'a History,
+    wanted: &CommitRecord,
+) -> impl Iterator<Item = &'a CommitRecord> + use<'a> {
+    let number = wanted.number;
+    (history.commits.iter().rev()).filter(move |commit| commit.number < number)
+}
+
+fn damaged(wanted: &CommitRecord, damage: Error, way_out: String) -> Error {
+    Error::Damaged {
+        epoch: wanted.epoch,
+        damage: Box::new(damage),
+        way_out,
+    }
 }
 
 /// Reads and verifies a checkpoint: manifest, and every byte of its state.

@@ -47,6 +47,17 @@ impl Node {
             Self::Sink(node) => &node.name,
         }
     }
+
+    /// What it is known by over changes of the definition: the id of a step, the name of a source or
+    /// sink.
+    #[must_use]
+    pub fn identity(&self) -> &Arc<str> {
+        match self {
+            Self::Source(node) => &node.name,
+            Self::Step(node) => &node.id,
+            Self::Sink(node) => &node.name,
+        }
+    }
 }
 
 /// A source with its decoder.
@@ -104,6 +115,9 @@ pub enum Delivery {
 pub struct SinkNode {
     /// Its name.
     pub name: Arc<str>,
+    /// What it is and where it writes, as the definition says: one word for its kind, then, after a
+    /// space, the place. Another kind of sink does not go on with what this one has staged.
+    pub destination: Arc<str>,
     /// Encodes and publishes.
     pub sink: Arc<dyn Sink>,
     /// The outputs it takes.

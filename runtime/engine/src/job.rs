@@ -17,8 +17,9 @@ use crate::conductor::Rhythm;
 use crate::coordinator::{Command, Coordinator, Lane, Outcome};
 use crate::discovery;
 use crate::failpoint;
+use crate::fit;
 use crate::graph::{Graph, Node, SinkNode};
-use crate::journal::{Journal, Open};
+use crate::journal::{Allow, Journal, Open};
 use crate::publishing::Outlet;
 use crate::report::Report;
 use crate::schedule::{Simulation, Turns};
@@ -49,6 +50,8 @@ pub struct Job {
     pub from: RestoreFrom,
     /// Whether to fence a process that still runs the job.
     pub take_over: bool,
+    /// What it may do besides.
+    pub allow: Allow,
 }
 
 /// What a job is run with.
@@ -140,6 +143,7 @@ async fn attempt(
         version: job.version,
         from: job.from,
         take_over: job.take_over,
+        allow: job.allow,
         keep: job.keep,
         workers,
     };
@@ -246,9 +250,11 @@ async fn attempt(
         in_flight_max: limits.epochs_in_flight,
         backlog_max: limits.unpublished_max,
     };
-    let base = restored
+    let mut base = restored
         .map(|manifest| manifest.ledgers)
         .unwrap_or_default();
+    // What is gone holds nothing any more.
+    base.retain(|id, _| graph.nodes.iter().any(|node| **node.identity() == **id));
     let log = journal.handle();
     let coordinator = Coordinator::new(
         graph,
@@ -370,8 +376,10 @@ async fn open_sink(
     };
     let record = restored
         .and_then(|restored| restored.sinks.get(&*node.name))
+        .filter(|record| fit::goes_on(record, node))
         .cloned();
-    let record = record.unwrap_or_else(|| SinkRecord::new(place));
+    let mut record = record.unwrap_or_else(|| SinkRecord::new(place));
+    record.destination = node.destination.to_string();
     let unpublished = Unpublished::new(capabilities.grouping, journal.lineage().clone(), record);
     let context = SinkContext {
         job: Arc::clone(job),

@@ -26,11 +26,21 @@ use tokio::task::JoinHandle;
 use crate::assembly::{self, Whole};
 use crate::coordinator::Savepoint;
 use crate::failpoint;
+use crate::fit::Fit;
 use crate::graph::{Graph, Node};
 use crate::report::EpochInfo;
 use crate::shared::Shared;
 use crate::splits::{Joining, Register};
 use crate::worker::groups;
+
+/// What a start may do that a user has to allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allow {
+    /// Go on from an older checkpoint where the one to start from is damaged.
+    pub older: bool,
+    /// Lose the offsets, the state and the unpublished output of parts that are gone.
+    pub dropped: bool,
+}
 
 /// What a start asks of the store.
 pub(crate) struct Open {
@@ -38,6 +48,7 @@ pub(crate) struct Open {
     pub(crate) version: String,
     pub(crate) from: RestoreFrom,
     pub(crate) take_over: bool,
+    pub(crate) allow: Allow,
     pub(crate) keep: u32,
     pub(crate) workers: usize,
 }
@@ -109,26 +120,24 @@ impl Journal {
         let request = ClaimRequest {
             from: open.from,
             take_over: open.take_over,
+            allow_older: open.allow.older,
             retention: Retention {
                 keep: open.keep,
                 ..Retention::default()
             },
             ..ClaimRequest::new(&*open.job)
         };
-        let owned = match log.claim(request).await? {
+        let allow_drop = open.allow.dropped;
+        let fits = |manifest: &Manifest| Fit::of(manifest, &graph).check(allow_drop);
+        let owned = match log.claim_if(request, fits).await? {
             Claimed::Finished(_) => return Ok(None),
             Claimed::Owner(owned) => *owned,
         };
         let restored = owned.start().map(|checkpoint| checkpoint.manifest.clone());
-        if let Some(manifest) = &restored
-            && let Err(fault) = fits(manifest, &graph)
-        {
-            owned.abandon().await;
-            return Err(fault);
-        }
+        let has_step = |id: &str| graph.steps().any(|(_, step)| &*step.id == id);
         let chains = restored
             .as_ref()
-            .map(|manifest| manifest.state.clone())
+            .map(|manifest| manifest.state.only(has_step))
             .unwrap_or_default();
         Ok(Some(Self {
             generation: owned.generation(),
@@ -426,51 +435,6 @@ pub(crate) async fn lost(fenced: &mut watch::Receiver<Option<Fault>>) -> Fault {
             std::future::pending::<()>().await;
         }
     }
-}
-
-/// Whether the job can go on from the checkpoint; step by step what would be lost.
-fn fits(manifest: &Manifest, graph: &Graph) -> Result<(), Fault> {
-    let mut problems = Vec::new();
-    for (id, record) in &manifest.steps {
-        let Some(old) = &record.shape else { continue };
-        match graph.steps().find(|(_, step)| &*step.id == id.as_str()) {
-            None => problems.push(format!("step \"{id}\" is gone, its state would be lost")),
-            Some((_, step)) => match step.factory.state_shape() {
-                Some(new) if *new == **old => {}
-                new => problems.push(format!(
-                    "step \"{id}\" has changed, its state would be lost: it was {old}, it is {}",
-                    new.as_deref().unwrap_or("without state")
-                )),
-            },
-        }
-    }
-    for name in manifest.sources.keys() {
-        if !graph
-            .sources()
-            .any(|(_, source)| &*source.name == name.as_str())
-        {
-            problems.push(format!(
-                "source \"{name}\" is gone, its offsets would be lost"
-            ));
-        }
-    }
-    for (name, record) in &manifest.sinks {
-        let there = graph.sinks().any(|(_, sink)| &*sink.name == name.as_str());
-        if !there && !record.units.is_empty() {
-            problems.push(format!(
-                "sink \"{name}\" is gone, with output not yet published"
-            ));
-        }
-    }
-    if problems.is_empty() {
-        return Ok(());
-    }
-    Err(Fault::user(format!(
-        "the definition does not fit the checkpoint of epoch {}: {}; give steps the ids they had, \
-         or start anew with --from none",
-        manifest.epoch,
-        problems.join("; ")
-    )))
 }
 
 fn cut(cut: assembly::Cut) -> Cut {

@@ -17,6 +17,7 @@ mod coordinator;
 mod decode;
 mod discovery;
 mod failpoint;
+mod fit;
 mod flow;
 mod graph;
 mod job;
@@ -38,8 +39,10 @@ mod unpublished;
 mod worker;
 
 pub use coordinator::{Command, Outcome, Savepoint};
+pub use fit::{Fate, Fit, PartFit, PartKind};
 pub use graph::{Delivery, Edge, Graph, Node, OnError, SinkNode, SourceNode, StepNode};
 pub use job::{Job, Surroundings, run, simulate};
+pub use journal::Allow;
 pub use schedule::{Schedule, Simulation};
 pub use shared::Limits;
 pub use status::{

@@ -8,6 +8,7 @@
 )]
 
 mod alerts;
+mod changes;
 mod letters;
 mod running;
 mod savepoints;

@@ -157,10 +157,16 @@ fn a_damaged_checkpoint_is_told_and_an_older_one_is_used_only_if_asked_for() {
         said.contains(&format!("manifest/{newest}-g1.json")),
         "{said}"
     );
+    assert!(
+        said.contains(&format!(
+            "--allow-older goes on from the one of epoch {older}"
+        )),
+        "{said}"
+    );
     let verified = job.checkpoint(&["verify"]);
     assert_eq!(verified.status.code(), Some(2));
 
-    let mut older_start = job.start(&["--from", &older.to_string(), "--listen", "127.0.0.1:0"]);
+    let mut older_start = job.start(&["--allow-older", "--listen", "127.0.0.1:0"]);
     let address = older_start.address();
     until("it goes on from the older one", || {
         status(&address)["restored"]["epoch"].as_u64() == Some(older)

@@ -10,6 +10,7 @@ use super::{JobLog, violated};
 use crate::error::Error;
 use crate::heartbeat::{self, Beat, Heartbeat, Pulse};
 use crate::identity::Identity;
+use crate::manifest::Manifest;
 use crate::restore::{Checkpoint, RestoreFrom, latest_restorable};
 use crate::retention::Retention;
 
@@ -68,7 +69,20 @@ impl JobLog {
     /// Unavailable if the job is running and is not to be taken over; user if the store belongs to
     /// another job or the checkpoint is not kept; corrupt if the checkpoint to start from is
     /// damaged; the store's.
-    pub async fn claim(mut self, request: ClaimRequest) -> Result<Claimed, Fault> {
+    pub async fn claim(self, request: ClaimRequest) -> Result<Claimed, Fault> {
+        self.claim_if(request, |_| Ok(())).await
+    }
+
+    /// Claims the job if `fits` has nothing against going on from the checkpoint. Otherwise the log
+    /// stays as it is: the job still goes on where it stood.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim), or that of `fits`.
+    pub async fn claim_if(
+        mut self,
+        request: ClaimRequest,
+        fits: impl Fn(&Manifest) -> Result<(), Fault>,
+    ) -> Result<Claimed, Fault> {
         if let Some(finished) = self.finished(&request)? {
             return Ok(finished);
         }
@@ -83,6 +97,9 @@ impl JobLog {
             let known = self.history().generation();
             let (from, allow_older) = (request.from, request.allow_older);
             let start = latest_restorable(&self.store, self.history(), from, allow_older).await?;
+            if let Some(checkpoint) = &start {
+                fits(&checkpoint.manifest)?;
+            }
             let claim = self.entry(&request, start.as_ref());
             self.contender
                 .propose(Body::Claim(claim))

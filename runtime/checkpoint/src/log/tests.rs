@@ -479,7 +479,10 @@ async fn a_damaged_checkpoint_is_used_by_nobody_and_passed_over_only_if_allowed(
         };
         let refused = claim(&store, "two", take_over.clone()).await.unwrap_err();
         assert_eq!(refused.class, Class::Corrupt);
-        assert!(refused.message.starts_with(object.as_str()), "{refused}");
+        let named = format!("the checkpoint of epoch {newest} cannot be used: {object} ");
+        assert!(refused.message.starts_with(&named), "{refused}");
+        let way_out = format!("--allow-older goes on from the one of epoch {older}");
+        assert!(refused.message.contains(&way_out), "{refused}");
         store.put(object, whole).await.unwrap();
     }
     store.delete(part).await.unwrap();

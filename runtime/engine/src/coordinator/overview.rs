@@ -37,12 +37,12 @@ impl Coordinator {
             .try_for_each(|(name, ledger)| ledger.check(name))
     }
 
-    /// Ledgers since the lineage began, by node name.
+    /// Ledgers since the lineage began, by the identity of the node.
     pub(super) fn ledgers(&self, whole: &Whole) -> BTreeMap<String, Ledger> {
         let mut all = self.base.clone();
         for (&node, &ledger) in &whole.ledgers {
             if let Some(node) = self.graph.nodes.get(node) {
-                let total = all.entry(node.name().to_string()).or_default();
+                let total = all.entry(node.identity().to_string()).or_default();
                 total.held = 0;
                 *total += ledger;
             }
@@ -260,9 +260,9 @@ impl Coordinator {
         self.board.update(|status| {
             status.checkpoint = Some(checkpoint);
             status.checkpoints += 1;
-            for node in &mut status.nodes {
-                if let Some(ledger) = ledgers.get(&node.name) {
-                    node.ledger = *ledger;
+            for (node, known) in self.graph.nodes.iter().zip(&mut status.nodes) {
+                if let Some(ledger) = ledgers.get(&**node.identity()) {
+                    known.ledger = *ledger;
                 }
             }
         });

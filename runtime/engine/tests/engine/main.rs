@@ -26,8 +26,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use thalweg_checkpoint::{Access, RestoreFrom, Store};
 use thalweg_engine::{
-    Command, Delivery, Edge, Graph, Job, Limits, Node, OnError, Outcome, SinkNode, SourceNode,
-    Status, StatusBoard, StepNode, Surroundings, run,
+    Allow, Command, Delivery, Edge, Graph, Job, Limits, Node, OnError, Outcome, SinkNode,
+    SourceNode, Status, StatusBoard, StepNode, Surroundings, run,
 };
 use thalweg_metrics::Metrics;
 use thalweg_stream::clock::SystemClock;
@@ -458,12 +458,14 @@ fn job(source: Numbers, out: &Shelf, dead: &Shelf, workers: usize) -> Job {
         }),
         Node::Sink(SinkNode {
             name: name("out"),
+            destination: name("shelf out"),
             sink: Arc::new(out.clone()),
             input: edge(1),
             delivery: Delivery::ExactlyOnce,
         }),
         Node::Sink(SinkNode {
             name: name("dead"),
+            destination: name("shelf dead"),
             sink: Arc::new(dead.clone()),
             input: vec![],
             delivery: Delivery::ExactlyOnce,
@@ -486,6 +488,7 @@ fn job(source: Numbers, out: &Shelf, dead: &Shelf, workers: usize) -> Job {
         version: "1".to_owned(),
         from: RestoreFrom::Latest,
         take_over: false,
+        allow: Allow::default(),
     }
 }
 

@@ -1,0 +1,78 @@
+//! `thalweg plan`: what becomes of a job's state when its definition changes.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use thalweg_checkpoint::inspect::show;
+use thalweg_checkpoint::{Access, Store};
+use thalweg_engine::{Fit, PartFit, PartKind};
+use thalweg_stream::clock::SystemClock;
+use thalweg_stream::{Clock, Epoch, Fault};
+
+use crate::command::PlanArguments;
+use crate::definition::{Planned, planned, store_location};
+use crate::{Failure, terminal};
+
+pub(crate) fn plan(arguments: &PlanArguments) -> Result<(), Failure> {
+    let clock = Arc::new(SystemClock::new()) as Arc<dyn Clock>;
+    let planned = planned(&arguments.definition, &clock)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Fault::bug(format!("no runtime: {error}")))?;
+    let location =
+        (arguments.against.clone()).unwrap_or_else(|| store_location(&planned.definition));
+    let store = Store::open(&location, Access::Existing).map_err(Fault::from)?;
+    let found = runtime.block_on(show(&store, arguments.epoch.map(Epoch)));
+    let manifest = found.map_err(Fault::from)?.manifest;
+    let job = &planned.definition.job;
+    if manifest.job != *job {
+        return Err(Failure::User(format!(
+            "the checkpoints at {location} belong to job \"{}\", not to \"{job}\"",
+            manifest.job
+        )));
+    }
+    let fit = Fit::of(&manifest, &planned.graph);
+    let refused = fit.check(false);
+    if arguments.definition.json {
+        let parts: Vec<_> = (fit.parts.iter())
+            .map(|part| {
+                let mut shown = json!(part);
+                shown["kind"] = json!(kind(&planned, part));
+                shown
+            })
+            .collect();
+        let runs = refused.is_ok();
+        let result = json!({ "job": job, "epoch": fit.epoch, "runs": runs, "parts": parts });
+        return match runs {
+            true => Ok(terminal::print(&format!("{result}\n"))?),
+            false => Err(Failure::Result(result.to_string())),
+        };
+    }
+    let rows: Vec<Vec<String>> = (fit.parts.iter())
+        .map(|part| {
+            vec![
+                kind(&planned, part).to_owned(),
+                part.name.clone(),
+                part.fate.name().to_owned(),
+                part.reason.clone(),
+            ]
+        })
+        .collect();
+    let table = terminal::table(&["PART", "NAME", "STATE", ""], &rows);
+    terminal::print(&format!(
+        "{job}, checkpoint of epoch {}\n\n{table}",
+        fit.epoch
+    ))?;
+    Ok(refused?)
+}
+
+/// What the definition calls a part.
+fn kind(planned: &Planned, part: &PartFit) -> &'static str {
+    let table =
+        (planned.definition.tables.iter()).any(|table| table.source.name.value == part.name);
+    match part.kind {
+        PartKind::Source if table => "table",
+        kind @ (PartKind::Source | PartKind::Step | PartKind::Sink) => kind.name(),
+    }
+}
