@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint deny docs bench setup-build setup-guest setup-test
+.PHONY: help demo test lint deny docs bench faults setup-build setup-guest setup-test
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
@@ -33,6 +33,9 @@ deny: setup-test  ## licences, sources and duplicate versions of dependencies
 test: setup-test lint deny  ## everything: lint, unit, doc and integration tests
 	cargo build --workspace --all-targets --locked
 	THALWEG_NO_SKIPS=1 cargo test --workspace --locked --no-fail-fast
+
+faults: setup-build  ## build the tests with planted faults, and show which suite finds each
+	scripts/faults
 
 docs: setup-build  ## write the generated pages of docs/ anew
 	UPDATE_EXPECT=1 cargo test --quiet --locked -p thalweg-metrics

@@ -11,6 +11,7 @@ use thalweg_state::{
 };
 use thalweg_stream::dead_letter::Remains;
 use thalweg_stream::operator::Held;
+use thalweg_stream::planted::planted;
 use thalweg_stream::schema::{DELETE, batch_bytes};
 use thalweg_stream::watermark::START_OF_TIME;
 use thalweg_stream::{
@@ -471,7 +472,14 @@ impl Operator for Enrich {
     fn restore(&mut self, section: &Section) -> Result<(), Fault> {
         let parts: &mut [&mut dyn Part] = &mut [&mut self.table, &mut self.held];
         self.prunable = None;
-        Sections::restore(section, parts)
+        Sections::restore(section, parts)?;
+        if planted("forget-table") {
+            parts[0].forget_group(section.group);
+        }
+        if planted("forget-held-rows") {
+            self.held = HeldRows::new(self.plan.rows.clone(), self.plan.row_key.clone());
+        }
+        Ok(())
     }
 }
 

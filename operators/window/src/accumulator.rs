@@ -1,5 +1,7 @@
 //! The arithmetic of accumulators: numbers in 64-bit words.
 
+use thalweg_stream::planted::planted;
+
 /// Adds `value` to the compensated sum in `words` (Neumaier 1974; the error term by Knuth's
 /// two-sum): what rounding loses is kept in the second word, so that the rounded result does not
 /// depend on the order of addition in any case that data has shown.
@@ -10,6 +12,9 @@ pub(crate) fn add_float(words: &mut [u64; 2], value: f64) {
     let back = sum - high;
     let error = (high - (sum - back)) + (value - back);
     words[0] = sum.to_bits();
+    if planted("plain-sums") {
+        return;
+    }
     words[1] = (f64::from_bits(words[1]) + error).to_bits();
 }
 

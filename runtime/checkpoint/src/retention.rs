@@ -16,6 +16,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use thalweg_stream::planted::planted;
 use thalweg_stream::{Epoch, Generation};
 
 use crate::name::{ObjectKind, ObjectName, staged_stamp};
@@ -70,7 +71,8 @@ impl Facts<'_> {
 #[must_use]
 pub fn plan(facts: &Facts<'_>, listed: &[ObjectName]) -> Vec<ObjectName> {
     (listed.iter())
-        .filter(|name| !facts.reached.contains(name) && !facts.in_use.contains(name))
+        .filter(|name| !facts.reached.contains(name) || planted("delete-in-use"))
+        .filter(|name| !facts.in_use.contains(name))
         .filter(|name| match name.kind() {
             Some(
                 ObjectKind::Manifest { epoch, generation }
@@ -125,7 +127,7 @@ pub fn truncate(listed: &[u64], folded: Range<u64>, fenced_max: u64) -> Truncati
     let floor = folded.end.saturating_sub(fenced_max);
     let mut plan = Truncation::default();
     for &number in listed.iter().filter(|&&number| number < folded.end) {
-        if number < floor {
+        if number < floor || planted("truncate-without-fence") {
             plan.delete.push(number);
         } else if number >= folded.start {
             // Further down there is a fence already, or, where the truncation before this one was

@@ -8,6 +8,7 @@ use std::time::Duration;
 use thalweg_checkpoint::publish::{SinkRecord, StagePlace};
 use thalweg_checkpoint::{Identity, Manifest, RestoreFrom, Store};
 use thalweg_metrics::Metrics;
+use thalweg_stream::planted::planted;
 use thalweg_stream::sink::{SinkContext, StageStore};
 use thalweg_stream::{Clock, Fault};
 use timely::{CommunicationConfig, WorkerConfig};
@@ -345,6 +346,10 @@ async fn restore(
         .collect();
     let mut all = Vec::with_capacity(workers);
     for worker in 0..workers {
+        let worker = match planted("restore-wrong-groups") {
+            true => (worker + 1) % workers,
+            false => worker,
+        };
         all.push(Mutex::new(
             journal.read_state(&ids, groups(worker, workers)).await?,
         ));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
+use thalweg_stream::planted::planted;
 use thalweg_stream::sink::{PublishUnit, Published, Released, StageStore};
 use thalweg_stream::{Class, Clock, Epoch, Fault, Publisher};
 use tokio::sync::mpsc;
@@ -51,7 +52,11 @@ impl Outlet {
         mut units: mpsc::UnboundedReceiver<Released<PublishUnit>>,
         news: mpsc::UnboundedSender<News>,
     ) {
-        let at_once = if self.ordered { 1 } else { UNORDERED_UNITS };
+        let at_once = if self.ordered && !planted("publish-unordered") {
+            1
+        } else {
+            UNORDERED_UNITS
+        };
         let mut waiting: VecDeque<Released<PublishUnit>> = VecDeque::new();
         let mut running = FuturesUnordered::new();
         let mut open = true;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use thalweg_stream::planted::planted;
 use thalweg_stream::schema::batch_bytes;
 use thalweg_stream::{
     Epoch, EpochClose, EpochKind, Fault, Ledger, Operator, Output, Progress, RecordBatch, Route,
@@ -234,6 +235,11 @@ impl Discipline {
             }
         }
         self.apply(open, intake, outputs)?;
+        if planted("apply-early") {
+            for epoch in intake.batches.keys().copied().collect::<Vec<_>>() {
+                self.apply(epoch, intake, outputs)?;
+            }
+        }
         if self.draining.is_some() {
             self.drain()?;
         }
@@ -335,7 +341,9 @@ impl Discipline {
     fn seal(&mut self, info: &EpochInfo) {
         failpoint::hit(&["freeze", "before"]);
         // At most one checkpoint is in preparation: the fate of the one before is known.
-        if (self.frozen.replace(info.epoch)).is_some_and(|frozen| self.shared.has_failed(frozen)) {
+        if (self.frozen.replace(info.epoch)).is_some_and(|frozen| self.shared.has_failed(frozen))
+            && !planted("drop-failed-deltas")
+        {
             self.stage.operator.freeze_failed();
         }
         let began = self.shared.clock.elapsed();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use thalweg_checkpoint::publish::{SinkRecord, UnitRecord};
+use thalweg_stream::planted::planted;
 use thalweg_stream::sink::{Grouping, PublishUnit, StagedObject};
 use thalweg_stream::{Epoch, Lineage};
 
@@ -68,6 +69,9 @@ impl Unpublished {
     /// What the manifest of `epoch` is to say: everything that is not yet settled by then.
     pub(crate) fn listing(&self, epoch: Epoch) -> SinkRecord {
         let mut record = self.record.clone();
+        if planted("list-this-epoch-only") {
+            record.units.retain(|unit| unit.unit.epoch == epoch);
+        }
         record
             .units
             .retain(|unit| unit.open || !self.is_settled_by(unit.unit.epoch, epoch));
@@ -112,6 +116,7 @@ impl Unpublished {
     /// The unit of `epoch` is visible. If some of its rows were rejected, they have entered the
     /// dataflow once `waiting` rejected rows of this attempt have.
     pub(crate) fn published(&mut self, epoch: Epoch, state: Value, waiting: Option<u64>) {
+        let waiting = waiting.filter(|_| !planted("forget-rejects"));
         let fate = waiting.map_or(Fate::Settled(Epoch(0)), Fate::Visible);
         self.fates.insert(epoch, fate);
         if !state.is_null() {

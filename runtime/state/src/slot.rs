@@ -9,9 +9,11 @@
 //! freeze marked, kept until the next one in case it fails) and `pending` (of those, not yet
 //! written). A slot that is pending is written out before it changes.
 
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 use thalweg_stream::key::key_group;
+use thalweg_stream::planted::planted;
 
 use crate::arena::{Arena, Span};
 use crate::bitmap::{Bitmap, GroupSet};
@@ -332,6 +334,10 @@ impl SlotStore {
         slots.sort_unstable_by(|a, b| {
             (a.0.cmp(&b.0)).then_with(|| self.key(a.1).as_slice().cmp(self.key(b.1).as_slice()))
         });
+        if planted("map-order") {
+            let order = std::hash::RandomState::new();
+            slots.sort_unstable_by_key(|&(hash, _)| order.hash_one(hash));
+        }
         slots.into_iter().map(|(_, slot)| slot).collect()
     }
 

@@ -17,6 +17,7 @@ pub mod key;
 pub mod ledger;
 pub mod operator;
 pub mod origin;
+pub mod planted;
 pub mod rehearsal;
 pub mod scatter;
 pub mod schema;

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt, TryStreamExt};
+use thalweg_stream::planted::planted;
 use thalweg_stream::sink::{PublishUnit, Published, Released, SinkContext, StageStore};
 use thalweg_stream::{Fault, Figures, Publisher};
 use uuid::Uuid;
@@ -304,6 +305,8 @@ impl AdxPublisher {
         raw_bytes: u64,
         tag: &str,
     ) -> Result<String, Error> {
+        let other = planted("new-id-on-retry").then(|| format!("{tag}#{id}"));
+        let tag = other.as_deref().unwrap_or(tag);
         let message = Message {
             id: id.to_string(),
             blob,

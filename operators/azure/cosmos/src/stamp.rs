@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use thalweg_stream::planted::planted;
 
 /// The field of a document that holds its stamp. Readers skip documents whose stamp says
 /// `deleted`.
@@ -129,7 +130,7 @@ impl Stamp {
                 Verdict::Replace
             };
         }
-        if there.generation > self.generation {
+        if there.generation > self.generation && !planted("ignore-generation") {
             return Verdict::Fenced;
         }
         match self.content().cmp(&there.content()) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use azure_data_cosmos::PartitionKey;
 use serde_json::value::RawValue;
+use thalweg_stream::planted::planted;
 
 use crate::cache::{Cache, Known};
 use crate::client::{Answer, Client, Put, Reply, Throttle, Trouble};
@@ -151,6 +152,9 @@ impl Context {
 
     /// Decides what to do about a write, given what is there.
     pub(crate) fn decide(&self, write: &Write, there: There) -> Result<Decision, CosmosError> {
+        if planted("blind-replace") {
+            return Ok(Decision::Put(Put::Upsert));
+        }
         let known = match there {
             There::Nothing => return Ok(Decision::Put(Put::Create)),
             There::Document(known) => known,

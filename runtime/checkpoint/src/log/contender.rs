@@ -15,6 +15,7 @@
 use super::entry::{Body, Entry, WriterId};
 use super::history::{History, Violation};
 use thalweg_stream::Generation;
+use thalweg_stream::planted::planted;
 
 /// What a contender wants to be done.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -160,7 +161,9 @@ impl Contender {
         };
         match &self.phase {
             Phase::Resting(Rest::Ready | Rest::Appended { .. }) => {}
-            Phase::Creating(entry) if entry.body == body => return Ok(()),
+            Phase::Creating(entry) if entry.body == body && !planted("new-nonce-on-retry") => {
+                return Ok(());
+            }
             Phase::Creating(_) => {}
             Phase::Resting(Rest::Overtaken) => {
                 return Err(refuse("cannot be proposed by a fenced writer"));
@@ -212,6 +215,9 @@ impl Contender {
             (Phase::Settling(ours), Fact::Found(found)) => self.settle(ours, found)?,
             (Phase::Settling(ours), Fact::Missing) => taken(&ours),
             (Phase::Checking(entry), Fact::Listed(None)) => self.appended(&entry)?,
+            (Phase::Checking(entry), Fact::Listed(Some(_))) if planted("drop-fencing-check") => {
+                self.appended(&entry)?
+            }
             (Phase::Checking(_), Fact::Listed(Some(_))) => Phase::Resting(Rest::Overtaken),
             (phase, fact) => {
                 self.phase = phase;
@@ -256,7 +262,10 @@ impl Contender {
             // Our own: it was created, and only the reply was lost.
             return Ok(Phase::Checking(ours));
         }
-        if found.writer == ours.writer && same_checkpoint(&found.body, &ours.body) {
+        if found.writer == ours.writer
+            && !planted("new-nonce-on-retry")
+            && same_checkpoint(&found.body, &ours.body)
+        {
             // Proposed before, given up, proposed again, and here it is.
             return Ok(Phase::Checking(found));
         }

@@ -4,6 +4,7 @@
 //! does not allow at its place is a [`Violation`], never skipped.
 
 use serde::{Deserialize, Serialize};
+use thalweg_stream::planted::planted;
 use thalweg_stream::{Epoch, Generation, Lineage};
 
 use super::entry::{Body, Claim, Commit, Entry, ManifestRef, WriterId};
@@ -113,7 +114,9 @@ impl History {
     #[must_use]
     pub fn lineage_from(&self, base: Option<u64>, fresh: &Lineage) -> Lineage {
         match &self.owner {
-            Some(owner) if base == self.position => owner.lineage.clone(),
+            Some(owner) if base == self.position || planted("keep-lineage") => {
+                owner.lineage.clone()
+            }
             Some(_) | None => fresh.clone(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use thalweg_stream::planted::planted;
 use thalweg_stream::sink::Released;
 use thalweg_stream::{Epoch, EpochKind, Fault, Generation, Lineage};
 use tokio::sync::watch;
@@ -123,6 +124,10 @@ impl OwnedLog {
     /// The first epoch of this start: beyond all that were ever committed.
     #[must_use]
     pub fn first_epoch(&self) -> Epoch {
+        if planted("reuse-epochs") {
+            let from = self.start.as_ref().map(|start| start.manifest.epoch);
+            return from.unwrap_or(Epoch(0)).next();
+        }
         self.log.history().epoch_max.next()
     }
 

@@ -17,6 +17,7 @@ use super::disk::Disk;
 use super::faults::Moment;
 use crate::error::Error;
 use crate::name::{ObjectName, STATE};
+use thalweg_stream::planted::planted;
 
 /// Folder of temporary files; no listing looks into it.
 const TEMPORARY: &str = ".tmp";
@@ -115,7 +116,7 @@ impl Directory {
         mode: Mode,
         reached: &dyn Fn(Moment) -> Result<(), Error>,
     ) -> Result<(), Failure> {
-        let durable = mode != Mode::Advise;
+        let durable = mode != Mode::Advise && !planted("skip-fsync");
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let temporary = (self.root.join(TEMPORARY)).join(format!("{}-{serial}", self.handle));
         let io = |error: io::Error| match error.kind() == ErrorKind::NotFound {
