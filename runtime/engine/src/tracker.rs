@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use thalweg_stream::planted::planted;
 use thalweg_stream::watermark::START_OF_TIME;
 use thalweg_stream::{Epoch, EpochKind, Ledger, Progress, SplitId};
 
@@ -38,11 +39,16 @@ impl Tracker {
         watermarks: &BTreeMap<usize, i64>,
     ) -> Self {
         let splits = (splits.iter())
-            .map(|s| (s.id.0, (s.source, unread(s.id.0, s.newest))))
+            .map(|s| {
+                let newest = s.newest.filter(|_| !planted("forget-watermarks"));
+                (s.id.0, (s.source, unread(s.id.0, newest)))
+            })
             .collect();
         let sources = (graph.sources())
             .map(|(at, _)| {
-                let watermark = watermarks.get(&at).copied().unwrap_or(START_OF_TIME);
+                let watermark = (watermarks.get(&at).copied())
+                    .filter(|_| !planted("forget-watermarks"))
+                    .unwrap_or(START_OF_TIME);
                 (
                     at,
                     Progress {
@@ -92,12 +98,11 @@ impl Tracker {
             }
         }
         for (at, source) in self.graph.sources() {
-            let splits: Vec<Progress> = (self.splits.values())
+            let splits = (self.splits.values())
                 .filter(|(of, _)| *of == at)
-                .map(|(_, split)| split_progress(split, source.out_of_order_ms))
-                .collect();
+                .map(|(_, split)| split);
             if let Some(progress) = self.sources.get_mut(&at) {
-                *progress = source_progress(&splits, source).not_before(*progress);
+                *progress = source_progress(splits, source).not_before(*progress);
             }
         }
         let sources: Vec<Progress> = self.sources.values().copied().collect();
@@ -148,31 +153,45 @@ fn unread(split: u32, newest: Option<i64>) -> SplitProgress {
     }
 }
 
-/// The least over the splits. A source without an end that has no split, or none that is not
-/// finished, is not at its end: others may come, and until then it stays where it is, idle if it
-/// may ever be.
-fn source_progress(splits: &[Progress], source: &SourceNode) -> Progress {
-    let union = Progress::union(splits);
-    match union.finished && !source.source.bounded() {
+/// The least over the splits that are live. If there are none, but more may come from idle ones,
+/// nothing holds time back: all that was read is complete, of finished splits too.
+///
+/// A source without an end that has no split, or none that is not finished, is not at its end:
+/// others may come. It is idle if it may ever be, and stays where it is if not.
+fn source_progress<'a>(
+    splits: impl Iterator<Item = &'a SplitProgress>,
+    source: &SourceNode,
+) -> Progress {
+    let (mut progresses, mut read) = (Vec::new(), START_OF_TIME);
+    for split in splits {
+        let newest = split.newest.unwrap_or(START_OF_TIME);
+        let watermark = newest.saturating_sub(source.out_of_order_ms);
+        read = read.max(watermark);
+        progresses.push(
+            match split.finished || split.idle && planted("idle-is-the-end") {
+                true => Progress::END,
+                false => Progress {
+                    watermark,
+                    idle: split.idle,
+                    finished: false,
+                },
+            },
+        );
+    }
+    let union = Progress::union(&progresses);
+    let union = match union.finished && !source.source.bounded() {
         true => Progress {
             idle: source.idle_after_ms.is_some(),
             ..Progress::START
         },
         false => union,
-    }
-}
-
-fn split_progress(split: &SplitProgress, out_of_order_ms: i64) -> Progress {
-    if split.finished {
-        return Progress::END;
-    }
-    let watermark = split
-        .newest
-        .map_or(START_OF_TIME, |t| t.saturating_sub(out_of_order_ms));
-    Progress {
-        watermark,
-        idle: split.idle,
-        finished: false,
+    };
+    match union.idle {
+        true => Progress {
+            watermark: union.watermark.max(read),
+            ..union
+        },
+        false => union,
     }
 }
 

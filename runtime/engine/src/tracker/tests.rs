@@ -228,6 +228,12 @@ fn splits_that_finish_or_never_had_anything_hold_nothing_back() {
             "0 10; 1 5; 1 finished; 0 idle; 0 active; 0 12",
             "- 5 10 IDLE - 12",
         ),
+        (
+            "when the other is idle, what a finished one had is complete",
+            2,
+            "0 10; 1 30; 1 finished; 0 idle; 0 active; 0 40",
+            "- 10 - 30+IDLE - 40",
+        ),
         ("nothing anywhere", 2, "0 idle; 1 idle", "- IDLE"),
         (
             "all at once finished without anything",

@@ -304,8 +304,18 @@ async fn a_manifest_lists_the_output_of_earlier_epochs_until_it_is_confirmed() {
         assert!(!unit.unit.objects.is_empty() && !unit.open);
     }
     // The cap on what is unpublished holds: no further checkpoint is begun.
-    until("the cap is reached", || {
-        board.read().nodes[1].unpublished == Some(8)
+    within("the cap is reached", async {
+        loop {
+            let told = board.read().checkpoint.map(|checkpoint| checkpoint.epoch);
+            match units().await {
+                Some((manifest, sink))
+                    if sink.units.len() == 8 && told == Some(manifest.epoch.0) =>
+                {
+                    break;
+                }
+                _ => tokio::time::sleep(Duration::from_millis(2)).await,
+            }
+        }
     })
     .await;
     let (before, epoch) = (board.read().checkpoints, board.read().epoch);

@@ -9,6 +9,7 @@
 
 mod delivery;
 mod growing;
+mod idleness;
 mod reading;
 mod runs;
 mod staging;
