@@ -1,19 +1,25 @@
-//! Deduplication by (string, int64), on both paths, with a tenth of the rows repeated and more than
-//! five million keys remembered.
+//! Deduplication by (string, int64), on both paths, with a tenth of the rows repeated, until ten
+//! million keys are remembered: nanoseconds a row, bytes a key, and the pause of checkpoints.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, UInt64Array};
 use thalweg_dedup::{DedupFactory, DedupSpec};
 use thalweg_stream::{
-    Column, ColumnType, Epoch, EpochClose, EpochKind, Fault, Output, Progress, StreamSchema,
+    Column, ColumnType, Epoch, EpochClose, EpochKind, Fault, Figures, Output, Progress,
+    StreamSchema,
 };
 
 use crate::fleet::{BATCH_ROWS, build, timestamps};
-use crate::stopwatch::{per_row, report};
+use crate::stopwatch::{cpu, per_row, report};
 
 const EPOCH_BATCHES: usize = 12;
-const EPOCHS: usize = 60;
+const EPOCHS: usize = 150;
+const WITHIN_MS: i64 = 3_600_000;
+/// Epochs until `within` is full of keys; from then on as many expire as come.
+const FULL_EPOCHS: usize = 116;
+/// Epochs from one checkpoint to the next: a minute of event time.
+const CHECKPOINT_EPOCHS: usize = 2;
 
 fn input() -> StreamSchema {
     StreamSchema::append(
@@ -40,8 +46,8 @@ fn batch(number: usize) -> Result<RecordBatch, Fault> {
         .clone()
         .map(|event| format!("dev-{:05}", event % 10_007));
     let sequences = events.clone().map(|event| (event / 10_007) as i64);
-    // About an hour of event time in all.
-    let times = events.map(|event| event as i64 * 6 / 10);
+    // An hour of event time in `FULL_EPOCHS`.
+    let times = events.map(event_time);
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringViewArray::from_iter_values(names)),
         Arc::new(Int64Array::from_iter_values(sequences)),
@@ -51,19 +57,28 @@ fn batch(number: usize) -> Result<RecordBatch, Fault> {
     Ok(RecordBatch::try_new(input().arrow(), columns)?)
 }
 
+fn event_time(event: usize) -> i64 {
+    event as i64 * WITHIN_MS / (FULL_EPOCHS * EPOCH_BATCHES * BATCH_ROWS) as i64
+}
+
 pub(crate) fn measure() -> Result<(), Fault> {
-    with(true)?;
+    with(true)
+}
+
+pub(crate) fn measure_any_time() -> Result<(), Fault> {
     with(false)
 }
 
 fn with(same_time: bool) -> Result<(), Fault> {
     let spec = DedupSpec {
         by: vec![0, 1],
-        within_ms: 3_600_000,
+        within_ms: WITHIN_MS,
         same_time,
     };
     let mut operator = build(&DedupFactory::new(input(), spec)?)?;
     let mut each = Vec::new();
+    let mut checkpoints = Vec::new();
+    let (mut filling, mut pause_ms) = (Vec::new(), 0_f64);
     for epoch in 0..EPOCHS {
         let batches = (0..EPOCH_BATCHES)
             .map(|number| batch(epoch * EPOCH_BATCHES + number))
@@ -72,7 +87,10 @@ fn with(same_time: bool) -> Result<(), Fault> {
         let close = EpochClose {
             epoch: Epoch(epoch as u64 + 1),
             kind: EpochKind::Ordinary,
-            inputs: &[Progress::START],
+            inputs: &[Progress {
+                watermark: event_time(epoch * EPOCH_BATCHES * BATCH_ROWS) - 1000,
+                ..Progress::START
+            }],
         };
         let (took, done) = per_row(EPOCH_BATCHES * BATCH_ROWS, || {
             for batch in &batches {
@@ -82,12 +100,61 @@ fn with(same_time: bool) -> Result<(), Fault> {
             operator.on_epoch(&close, &mut out)
         });
         done?;
-        each.push(took);
+        match epoch < FULL_EPOCHS {
+            true => filling.push(took),
+            false => each.push(took),
+        }
+        if epoch % CHECKPOINT_EPOCHS == CHECKPOINT_EPOCHS - 1 {
+            let start = cpu();
+            operator.freeze(false);
+            pause_ms = pause_ms.max((cpu() - start).as_secs_f64() * 1e3);
+            let mut sections = Vec::new();
+            let (took, done) = per_row(CHECKPOINT_EPOCHS * EPOCH_BATCHES * BATCH_ROWS, || {
+                while !operator.drain(usize::MAX, &mut sections)? {}
+                Ok::<(), Fault>(())
+            });
+            done?;
+            checkpoints.push(took);
+        }
     }
     let what = match same_time {
         true => "deduplication, repeats have the same time",
         false => "deduplication, repeats may have another time",
     };
-    report(what, Some(35.0), each);
+    report(what, Some(40.0), each);
+    report("&nbsp; while it fills with keys", None, filling);
+    report(
+        "&nbsp; writing a row's key to a checkpoint",
+        None,
+        checkpoints,
+    );
+    let mut levels = Levels::default();
+    operator.figures(&mut levels);
+    println!(
+        "| &nbsp; {:.1} million keys of {:.1} bytes; longest pause of a checkpoint: {pause_ms:.3} ms | | | |",
+        levels.keys / 1e6,
+        levels.bytes / levels.keys
+    );
     Ok(())
+}
+
+/// How much an operator says it holds.
+#[derive(Default)]
+struct Levels {
+    keys: f64,
+    bytes: f64,
+}
+
+impl Figures for Levels {
+    fn level(&mut self, name: &'static str, _labels: &[&str], value: f64) {
+        match name {
+            "state_keys" => self.keys = value,
+            "state_bytes" => self.bytes = value,
+            _ => {}
+        }
+    }
+
+    fn fact(&mut self, _name: &'static str, _labels: &[&str]) {}
+
+    fn total(&mut self, _name: &'static str, _labels: &[&str], _value: u64) {}
 }

@@ -1,6 +1,6 @@
 //! What each stage of a job costs a row, beside its budget: `cargo run --release -p thalweg-benches`.
 //!
-//! Names of stages as arguments (`formats exchange window dedup enrich`) measure only these.
+//! Names of stages as arguments (`exchange`, say) measure only these.
 #![allow(clippy::print_stdout, reason = "a benchmark reports")]
 
 mod dedup;
@@ -15,11 +15,12 @@ use thalweg_stream::Fault;
 
 type Stage = (&'static str, fn() -> Result<(), Fault>);
 
-const STAGES: [Stage; 5] = [
+const STAGES: [Stage; 6] = [
     ("formats", formats::measure),
     ("exchange", exchange::measure),
     ("window", window::measure),
     ("dedup", dedup::measure),
+    ("dedup-any-time", dedup::measure_any_time),
     ("enrich", enrich::measure),
 ];
 

@@ -8,13 +8,14 @@
 //! they are duplicates can no longer be known, so they are never passed on.
 //!
 //! # State
-//! Fingerprints of 128 bits (8 of them the key group) in slices of event time; a slice that no row
+//! Fingerprints of 96 bits (8 of them the key group) in slices of event time; a slice that no row
 //! can meet any more is dropped whole. Where equal keys carry equal event times (the event time is
 //! part of the key, or `same_time` promises it) a row is looked for in its own slice only; else in
 //! every slice less than `within` away.
 //!
 //! Deliberately absent: deduplication by sequence numbers, and keeping the last of several.
 
+mod epoch;
 mod operator;
 mod slice;
 

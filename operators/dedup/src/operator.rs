@@ -1,28 +1,34 @@
 //! Deduplication as an operator.
 //!
-//! Rows are kept until their epoch ends, as only then it is known which of several is the first:
-//! they are then sorted by (event time, origin) and decided one by one.
+//! Rows are looked up as they come and kept until their epoch ends, as only then it is known which
+//! of several is the first. Those whose key came before, in this epoch or an earlier one, are
+//! *suspects*; only the rows of their keys have to be put in order at the end.
+//!
+//! Where equal keys have equal times, a row is looked up by adding its key to its own slice. Else
+//! slices change only when the epoch ends: a row that an earlier epoch's row is near to is a
+//! duplicate at once, and the others are told from each other by a set of the epoch's own keys.
 
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
-use thalweg_state::{FingerprintSet, Part, Print, Register, Sections, fingerprint};
+use arrow::array::RecordBatch;
+use thalweg_state::{FingerprintSet, Part, Print, Register, Sections};
 use thalweg_stream::dead_letter::Remains;
 use thalweg_stream::key::key_group;
 use thalweg_stream::operator::Held;
-use thalweg_stream::schema::batch_bytes;
 use thalweg_stream::watermark::START_OF_TIME;
 use thalweg_stream::{
     BuildContext, DeadClass, DeadLetter, EpochClose, Fault, Figures, KeyEncoder, Operator,
     OperatorFactory, Origin, Output, Progress, Route, Section, StreamKind, StreamSchema,
 };
 
-use crate::slice::Slices;
+use crate::epoch::{EpochRows, RowAt};
+use crate::slice::{BySlice, Slices};
 use crate::{DedupSpec, SpecError};
 
 /// Rows that are looked up together.
 const BLOCK_ROWS: usize = 256;
+/// The pane of the epoch's own keys.
+const EPOCH: i64 = 0;
 
 /// Builds deduplications; checked against the input's schema when made.
 #[derive(Debug)]
@@ -109,6 +115,9 @@ impl OperatorFactory for DedupFactory {
             watermark: Register::new(START_OF_TIME),
             sections: Sections::new(context.groups.clone()),
             encoder: KeyEncoder::new(self.plan.spec.by.clone()),
+            seen: FingerprintSet::new(false),
+            by_slice: BySlice::default(),
+            digests: Vec::new(),
             epoch: EpochRows::default(),
         }))
     }
@@ -123,80 +132,61 @@ struct Dedup {
     watermark: Register,
     sections: Sections,
     encoder: KeyEncoder,
+    /// The keys of the epoch, where they are not added to their slices at once.
+    seen: FingerprintSet,
+    by_slice: BySlice,
+    digests: Vec<(u64, u128)>,
     epoch: EpochRows,
 }
 
-/// The rows of the epoch.
-#[derive(Debug, Default)]
-struct EpochRows {
-    batches: Vec<RecordBatch>,
-    /// Per row that is not late: what decides about it.
-    rows: Vec<Row>,
-    /// Bytes of `batches`.
-    bytes: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Row {
-    /// Of its key, with its event time.
-    print: Print,
-    origin: u64,
-    batch: u32,
-    row: u32,
-}
-
 impl Dedup {
-    /// Decides about the rows of the epoch, first by (event time, origin); the rest are duplicates.
-    fn decide(&mut self) -> Vec<Row> {
-        let mut rows = std::mem::take(&mut self.epoch.rows);
-        rows.sort_unstable_by_key(|row| (row.print.time, row.origin, row.batch, row.row));
-        let slices = self.plan.slices;
-        let mut first = Vec::with_capacity(rows.len());
-        let of_one_slice = |a: &Row, b: &Row| slices.of(a.print.time) == slices.of(b.print.time);
-        for rows in rows.chunk_by(of_one_slice) {
+    /// Looks up the rows of the batch that came last, given by slice.
+    fn look_up(&mut self, prints: &[Print]) {
+        let batch = self.epoch.last_batch();
+        let mut block = Vec::with_capacity(BLOCK_ROWS);
+        let mut added = Vec::with_capacity(BLOCK_ROWS);
+        for (slice, rows) in self.by_slice.parts() {
             for rows in rows.chunks(BLOCK_ROWS) {
-                self.decide_block(rows, &mut first);
-            }
-        }
-        first
-    }
-
-    /// Decides about rows of one slice, after all that come before them. Rows of equal key within
-    /// the block are duplicates, as a slice is not longer than `within`.
-    fn decide_block(&mut self, rows: &[Row], first: &mut Vec<Row>) {
-        let (Some(oldest), Some(newest)) = (rows.first(), rows.last()) else {
-            return;
-        };
-        let slices = self.plan.slices;
-        let own = slices.of(oldest.print.time);
-        let mut known = vec![false; rows.len()];
-        if !self.plan.same_time {
-            let prints: Vec<Print> = rows.iter().map(|row| row.print).collect();
-            let from = slices.in_reach(oldest.print.time).0;
-            let to = slices.in_reach(newest.print.time).1;
-            for pane in self.passed.panes_between(from, to) {
-                if pane.id() != own {
-                    pane.find_all(&prints, |at, time| {
-                        known[at] |= slices.near(time, prints[at].time);
-                    });
+                block.clear();
+                block.extend(rows.iter().map(|&row| prints[row as usize]));
+                added.clear();
+                if self.plan.same_time {
+                    self.passed.insert_all(slice, &block, &mut added);
+                    for (&row, &new) in rows.iter().zip(&added) {
+                        self.epoch.decide(RowAt { batch, row }, new);
+                    }
+                    continue;
+                }
+                let known = known(&self.passed, self.plan.slices, &block);
+                let mut left = known.iter();
+                block.retain(|_| left.next() != Some(&true));
+                self.seen.insert_all(EPOCH, &block, &mut added);
+                let unknown = rows.iter().zip(&known).filter(|(_, known)| !**known);
+                for ((&row, _), &new) in unknown.zip(&added) {
+                    self.epoch.decide(RowAt { batch, row }, new);
                 }
             }
         }
-        let unknown = || {
-            rows.iter()
-                .zip(&known)
-                .filter(|(_, known)| !**known)
-                .map(|(row, _)| row)
-        };
-        let prints: Vec<Print> = unknown().map(|row| row.print).collect();
-        let mut added = Vec::with_capacity(prints.len());
-        self.passed.insert_all(own, &prints, &mut added);
-        first.extend(
-            unknown()
-                .zip(added)
-                .filter(|(_, added)| *added)
-                .map(|(row, _)| *row),
-        );
+    }
+
+    /// Adds the rows that are passed on to their slices.
+    fn remember(&mut self) {
+        let mut block = Vec::with_capacity(BLOCK_ROWS);
+        let mut added = Vec::with_capacity(BLOCK_ROWS);
+        for batch in self.epoch.batches() {
+            let times = batch.prints.iter().map(|print| print.time);
+            let passing = |row: usize| batch.passes[row];
+            self.by_slice.assign(self.plan.slices, times, passing);
+            for (slice, rows) in self.by_slice.parts() {
+                for rows in rows.chunks(BLOCK_ROWS) {
+                    block.clear();
+                    block.extend(rows.iter().map(|&row| batch.prints[row as usize]));
+                    added.clear();
+                    self.passed.insert_all(slice, &block, &mut added);
+                }
+            }
+        }
+        self.seen.drop_pane(EPOCH);
     }
 
     fn late(&self, batch: &RecordBatch, row: usize, time: i64, origin: u64) -> DeadLetter {
@@ -228,52 +218,35 @@ impl Operator for Dedup {
     ) -> Result<(), Fault> {
         let plan = Arc::clone(&self.plan);
         let times = plan.schema.event_times(batch)?;
-        let origins = plan.schema.origins(batch)?;
         let earliest = plan.slices.earliest(self.watermark.get());
-        let number = self.epoch.batches.len() as u32;
-        self.encoder.encode(batch)?;
-        for (row, (&time, &origin)) in times.iter().zip(origins).enumerate() {
-            if time < earliest {
-                out.ledger.late += 1;
-                out.dead(self.late(batch, row, time, origin));
-                continue;
+        self.encoder.digest(batch, &mut self.digests)?;
+        let prints: Vec<Print> = (self.digests.iter().zip(times))
+            .map(|(&(hash, print), &time)| Print::new(key_group(hash), print, time))
+            .collect();
+        let on_time = |row: usize| times[row] >= earliest;
+        (self.by_slice).assign(plan.slices, times.iter().copied(), on_time);
+        let rows = self.by_slice.rows();
+        if rows < times.len() {
+            out.ledger.late += (times.len() - rows) as u64;
+            let origins = plan.schema.origins(batch)?;
+            for row in (0..times.len()).filter(|&row| !on_time(row)) {
+                out.dead(self.late(batch, row, times[row], origins[row]));
             }
-            self.epoch.rows.push(Row {
-                print: Print::new(
-                    key_group(self.encoder.hashes()[row]),
-                    fingerprint(self.encoder.key(row)),
-                    time,
-                ),
-                origin,
-                batch: number,
-                row: row as u32,
-            });
         }
-        self.epoch.bytes += batch_bytes(batch);
-        self.epoch.batches.push(batch.clone());
+        self.epoch.open(batch, rows);
+        self.look_up(&prints);
+        self.epoch.close(prints);
         Ok(())
     }
 
     fn on_epoch(&mut self, close: &EpochClose<'_>, out: &mut Output) -> Result<(), Fault> {
-        let candidates = self.epoch.rows.len();
-        let first = self.decide();
-        out.ledger.passed += first.len() as u64;
-        out.ledger.duplicate += (candidates - first.len()) as u64;
-        let batches = std::mem::take(&mut self.epoch.batches);
-        self.epoch.bytes = 0;
-        let mut masks: Vec<Vec<bool>> = (batches.iter())
-            .map(|batch| vec![false; batch.num_rows()])
-            .collect();
-        for row in first {
-            masks[row.batch as usize][row.row as usize] = true;
+        let plan = Arc::clone(&self.plan);
+        let slice = |time| plan.same_time.then(|| plan.slices.of(time));
+        self.epoch.settle(&plan.schema, plan.slices, slice)?;
+        if !self.plan.same_time {
+            self.remember();
         }
-        for (batch, mask) in batches.iter().zip(masks) {
-            if mask.iter().all(|&passes| passes) {
-                out.emit(batch.clone());
-            } else {
-                out.emit(filter_record_batch(batch, &BooleanArray::from(mask))?);
-            }
-        }
+        self.epoch.put(out)?;
         self.watermark
             .raise(Progress::union(close.inputs).watermark);
         let (slices, watermark) = (self.plan.slices, self.watermark.get());
@@ -288,8 +261,8 @@ impl Operator for Dedup {
 
     fn held(&self) -> Held {
         Held {
-            rows: self.epoch.rows.len() as u64,
-            bytes: self.epoch.bytes,
+            rows: self.epoch.rows(),
+            bytes: self.epoch.bytes(),
         }
     }
 
@@ -317,4 +290,19 @@ impl Operator for Dedup {
         let parts: &mut [&mut dyn Part] = &mut [&mut self.watermark, &mut self.passed];
         Sections::restore(section, parts)
     }
+}
+
+/// Which of `prints`, of one slice, a row that an earlier epoch passed on is near to.
+fn known(passed: &FingerprintSet, slices: Slices, prints: &[Print]) -> Vec<bool> {
+    let mut known = vec![false; prints.len()];
+    let times = prints.iter().map(|print| print.time);
+    if let (Some(oldest), Some(newest)) = (times.clone().min(), times.max()) {
+        let (from, to) = (slices.in_reach(oldest).0, slices.in_reach(newest).1);
+        for pane in passed.panes_between(from, to) {
+            pane.find_all(prints, |at, time| {
+                known[at] |= slices.near(time, prints[at].time);
+            });
+        }
+    }
+    known
 }

@@ -1,8 +1,8 @@
-//! A set of 128-bit fingerprints that only grows, until a whole pane of it is dropped.
+//! A set of fingerprints that only grows, until a whole pane of it is dropped.
 //!
-//! Fingerprints lie in order of insertion, so what is new since the last snapshot is a suffix: no
-//! bitmaps, and nothing ever has to be written before it changes. The top eight bits of what is
-//! kept are the key group, the others the fingerprint's.
+//! What is new since the last snapshot lies in a log of its own, so that nothing has to be marked,
+//! and nothing written before it changes. A full snapshot goes through the set in order, past what
+//! has been added since.
 
 use thalweg_stream::KeyGroup;
 use thalweg_stream::key::HASH_SEED;
@@ -11,8 +11,8 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::bitmap::GroupSet;
 use crate::error::StateError;
-use crate::index::Index;
 use crate::log::{Logs, PRINT};
+use crate::ordered::{OrderedSet, Place, Value};
 use crate::pane::{Pane, Panes, Store};
 use crate::section::Part;
 use crate::wire::{Reader, put_i64};
@@ -20,16 +20,12 @@ use crate::wire::{Reader, put_i64};
 /// The fingerprint of encoded bytes: XXH3-128 with the seed of the key hash. Part of the
 /// checkpoint format.
 ///
-/// A set keeps 120 bits of it and the key group: of n of them two are equal by chance with
-/// probability below n² / 2¹²¹; 10¹⁰ live ones and 10¹⁰ new ones a day make 10⁻¹⁶ a day.
+/// A set keeps 88 bits of it and the key group: of n of them two are equal by chance with
+/// probability below n² / 2⁹⁷; 10¹⁰ live ones and 10¹⁰ new ones a day make 10⁻⁹ a day.
 #[inline]
 #[must_use]
 pub fn fingerprint(bytes: &[u8]) -> u128 {
-    let print = xxh3_128_with_seed(bytes, HASH_SEED);
-    match planted("collide-prints") {
-        true => print & 0xFFF,
-        false => print,
-    }
+    xxh3_128_with_seed(bytes, HASH_SEED)
 }
 
 /// Fingerprints by pane and key group, each with a time if the set is made so.
@@ -51,8 +47,11 @@ impl FingerprintSet {
     pub fn insert(&mut self, pane: i64, group: KeyGroup, print: u128, time: i64) -> bool {
         let at = self.panes.open(pane);
         let pane = &mut self.panes.panes[at];
-        pane.groups.insert(group);
-        pane.store.insert(of_group(group, print), time)
+        let new = pane.store.insert(Value::new(group, print), time);
+        if new {
+            pane.groups.insert(group);
+        }
+        new
     }
 
     /// Adds many to one pane, in order; `added` gets whether each was new. Faster than one by one.
@@ -61,8 +60,11 @@ impl FingerprintSet {
         let pane = &mut self.panes.panes[at];
         pane.store.warm(prints);
         for print in prints {
-            pane.groups.insert(group_of(print.bits));
-            added.push(pane.store.insert(print.bits, print.time));
+            let new = pane.store.insert(print.value, print.time);
+            if new {
+                pane.groups.insert(print.value.group());
+            }
+            added.push(new);
         }
     }
 
@@ -97,9 +99,12 @@ impl FingerprintSet {
         panes
             .map(|pane| {
                 let gone = pane.forgotten;
-                let prints = pane.store.prints.iter();
-                prints
-                    .filter(|&&print| !gone.contains(group_of(print)))
+                if gone.is_empty() {
+                    return pane.store.set.len();
+                }
+                let values = pane.store.set.iter();
+                values
+                    .filter(|(value, _)| !gone.contains(value.group()))
                     .count()
             })
             .sum()
@@ -118,10 +123,10 @@ impl FingerprintSet {
     }
 }
 
-/// A fingerprint to be added or looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A fingerprint to be added or looked for. Ordered by fingerprint, then time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Print {
-    bits: u128,
+    value: Value,
     /// The time it is added with.
     pub time: i64,
 }
@@ -132,9 +137,23 @@ impl Print {
     #[must_use]
     pub fn new(group: KeyGroup, print: u128, time: i64) -> Self {
         Self {
-            bits: of_group(group, print),
+            value: Value::new(group, print),
             time,
         }
+    }
+
+    /// Whether it is of the same key as `other`.
+    #[inline]
+    #[must_use]
+    pub fn is_of_key_of(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+
+    /// 64 evenly spread bits, the same for the same key.
+    #[inline]
+    #[must_use]
+    pub fn spread(&self) -> u64 {
+        self.value.high()
     }
 }
 
@@ -156,13 +175,10 @@ impl SetPane<'_> {
         let store = &self.pane.store;
         store.warm(prints);
         for (at, print) in prints.iter().enumerate() {
-            if let Some(found) = store.find(print.bits)
-                && !self.pane.forgotten.contains(group_of(print.bits))
+            if let Some(time) = store.set.find(print.value)
+                && !self.pane.forgotten.contains(print.value.group())
             {
-                known(
-                    at,
-                    store.times.get(found as usize).copied().unwrap_or_default(),
-                );
+                known(at, time);
             }
         }
     }
@@ -171,74 +187,77 @@ impl SetPane<'_> {
     #[inline]
     #[must_use]
     pub fn time(&self, group: KeyGroup, print: u128) -> Option<i64> {
-        let store = &self.pane.store;
-        let at = store.find(of_group(group, print))?;
-        if self.pane.forgotten.contains(group) {
-            return None;
-        }
-        Some(store.times.get(at as usize).copied().unwrap_or_default())
+        let time = self.pane.store.set.find(Value::new(group, print))?;
+        (!self.pane.forgotten.contains(group)).then_some(time)
     }
-}
-
-#[inline]
-fn of_group(group: KeyGroup, print: u128) -> u128 {
-    u128::from(group) << 120 | print & (u128::MAX >> 8)
-}
-
-#[inline]
-fn group_of(print: u128) -> KeyGroup {
-    (print >> 120) as KeyGroup
-}
-
-/// The hash the index sees: its top byte is even over groups as over prints.
-#[inline]
-fn hash(print: u128) -> u64 {
-    print as u64
 }
 
 #[derive(Debug)]
 struct PrintStore {
     timed: bool,
-    index: Index,
-    prints: Vec<u128>,
+    set: OrderedSet,
+    /// What came since the last freeze.
+    fresh: Log,
+    /// What came between the freeze before and the last: what that has to say unless it is full.
+    frozen: Log,
+    /// How many of the frozen are written.
+    written: usize,
+    full: Option<Full>,
+    /// The next part of the set to be made compact, once a pane gets no more.
+    loose: Option<usize>,
+}
+
+/// Values in order of arrival, with their times if the set has any.
+#[derive(Debug, Default)]
+struct Log {
+    values: Vec<Place>,
     times: Vec<i64>,
-    /// How many the snapshots up to and including the last freeze have.
-    saved: usize,
-    /// How many those before the last freeze have.
-    before: usize,
-    /// How many are written, of those saved.
-    drained: usize,
+}
+
+impl Log {
+    fn get(&self, at: usize) -> Option<(Value, i64)> {
+        let time = self.times.get(at).copied().unwrap_or_default();
+        Some((self.values.get(at)?.value(), time))
+    }
+}
+
+/// A snapshot of everything, half written.
+#[derive(Debug)]
+struct Full {
+    /// What is less is written.
+    next: Value,
+    /// What came since the freeze.
+    later: OrderedSet,
 }
 
 impl PrintStore {
     /// Asks the memory for the places of many at once.
     fn warm(&self, prints: &[Print]) {
-        let firsts = prints
-            .iter()
-            .map(|print| self.index.first(hash(print.bits)));
-        let found = firsts.filter_map(|at| self.prints.get(at as usize));
-        std::hint::black_box(found.fold(0, |all, print| all ^ print));
+        let near = prints.iter().map(|print| self.set.near(print.value));
+        std::hint::black_box(near.fold(0, |all, place| all ^ place));
     }
 
     #[inline]
-    fn find(&self, print: u128) -> Option<u32> {
-        (self.index).find(hash(print), |at| {
-            self.prints.get(at as usize) == Some(&print)
-        })
+    fn insert(&mut self, value: Value, time: i64) -> bool {
+        let new = self.set.insert(value, time);
+        if new {
+            self.fresh.values.push(Place::of(value));
+            if self.timed {
+                self.fresh.times.push(time);
+            }
+            if let Some(full) = &mut self.full {
+                full.later.insert(value, 0);
+            }
+        }
+        new
     }
 
-    fn insert(&mut self, print: u128, time: i64) -> bool {
-        if self.find(print).is_some() {
-            return false;
-        }
-        let at = self.prints.len() as u32;
-        self.prints.push(print);
+    fn write(&self, (value, time): (Value, i64), pane: i64, logs: &mut Logs) {
+        let out = logs.about(value.group(), pane, PRINT);
+        out.extend_from_slice(&value.bits().to_le_bytes());
         if self.timed {
-            self.times.push(time);
+            put_i64(out, time);
         }
-        let prints = &self.prints;
-        (self.index).insert(hash(print), at, |at| hash(prints[at as usize]));
-        true
     }
 }
 
@@ -248,87 +267,124 @@ impl Store for PrintStore {
     fn new(timed: bool) -> Self {
         Self {
             timed,
-            index: Index::default(),
-            prints: Vec::new(),
-            times: Vec::new(),
-            saved: 0,
-            before: 0,
-            drained: 0,
+            set: OrderedSet::new(timed),
+            fresh: Log::default(),
+            frozen: Log::default(),
+            written: 0,
+            full: None,
+            loose: None,
         }
     }
 
+    fn expect(&mut self, like: &Self) {
+        self.set.expect(like.set.len());
+    }
+
     fn freeze(&mut self, full: bool) {
-        self.before = self.saved;
-        self.drained = if full { 0 } else { self.saved };
-        self.saved = self.prints.len();
-        if planted("forget-dedup-slice") && self.before == 0 {
-            self.drained = self.saved;
+        std::mem::swap(&mut self.fresh, &mut self.frozen);
+        self.fresh.values.clear();
+        self.fresh.times.clear();
+        // A pane that rows no longer come to needs no room for more.
+        self.loose = self.frozen.values.is_empty().then_some(0);
+        self.written = if full { self.frozen.values.len() } else { 0 };
+        self.full = full.then(|| Full {
+            next: Value::default(),
+            later: OrderedSet::new(false),
+        });
+        if planted("forget-dedup-slice") && self.set.len() == self.frozen.values.len() {
+            (self.written, self.full) = (self.frozen.values.len(), None);
         }
     }
 
     fn is_pending(&self) -> bool {
-        self.drained < self.saved
+        let written = self.full.is_none() && self.written >= self.frozen.values.len();
+        !written || self.loose.is_some()
     }
 
     fn drain(&mut self, pane: i64, budget: usize, logs: &mut Logs) -> usize {
         let each = if self.timed { 24 } else { 16 };
-        let to = (self.drained + budget.div_ceil(each)).min(self.saved);
-        let bytes = (to - self.drained) * each;
-        for at in self.drained..to {
-            let print = self.prints[at];
-            let out = logs.about(group_of(print), pane, PRINT);
-            out.extend_from_slice(&print.to_le_bytes());
-            if self.timed {
-                put_i64(out, self.times[at]);
+        let most = budget.div_ceil(each);
+        let mut count = 0;
+        if let Some(mut full) = self.full.take() {
+            let mut values = (self.set.iter_from(full.next))
+                .filter(|(value, _)| full.later.find(*value).is_none());
+            for one in values.by_ref().take(most) {
+                self.write(one, pane, logs);
+                count += 1;
             }
+            let next = values.next();
+            drop(values);
+            if let Some((next, _)) = next {
+                full.next = next;
+                self.full = Some(full);
+            }
+            return count * each;
         }
-        self.drained = to;
-        bytes
+        if let Some(part) = self.loose {
+            (self.frozen, self.written) = (Log::default(), 0);
+            self.fresh.values.shrink_to_fit();
+            self.fresh.times.shrink_to_fit();
+            let (bytes, next) = self.set.compact(part, budget);
+            self.loose = next;
+            return bytes;
+        }
+        while count < most
+            && let Some(one) = self.frozen.get(self.written)
+        {
+            self.write(one, pane, logs);
+            self.written += 1;
+            count += 1;
+        }
+        count * each
     }
 
     fn thaw(&mut self) {
-        self.saved = self.before;
-        self.drained = self.saved;
+        self.frozen.values.append(&mut self.fresh.values);
+        self.frozen.times.append(&mut self.fresh.times);
+        self.fresh = std::mem::take(&mut self.frozen);
+        self.loose = None;
+        self.written = 0;
+        self.full = None;
     }
 
     fn restore(&mut self, operation: u8, content: &mut Reader<'_>) -> Result<(), StateError> {
         if operation != PRINT {
             return Err(StateError::Shape("no operation of a set"));
         }
-        let print = u128::from_le_bytes(content.array()?);
+        let value = Value::of_bits(u128::from_le_bytes(content.array()?));
         let time = if self.timed { content.i64()? } else { 0 };
-        self.insert(print, time);
-        self.saved = self.prints.len();
-        self.before = self.saved;
-        self.drained = self.saved;
+        // The checkpoint has it already.
+        self.set.insert(value, time);
         Ok(())
     }
 
     fn forget(&mut self, groups: GroupSet) {
-        let prints = std::mem::take(&mut self.prints);
-        let times = std::mem::take(&mut self.times);
-        self.clear();
-        for (at, print) in prints.into_iter().enumerate() {
-            if !groups.contains(group_of(print)) {
-                self.insert(print, times.get(at).copied().unwrap_or_default());
+        self.set.remove_all(|value| groups.contains(value.group()));
+        let fresh = std::mem::take(&mut self.fresh);
+        for (value, time) in (0..).map_while(|at| fresh.get(at)) {
+            if !groups.contains(value.group()) {
+                self.fresh.values.push(Place::of(value));
+                if self.timed {
+                    self.fresh.times.push(time);
+                }
             }
         }
-        self.saved = self.prints.len();
-        self.before = self.saved;
-        self.drained = self.saved;
     }
 
     fn clear(&mut self) {
-        self.index.clear();
-        self.prints.clear();
-        self.times.clear();
-        self.saved = 0;
-        self.before = 0;
-        self.drained = 0;
+        self.set.clear();
+        self.fresh = Log::default();
+        self.frozen = Log::default();
+        self.written = 0;
+        self.full = None;
+        self.loose = None;
     }
 
     fn memory_bytes(&self) -> usize {
-        self.index.memory_bytes() + self.prints.capacity() * 16 + self.times.capacity() * 8
+        let logs = [&self.fresh, &self.frozen].map(|log| {
+            log.values.capacity() * size_of::<Place>() + log.times.capacity() * size_of::<i64>()
+        });
+        self.set.memory_bytes() + logs[0] + logs[1]
     }
 }
 

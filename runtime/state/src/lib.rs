@@ -6,7 +6,7 @@
 //! operators:
 //!
 //! - [`KeyedTable`]: per key a fixed number of 64-bit words and, if asked for, a variable payload;
-//! - [`FingerprintSet`]: 128-bit fingerprints that are only ever added, with an optional time each.
+//! - [`FingerprintSet`]: fingerprints that are only ever added, with an optional time each.
 //!
 //! # Snapshots
 //! [`Part::freeze`] marks what has changed since the last snapshot, in time proportional to the
@@ -29,6 +29,7 @@ mod fingerprint;
 mod index;
 mod key;
 mod log;
+mod ordered;
 mod pane;
 mod register;
 mod section;

@@ -23,6 +23,8 @@ pub(crate) trait Store: Debug {
     type Shape: Clone + Debug;
 
     fn new(shape: Self::Shape) -> Self;
+    /// Makes room in an empty store for as much as `like` holds: it is of the pane just before.
+    fn expect(&mut self, _like: &Self) {}
     /// Marks the changes since the last freeze, or everything.
     fn freeze(&mut self, full: bool);
     /// Whether something marked is not yet written.
@@ -106,10 +108,15 @@ impl<S: Store> Panes<S> {
 
     fn restored(&mut self, id: i64) -> usize {
         self.position(id).unwrap_or_else(|at| {
-            let store = self
+            let mut store = self
                 .spare
                 .pop()
                 .unwrap_or_else(|| S::new(self.shape.clone()));
+            if let Some(before) = self.panes.last()
+                && before.id == id.wrapping_sub(1)
+            {
+                store.expect(&before.store);
+            }
             let pane = Pane {
                 id,
                 store,

@@ -24,7 +24,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::fault::Fault;
 
+mod digest;
 mod text;
+
 pub use text::hash_short_text;
 
 /// Number of key groups: the unit in which keyed state moves between workers.
@@ -62,6 +64,7 @@ pub struct KeyEncoder {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     hashes: Vec<u64>,
+    places: digest::Places,
 }
 
 impl KeyEncoder {
