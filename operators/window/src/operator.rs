@@ -26,7 +26,7 @@ use crate::spec::{LateFate, SpecError, TumblingSpec};
 /// Port of the rows that no window takes any more.
 const LATE_PORT: usize = 1;
 /// Rows whose slots are looked up before their accumulators are updated.
-const BLOCK_ROWS: usize = 256;
+const BLOCK_ROWS: usize = 128;
 
 /// Builds tumbling windows; checked against the input's schema when made.
 #[derive(Debug)]

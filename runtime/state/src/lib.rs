@@ -37,6 +37,7 @@ mod slot;
 mod table;
 mod value;
 mod wire;
+mod words;
 
 pub use error::StateError;
 pub use fingerprint::{FingerprintSet, Print, SetPane, fingerprint};

@@ -24,6 +24,7 @@ use crate::log::{DELETE, Logs, PUT};
 use crate::pane::Store;
 use crate::table::Slot;
 use crate::wire::{Reader, put_bytes, put_u64};
+use crate::words::Words;
 
 /// Words before the user's: the key's cell.
 const HEADER_WORDS: usize = 2;
@@ -50,9 +51,10 @@ pub(crate) type Template = (Layout, Arc<[u64]>);
 pub(crate) struct SlotStore {
     layout: Layout,
     stride: usize,
-    initial: Arc<[u64]>,
+    /// The words of a slot that is made: no key, the initial words, no payload.
+    new_slot: Vec<u64>,
     index: Index,
-    slots: Vec<u64>,
+    slots: Words,
     hashes: Vec<u64>,
     arena: Arena,
     free: Vec<u32>,
@@ -156,22 +158,24 @@ impl SlotStore {
 
     #[inline(never)]
     fn insert(&mut self, key: &Key<'_>) -> u32 {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.resize(self.slots.len() + self.stride, 0);
-            self.hashes.push(0);
-            (self.hashes.len() - 1) as u32
-        });
         let mut cell = key.cell;
         if key.is_long() {
             cell[1] = self.arena.push_framed(key.long);
         }
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                let base = self.base(slot);
+                self.slots[base..base + self.stride].copy_from_slice(&self.new_slot);
+                slot
+            }
+            None => {
+                self.slots.extend_from_slice(&self.new_slot);
+                self.hashes.push(0);
+                (self.hashes.len() - 1) as u32
+            }
+        };
         let base = self.base(slot);
-        let row = &mut self.slots[base..base + self.stride];
-        row[..HEADER_WORDS].copy_from_slice(&cell);
-        row[HEADER_WORDS..].fill(0);
-        for (word, initial) in row[HEADER_WORDS..].iter_mut().zip(&*self.initial) {
-            *word = *initial;
-        }
+        self.slots[base..base + HEADER_WORDS].copy_from_slice(&cell);
         self.hashes[slot as usize] = key.hash();
         let hashes = &self.hashes;
         (self.index).insert(key.hash(), slot, |slot| hashes[slot as usize]);
@@ -377,12 +381,16 @@ impl Store for SlotStore {
     type Shape = Template;
 
     fn new((layout, initial): Template) -> Self {
+        let mut new_slot = vec![0; layout.stride()];
+        for (word, &initial) in new_slot[HEADER_WORDS..].iter_mut().zip(&*initial) {
+            *word = initial;
+        }
         Self {
             layout,
-            initial,
+            new_slot,
             stride: layout.stride(),
             index: Index::default(),
-            slots: Vec::new(),
+            slots: Words::default(),
             hashes: Vec::new(),
             arena: Arena::default(),
             free: Vec::new(),
@@ -467,7 +475,8 @@ impl Store for SlotStore {
     }
 
     fn memory_bytes(&self) -> usize {
-        (self.slots.capacity() + self.hashes.capacity()) * 8
+        self.slots.memory_bytes()
+            + self.hashes.capacity() * 8
             + self.index.memory_bytes()
             + self.arena.memory_bytes()
     }
