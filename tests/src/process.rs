@@ -214,6 +214,19 @@ impl Running {
         answer
     }
 
+    /// Memory that it has resident (bytes).
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.expect("a size") * 1024
+    }
+
     /// Whether it is frozen by a signal.
     #[must_use]
     pub fn is_frozen(&self) -> bool {

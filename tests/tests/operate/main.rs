@@ -8,6 +8,7 @@
 )]
 
 mod alerts;
+mod blocked;
 mod changes;
 mod letters;
 mod running;
