@@ -53,8 +53,11 @@ const FROZEN: [&str; 5] = [
     "commit.before",
     "upload.current.after",
 ];
+/// How often at each of them, and how often at no point in particular.
+const FREEZES_EACH: u32 = 3;
+const RANDOM_FREEZES: u32 = 5;
 /// Kills at no point in particular.
-const RANDOM_KILLS: u32 = 8;
+const RANDOM_KILLS: u32 = 12;
 
 #[test]
 fn results_survive_kills_and_freezes_wherever_they_fall() {
@@ -85,7 +88,7 @@ fn results_survive_kills_and_freezes_wherever_they_fall() {
                 *hits.entry(point).or_default() += 1;
             }
         }
-        for point in FROZEN {
+        for point in [FROZEN; FREEZES_EACH as usize].as_flattened() {
             torment.freeze(Some(point));
             *hits.entry(format!("{point} (frozen)")).or_default() += 1;
         }
@@ -93,7 +96,9 @@ fn results_survive_kills_and_freezes_wherever_they_fall() {
     for _ in 0..RANDOM_KILLS {
         torment.kill_at_random();
     }
-    torment.freeze(None);
+    for _ in 0..RANDOM_FREEZES {
+        torment.freeze(None);
+    }
     let end = input.end(&torment.offsets());
     torment.finish(&end.set);
 

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use thalweg_tests::process::{Run, Running, binary, until};
 use thalweg_tests::standin::StandIn;
 
+/// Longest time from a kill to processing.
+const RECOVERY_MAX: Duration = Duration::from_secs(5);
 /// The numbers of workers, one start after the other.
 const WORKERS: [u32; 4] = [2, 1, 4, 3];
 
@@ -22,6 +24,17 @@ pub(crate) struct Torment<'a> {
     starts: BTreeMap<u32, u32>,
     kills: u32,
     freezes: u32,
+    /// From a kill to processing.
+    recoveries: Vec<Duration>,
+}
+
+/// Whether a run has read records since it started.
+fn processes(run: &Running) -> bool {
+    let answer = run.get("/status");
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let status: Value = serde_json::from_str(body).unwrap_or_default();
+    let mut nodes = status["nodes"].as_array().into_iter().flatten();
+    nodes.any(|node| node["name"] == "vehicles" && node["rows_in"].as_u64() > Some(0))
 }
 
 impl<'a> Torment<'a> {
@@ -34,6 +47,7 @@ impl<'a> Torment<'a> {
             starts: BTreeMap::new(),
             kills: 0,
             freezes: 0,
+            recoveries: Vec::new(),
         }
     }
 
@@ -72,9 +86,23 @@ impl<'a> Torment<'a> {
         self.kills += 1;
     }
 
+    /// Kills it some time after it has begun to process; it must have done so soon.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "how long a recovery takes is real time"
+    )]
     pub(crate) fn kill_at_random(&mut self) {
-        let mut run = self.run().start();
-        run.live(Duration::from_millis(50 + self.draw(1_500)));
+        let began = Instant::now();
+        let mut run = self.run().listen().start();
+        until("it processes", || {
+            let ended = run.ended();
+            assert!(ended.is_none(), "{ended:?}");
+            processes(&run)
+        });
+        let took = began.elapsed();
+        assert!(took <= RECOVERY_MAX, "from a kill to processing: {took:?}");
+        self.recoveries.push(took);
+        run.live(Duration::from_millis(self.draw(1_200)));
         run.kill();
         self.kills += 1;
     }
@@ -186,8 +214,13 @@ impl<'a> Torment<'a> {
     /// What has been done.
     pub(crate) fn told(&self) -> String {
         format!(
-            "{} kills by SIGKILL, {} freezes by SIGSTOP, starts by number of workers: {:?}",
-            self.kills, self.freezes, self.starts
+            "{} kills by SIGKILL, {} freezes by SIGSTOP, starts by number of workers: {:?}, {} \
+             recoveries, each within {:?}",
+            self.kills,
+            self.freezes,
+            self.starts,
+            self.recoveries.len(),
+            self.recoveries.iter().max().unwrap_or(&Duration::ZERO),
         )
     }
 }
