@@ -29,8 +29,8 @@ pub use diagnostic::{Diagnostic, Diagnostics, Document, Severity, Span, Spanned}
 pub use model::{
     Adx, AdxAuth, Aggregate, AsOf, Assignment, Checkpoint, ColumnField, Cosmos, DeadLetters, Dedup,
     Definition, Delivery, Enrich, EventTime, FileSink, FileSource, Generate, Kafka, KafkaStart,
-    LateThen, MaxAhead, Missing, OnError, Operation, Plugin, Secret, Settings, Sink, SinkKind,
-    Source, SourceKind, Step, Table, TimestampForm, WhenFull, Window,
+    LateThen, MaxAhead, Missing, OnError, Operation, Plugin, Restart, Secret, Settings, Sink,
+    SinkKind, Source, SourceKind, Step, Table, TimestampForm, WhenFull, Window,
 };
 pub use reference::{SCHEMA, page};
 pub use secret::Secrets;

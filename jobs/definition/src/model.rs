@@ -40,6 +40,21 @@ pub struct Settings {
     pub delivery: Option<Delivery>,
     /// Where dead letters go.
     pub dead_letters: DeadLetters,
+    /// What follows a failure.
+    pub restart: Restart,
+}
+
+/// How often a job that has failed is started again, and after how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// Restarts in a row; none at all if 0.
+    pub attempts: u32,
+    /// Delay before the first, milliseconds; it doubles.
+    pub delay_ms: u64,
+    /// The longest, milliseconds.
+    pub delay_max_ms: u64,
+    /// How long an attempt goes well before the next failure begins a new row, milliseconds.
+    pub reset_after_ms: u64,
 }
 
 /// When and where checkpoints are taken.

@@ -7,8 +7,8 @@ use crate::azure;
 use crate::diagnostic::{Diagnostic, Severity, Span, Spanned};
 use crate::fields::{Fields, texts};
 use crate::model::{
-    Checkpoint, DeadLetters, Definition, Delivery, FileSink, LateThen, Operation, Settings, Sink,
-    SinkKind, Step, WhenFull,
+    Checkpoint, DeadLetters, Definition, Delivery, FileSink, LateThen, Operation, Restart,
+    Settings, Sink, SinkKind, Step, WhenFull,
 };
 use crate::tree::{Entry, Node, Value};
 use crate::{operator, plugin, source};
@@ -119,6 +119,12 @@ fn settings(node: Option<&Node>, found: &mut Found) -> Settings {
             max_bytes: 256 << 20,
             when_full: WhenFull::Stop,
         },
+        restart: Restart {
+            attempts: 20,
+            delay_ms: 500,
+            delay_max_ms: 30_000,
+            reset_after_ms: 120_000,
+        },
     };
     let Some(mut fields) = node.and_then(|node| Fields::of(node, "`settings`", found)) else {
         return settings;
@@ -130,9 +136,35 @@ fn settings(node: Option<&Node>, found: &mut Found) -> Settings {
     if let Some(node) = fields.node("dead_letters") {
         dead_letters(node, &mut settings.dead_letters, found);
     }
-    fields.later(&["restart", "workers", "memory"], found);
+    if let Some(node) = fields.node("restart") {
+        restart(node, &mut settings.restart, found);
+    }
+    fields.later(&["workers", "memory"], found);
     fields.finish(found);
     settings
+}
+
+fn restart(node: &Node, restart: &mut Restart, found: &mut Found) {
+    if matches!(&node.value, Value::Scalar { text, .. } if text == "never") {
+        restart.attempts = 0;
+        return;
+    }
+    let Some(mut fields) = Fields::of(node, "`restart`", found) else {
+        return;
+    };
+    let attempts = fields.number("attempts", found);
+    restart.attempts = attempts.unwrap_or(restart.attempts);
+    let delay = fields.positive_duration("delay", found);
+    restart.delay_ms = delay.unwrap_or(restart.delay_ms);
+    let delay_max = fields.positive_duration("delay_max", found);
+    restart.delay_max_ms = delay_max.unwrap_or(restart.delay_max_ms.max(restart.delay_ms));
+    let reset_after = fields.positive_duration("reset_after", found);
+    restart.reset_after_ms = reset_after.unwrap_or(restart.reset_after_ms);
+    if restart.delay_max_ms < restart.delay_ms {
+        let message = "`delay_max` is shorter than `delay`".to_owned();
+        found.push(Diagnostic::error(node.span, message));
+    }
+    fields.finish(found);
 }
 
 fn checkpoint(node: &Node, checkpoint: &mut Checkpoint, found: &mut Found) {

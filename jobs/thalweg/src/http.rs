@@ -67,9 +67,12 @@ async fn status(State(served): State<Served>) -> Response {
 async fn ready(State(served): State<Served>) -> (StatusCode, &'static str) {
     match served.board.read().phase {
         Phase::Running => (StatusCode::OK, "ready\n"),
-        Phase::Starting | Phase::Stopping | Phase::Finished | Phase::Stopped | Phase::Failed => {
-            (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
-        }
+        Phase::Starting
+        | Phase::Restarting
+        | Phase::Stopping
+        | Phase::Finished
+        | Phase::Stopped
+        | Phase::Failed => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use thalweg_engine::{NodeStatus, Outcome, Status, StatusBoard};
+use thalweg_engine::{NodeStatus, Outcome, Phase, Status, StatusBoard};
 use thalweg_stream::Clock;
 
 use crate::terminal::{length, redact, time};
@@ -97,7 +97,18 @@ fn line(status: &Status, [read, written]: [f64; 2], now_ms: i64) -> String {
         }
         None => ", no checkpoint yet".to_owned(),
     };
-    line + &format!(", {} dead letters", dead(status))
+    line += &format!(", {} dead letters", dead(status));
+    match status.restarts {
+        0 => {}
+        1 => line += ", 1 restart",
+        restarts => line += &format!(", {restarts} restarts"),
+    }
+    if let (Phase::Restarting, Some(restart)) = (status.phase, &status.restarted) {
+        let waited = u64::try_from(now_ms.saturating_sub(restart.at_ms)).unwrap_or(0);
+        let wait = length(restart.after_ms.saturating_sub(waited));
+        line += &format!(", starting again in {wait} ({})", restart.cause);
+    }
+    line
 }
 
 /// A count, for people: three digits and a unit.

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_checkpoint::{Access, RestoreFrom, Store};
-use thalweg_engine::{Allow, Command, Job, Limits, Outcome, StatusBoard, Surroundings};
+use thalweg_definition::Restart;
+use thalweg_engine::{
+    Allow, Command, Job, Limits, Outcome, RestartPolicy, StatusBoard, Surroundings,
+};
 use thalweg_metrics::Metrics;
 use thalweg_stream::clock::SystemClock;
 use thalweg_stream::{Clock, Epoch, Fault};
@@ -46,6 +49,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             dropped: arguments.allow_drop,
         },
     };
+    let policy = policy(&planned.definition.settings.restart);
     let surroundings = Surroundings {
         store,
         clock: Arc::clone(&clock),
@@ -68,7 +72,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             terminal::say(&format!("listening on http://{bound}"));
         }
         tokio::select! {
-            outcome = thalweg_engine::run(job, surroundings) => outcome,
+            outcome = thalweg_engine::supervise(job, surroundings, policy) => outcome,
             fault = signals(commands) => Err(fault),
             () = progress::draw(board.clone(), Arc::clone(&clock)) => Err(Fault::bug("the progress line has ended")),
         }
@@ -78,6 +82,15 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     progress::clear();
     let outcome = outcome?;
     tell(arguments, &board, outcome, clock.elapsed())
+}
+
+fn policy(restart: &Restart) -> RestartPolicy {
+    RestartPolicy {
+        attempts: restart.attempts,
+        delay: Duration::from_millis(restart.delay_ms),
+        delay_max: Duration::from_millis(restart.delay_max_ms),
+        reset_after: Duration::from_millis(restart.reset_after_ms),
+    }
 }
 
 /// The first SIGINT or SIGTERM asks for a stop, the second ends the run at once; SIGUSR1 asks for a

@@ -24,14 +24,17 @@ use crate::assembly::Assembly;
 use crate::conductor::{self, Ending, Facts, Rhythm};
 use crate::discovery::Found;
 use crate::failpoint;
+use crate::failure::{Cause, Failure};
 use crate::graph::{Delivery, Graph};
 use crate::journal::{Journal, lost};
 use crate::publishing::News;
 use crate::report::{EpochInfo, Report};
 use crate::shared::{Shared, lock};
 use crate::stage::MemoryStage;
+use crate::stall::{Seen, Stall, StallAlarm};
 use crate::status::{Phase, StatusBoard};
 use crate::unpublished::Unpublished;
+use crate::watch::Watch;
 
 /// What somebody asks of a running job.
 #[derive(Debug)]
@@ -95,6 +98,8 @@ pub(crate) struct Coordinator {
     committed_at: Duration,
     sample: Sample,
     running: usize,
+    /// Nothing in a simulation, where time and CPU time have nothing to do with one another.
+    alarm: Option<StallAlarm>,
     /// Rows that services have rejected in this attempt.
     rejected: u64,
 }
@@ -160,6 +165,7 @@ impl Coordinator {
             committed_at: now,
             sample: Sample::default(),
             running: workers,
+            alarm: Some(StallAlarm::default()),
             rejected: 0,
         }
     }
@@ -170,7 +176,7 @@ impl Coordinator {
         mut reports: mpsc::UnboundedReceiver<Report>,
         mut news: mpsc::UnboundedReceiver<News>,
         mut found: mpsc::Receiver<Found>,
-        mut commands: mpsc::Receiver<Command>,
+        commands: &mut mpsc::Receiver<Command>,
     ) -> Result<Outcome, Fault> {
         let shared = Arc::clone(&self.shared);
         // Units of the checkpoint this attempt began from: its commit has released them.
@@ -188,14 +194,15 @@ impl Coordinator {
         let mut commands_open = true;
         let mut fenced = self.journal.fenced();
         loop {
-            if let Some(fault) = shared.failure() {
-                return Err(fault);
+            if let Some(failure) = shared.failure() {
+                return Err(failure.fault);
             }
             self.advance()?;
             if self.ended && matches!(self.preparing, Preparing::No) && self.running == 0 {
                 return self.end().await;
             }
             self.tick();
+            self.look();
             self.measure_in_time();
             let tick = shared.clock.sleep(self.until_tick());
             tokio::select! {
@@ -240,6 +247,46 @@ impl Coordinator {
         };
         self.board.update(|status| status.phase = phase);
         Ok(outcome)
+    }
+
+    /// Nobody looks whether something moves.
+    pub(crate) fn unwatched(&mut self) {
+        self.alarm = None;
+    }
+
+    /// Ends the attempt if nothing moves.
+    fn look(&mut self) {
+        let now = self.shared.clock.elapsed();
+        let Some(alarm) = self.alarm.as_mut().filter(|alarm| alarm.is_due(now)) else {
+            return;
+        };
+        let seen: Vec<Seen> = self.shared.watches.iter().map(Watch::seen).collect();
+        let epochs = [self.shared.closed().0, self.shared.completed().0];
+        let Some(stall) = alarm.look(now, epochs, &seen) else {
+            return;
+        };
+        let message = match stall {
+            Stall::Worker { worker, since } => {
+                let node = (self.shared.watches.get(worker)).and_then(Watch::node);
+                let node = node.and_then(|at| self.graph.nodes.get(at));
+                let place = node.map(|node| format!(" in \"{}\"", node.name()));
+                format!(
+                    "worker {worker} has been stuck{} for {} s",
+                    place.unwrap_or_default(),
+                    since.as_secs()
+                )
+            }
+            Stall::Frontier { since } => format!(
+                "epoch {} has not moved for {} s, and no worker is busy",
+                epochs[1] + 1,
+                since.as_secs()
+            ),
+        };
+        self.shared.fail_with(Failure {
+            fault: Fault::bug(message),
+            cause: Cause::Stall,
+            place: None,
+        });
     }
 
     fn until_tick(&self) -> Duration {

@@ -11,12 +11,14 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, Stream};
 
 use crate::container::{Batch, pieces};
+use crate::failure::guarded;
 use crate::flow::{add, classes};
 use crate::letters::Letters;
 use crate::parcel::{Cargo, Notice, Parcel};
 use crate::read::Parcels;
 use crate::report::TimeReport;
 use crate::shared::Shared;
+use crate::single::apart;
 
 /// A stream of batches.
 pub(crate) type Batches<'scope> = Stream<'scope, u64, Batch>;
@@ -49,44 +51,47 @@ pub(crate) fn decode<'scope>(
             let mut notices = notices.activate();
             input.for_each(|capability, parcels| {
                 for parcel in parcels.drain(..) {
-                    let mut decoded = Decoded::default();
-                    let chunk = parcel.body.0;
                     if shared.failed() {
                         return;
                     }
-                    if let Err(fault) = decoder.decode(&chunk, &mut decoded) {
-                        return shared
-                            .fail(fault.within(format_args!("source \"{}\"", letters.step())));
-                    }
-                    shared.decoded(node, worker);
-                    let ledger = account(&decoded);
-                    measure(&shared, node, letters.step(), &decoded, &ledger);
-                    let report = TimeReport::Decoded {
-                        source: node,
-                        split: chunk.split.0,
-                        newest: decoded.newest_event_time,
-                        ledger,
-                    };
-                    for batch in decoded.batches {
-                        for piece in pieces(batch, shared.limits.batch_rows) {
-                            rows.session_with_builder(&capability)
-                                .give_container(&mut Batch::new(piece));
+                    for chunk in apart(parcel.body.0, shared.suspect.as_ref()) {
+                        let mut decoded = Decoded::default();
+                        let place = || letters.place_between(chunk.split, chunk.start, chunk.end);
+                        let source = format_args!("source \"{}\"", letters.step());
+                        let call = || decoder.decode(&chunk, &mut decoded);
+                        if let Err(failure) = guarded(&source, place, call) {
+                            return shared.fail_with(*failure);
+                        }
+                        let ledger = account(&decoded);
+                        measure(&shared, node, letters.step(), &decoded, &ledger);
+                        let report = TimeReport::Decoded {
+                            source: node,
+                            split: chunk.split.0,
+                            newest: decoded.newest_event_time,
+                            ledger,
+                        };
+                        for batch in decoded.batches {
+                            for piece in pieces(batch, shared.limits.batch_rows) {
+                                rows.session_with_builder(&capability)
+                                    .give_container(&mut Batch::new(piece));
+                            }
+                        }
+                        match letters.batch(&decoded.dead) {
+                            Ok(None) => {}
+                            Ok(Some(batch)) => dead
+                                .session_with_builder(&capability)
+                                .give_container(&mut Batch::new(batch)),
+                            Err(fault) => return shared.fail(fault),
+                        }
+                        let mut session = notices.session(&capability);
+                        for to in 0..peers {
+                            session.give(Parcel {
+                                to,
+                                body: report.clone(),
+                            });
                         }
                     }
-                    match letters.batch(&decoded.dead) {
-                        Ok(None) => {}
-                        Ok(Some(batch)) => dead
-                            .session_with_builder(&capability)
-                            .give_container(&mut Batch::new(batch)),
-                        Err(fault) => return shared.fail(fault),
-                    }
-                    let mut session = notices.session(&capability);
-                    for to in 0..peers {
-                        session.give(Parcel {
-                            to,
-                            body: report.clone(),
-                        });
-                    }
+                    shared.decoded(node, worker);
                 }
             });
         }

@@ -1,12 +1,14 @@
-//! Named points at which a test may kill or freeze the process, to see what a successor makes of it.
+//! Named points at which a test may kill or freeze the process, or have it panic, to see what a
+//! successor or the supervisor makes of it.
 //!
-//! `THALWEG_FAILPOINT=NAME[:N][:stop]` kills the process with SIGKILL when it comes to the point
+//! `THALWEG_FAILPOINT=NAME[:N][:stop|:panic|:hang]` kills the process with SIGKILL when it comes to the point
 //! `NAME` for the `N`th time (the first, unless told otherwise); with `stop` it freezes it with
-//! SIGSTOP instead. Without the variable a point costs one load. A release build has no points at
+//! SIGSTOP instead, with `panic` the thread panics, with `hang` it sleeps for ever. Without the variable a point costs one load. A release build has no points at
 //! all, so that nothing in its environment can end it.
 //!
-//! | point, each `.before` and `.after` | what happens between |
+//! | point, each but `batch` `.before` and `.after` | what happens between |
 //! |---|---|
+//! | `batch.STEP` | a batch comes to a step |
 //! | `claim` | the job log says that the job is ours |
 //! | `restore` | the state of the checkpoint is read |
 //! | `freeze` | one step on one worker is frozen |
@@ -30,8 +32,15 @@ mod armed {
 
     struct Armed {
         name: String,
-        signal: libc::c_int,
+        action: Action,
         left: AtomicU64,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Action {
+        Signal(libc::c_int),
+        Panic,
+        Hang,
     }
 
     static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
@@ -43,20 +52,35 @@ mod armed {
             && parts.iter().copied().eq(armed.name.split('.'))
             && armed.left.fetch_sub(1, Ordering::Relaxed) == 1
         {
-            raise(armed.signal);
+            act(armed);
+        }
+    }
+
+    #[allow(clippy::panic, reason = "a test has asked for it")]
+    fn act(armed: &Armed) {
+        match armed.action {
+            Action::Signal(signal) => raise(signal),
+            Action::Panic => panic!("failpoint {}", armed.name),
+            Action::Hang => loop {
+                std::thread::park();
+            },
         }
     }
 
     /// Reads the setting; one that cannot be read arms nothing.
     fn read(setting: &str) -> Option<Armed> {
-        let (setting, signal) = match setting.strip_suffix(":stop") {
-            Some(rest) => (rest, libc::SIGSTOP),
-            None => (setting, libc::SIGKILL),
-        };
+        let actions = [
+            (":stop", Action::Signal(libc::SIGSTOP)),
+            (":panic", Action::Panic),
+            (":hang", Action::Hang),
+        ];
+        let (setting, action) = (actions.iter())
+            .find_map(|(suffix, action)| Some((setting.strip_suffix(suffix)?, *action)))
+            .unwrap_or((setting, Action::Signal(libc::SIGKILL)));
         let (name, count) = setting.split_once(':').unwrap_or((setting, "1"));
         Some(Armed {
             name: name.to_owned(),
-            signal,
+            action,
             left: AtomicU64::new(count.parse().ok().filter(|count| *count > 0)?),
         })
     }
@@ -74,22 +98,22 @@ mod armed {
     mod tests {
         use std::sync::atomic::Ordering;
 
-        use super::read;
+        use super::{Action, read};
 
         #[test]
         fn settings_are_read() {
             let read = |setting: &str| {
                 let armed = read(setting)?;
-                Some((armed.name, armed.left.load(Ordering::Relaxed), armed.signal))
+                Some((armed.name, armed.left.load(Ordering::Relaxed), armed.action))
             };
-            let point = |name: &str, count, signal| Some((name.to_owned(), count, signal));
-            assert_eq!(
-                read("commit.before"),
-                point("commit.before", 1, libc::SIGKILL)
-            );
-            assert_eq!(read("a.b:3"), point("a.b", 3, libc::SIGKILL));
-            assert_eq!(read("a.b:2:stop"), point("a.b", 2, libc::SIGSTOP));
-            assert_eq!(read("a.b:stop"), point("a.b", 1, libc::SIGSTOP));
+            let point = |name: &str, count, action| Some((name.to_owned(), count, action));
+            let (kill, stop) = (Action::Signal(libc::SIGKILL), Action::Signal(libc::SIGSTOP));
+            assert_eq!(read("commit.before"), point("commit.before", 1, kill));
+            assert_eq!(read("a.b:3"), point("a.b", 3, kill));
+            assert_eq!(read("a.b:2:stop"), point("a.b", 2, stop));
+            assert_eq!(read("a.b:stop"), point("a.b", 1, stop));
+            assert_eq!(read("a.b:2:panic"), point("a.b", 2, Action::Panic));
+            assert_eq!(read("a.b:hang"), point("a.b", 1, Action::Hang));
             assert_eq!(read("a.b:0"), None);
             assert_eq!(read("a.b:x"), None);
         }

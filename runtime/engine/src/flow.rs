@@ -184,17 +184,37 @@ impl FigureBoard {
 }
 
 /// CPU time of the calling thread.
+pub(crate) fn thread_cpu() -> Duration {
+    cpu_of(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// The clock that tells any thread the CPU time of the calling one.
 #[allow(
     unsafe_code,
     reason = "the standard library does not tell a thread's CPU time"
 )]
-pub(crate) fn thread_cpu() -> Duration {
+pub(crate) fn thread_clock() -> libc::clockid_t {
+    let mut clock = 0;
+    // SAFETY: the thread is the calling one, so it is alive; the pointer is to a live integer.
+    let failed = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
+    match failed {
+        0 => clock,
+        _ => libc::CLOCK_THREAD_CPUTIME_ID,
+    }
+}
+
+/// What a clock of CPU time shows; nothing if its thread is gone.
+#[allow(
+    unsafe_code,
+    reason = "the standard library does not tell a thread's CPU time"
+)]
+pub(crate) fn cpu_of(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: the pointer is to a live, writable timespec; the clock id is one Linux always has.
-    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    // SAFETY: the pointer is to a live, writable timespec; the call refuses clocks it does not know.
+    let failed = unsafe { libc::clock_gettime(clock, &raw mut time) };
     if failed != 0 {
         return Duration::ZERO;
     }

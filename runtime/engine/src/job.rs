@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use thalweg_checkpoint::publish::{SinkRecord, StagePlace};
-use thalweg_checkpoint::{Identity, Manifest, RestoreFrom, Store};
+use thalweg_checkpoint::{Manifest, RestoreFrom, Store};
 use thalweg_metrics::Metrics;
 use thalweg_stream::planted::planted;
 use thalweg_stream::sink::{SinkContext, StageStore};
@@ -18,16 +18,18 @@ use crate::conductor::Rhythm;
 use crate::coordinator::{Command, Coordinator, Lane, Outcome};
 use crate::discovery;
 use crate::failpoint;
+use crate::failure::{Cause, Failure, said};
 use crate::fit;
 use crate::graph::{Graph, Node, SinkNode};
 use crate::journal::{Allow, Journal, Open};
 use crate::publishing::Outlet;
 use crate::report::Report;
-use crate::schedule::{Simulation, Turns};
+use crate::schedule::Turns;
 use crate::shared::{Limits, Shared};
 use crate::splits::Splits;
 use crate::stage::MemoryStage;
 use crate::status::{NodeStatus, Phase, RestoreStatus, StatusBoard};
+use crate::supervisor::Run;
 use crate::unpublished::Unpublished;
 use crate::worker::{self, Plan, groups};
 
@@ -69,83 +71,28 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
 }
 
-/// Runs a job to its end, or until somebody stops it.
-///
-/// # Errors
-/// What ended the attempt. Nothing is lost: the next attempt starts from the last checkpoint.
-///
-/// # Crash safety
-/// May end at any point; the job log decides what has happened.
-pub async fn run(job: Job, surroundings: Surroundings) -> Result<Outcome, Fault> {
-    run_as(job, surroundings, None).await
-}
-
-/// The same in a [`Simulation`], on a runtime of one thread.
-///
-/// # Errors
-/// As [`run`].
-pub async fn simulate(
-    job: Job,
-    surroundings: Surroundings,
-    simulation: Simulation,
-) -> Result<Outcome, Fault> {
-    run_as(job, surroundings, Some(simulation)).await
-}
-
-async fn run_as(
-    job: Job,
-    surroundings: Surroundings,
-    simulation: Option<Simulation>,
-) -> Result<Outcome, Fault> {
-    let board = surroundings.board.clone();
-    // On the heap: it is large, and callers hold it.
-    let result = Box::pin(attempt(job, surroundings, simulation)).await;
-    if let Err(fault) = &result {
-        board.update(|status| {
-            status.phase = Phase::Failed;
-            status.last_error = Some(fault.to_string());
-        });
-    }
-    result
-}
-
-async fn attempt(
-    job: Job,
-    surroundings: Surroundings,
-    simulation: Option<Simulation>,
-) -> Result<Outcome, Fault> {
-    let (schedule, identity) = match simulation {
-        Some(Simulation { schedule, identity }) => (Some(schedule), identity),
-        None => (None, Identity::of_this_process()),
-    };
-    let Surroundings {
-        store,
-        clock,
-        commands,
-        board,
-        metrics,
-    } = surroundings;
-    let Job {
-        name,
-        graph,
-        workers,
-        limits,
-        ..
-    } = job;
-    let graph = Arc::new(graph);
+/// One attempt; what it has claimed is noted in `run`.
+pub(crate) async fn attempt(run: &mut Run) -> Result<Outcome, Failure> {
+    let (clock, board) = (Arc::clone(&run.clock), run.board.clone());
+    let (name, graph) = (Arc::clone(&run.name), Arc::clone(&run.graph));
+    let (store, metrics) = (run.store.clone(), Arc::clone(&run.metrics));
+    let (workers, limits) = (run.workers, run.limits);
+    let schedule = run.schedule.clone();
     let started = clock.elapsed();
     board.update(|status| {
+        status.phase = Phase::Starting;
         status.job = name.to_string();
         status.workers = workers;
         status.nodes = graph.nodes.iter().map(node_status).collect();
     });
     let open = Open {
         job: Arc::clone(&name),
-        version: job.version,
-        from: job.from,
-        take_over: job.take_over,
-        allow: job.allow,
-        keep: job.keep,
+        version: run.version.clone(),
+        from: run.from,
+        take_over: run.take_over,
+        allow: run.allow,
+        again: run.claimed.zip(run.cause),
+        keep: run.keep,
         workers,
     };
     failpoint::hit(&["claim", "before"]);
@@ -154,7 +101,7 @@ async fn attempt(
         open,
         Arc::clone(&graph),
         Arc::clone(&clock),
-        identity,
+        run.identity.clone(),
     )
     .await?;
     let Some(mut journal) = journal else {
@@ -162,6 +109,7 @@ async fn attempt(
         return Ok(Outcome::AlreadyFinished);
     };
     failpoint::hit(&["claim", "after"]);
+    run.claimed = Some(journal.generation());
     let restored = journal.restored().cloned();
     let splits = Splits::discover(&graph, restored.as_ref()).await?;
     let names = Arc::clone(splits.register.names());
@@ -172,7 +120,7 @@ async fn attempt(
     failpoint::hit(&["restore", "after"]);
     let first = journal.first_epoch();
     let (report_sender, reports) = mpsc::unbounded_channel::<Report>();
-    let shared = Arc::new(Shared::new(
+    let shared = Shared::new(
         limits,
         Arc::clone(&clock),
         workers,
@@ -180,7 +128,8 @@ async fn attempt(
         first,
         Arc::clone(&metrics),
         report_sender,
-    ));
+    );
+    let shared = Arc::new(shared.suspecting(run.suspect.clone()));
     let (news_sender, news) = mpsc::unbounded_channel();
     let mut lanes = BTreeMap::new();
     let mut contexts = BTreeMap::new();
@@ -233,6 +182,7 @@ async fn attempt(
     if let Some(schedule) = &schedule {
         schedule.begin(workers);
     }
+    let simulated = schedule.is_some();
     let (ended, threads) = oneshot::channel();
     std::thread::Builder::new()
         .name("timely".to_owned())
@@ -247,7 +197,7 @@ async fn attempt(
         .map_err(|error| Fault::bug(format!("no thread for the workers: {error}")))?;
     let rhythm = Rhythm {
         epoch_ms: limits.epoch_ms,
-        checkpoint_ms: u64::try_from(job.checkpoint_every.as_millis()).unwrap_or(u64::MAX),
+        checkpoint_ms: u64::try_from(run.checkpoint_every.as_millis()).unwrap_or(u64::MAX),
         in_flight_max: limits.epochs_in_flight,
         backlog_max: limits.unpublished_max,
     };
@@ -257,7 +207,7 @@ async fn attempt(
     // What is gone holds nothing any more.
     base.retain(|id, _| graph.nodes.iter().any(|node| **node.identity() == **id));
     let log = journal.handle();
-    let coordinator = Coordinator::new(
+    let mut coordinator = Coordinator::new(
         graph,
         Arc::clone(&shared),
         journal,
@@ -268,7 +218,10 @@ async fn attempt(
         metrics,
         base,
     );
-    let mut result = coordinator.run(reports, news, found, commands).await;
+    if simulated {
+        coordinator.unwatched();
+    }
+    let mut result = (coordinator.run(reports, news, found, &mut run.commands)).await;
     if let Err(fault) = &result {
         shared.fail(fault.clone());
     }
@@ -277,11 +230,26 @@ async fn attempt(
     if let Err(fault) = result {
         result = Err(Journal::abandon(log, fault).await);
     }
-    match (result, threads.await) {
-        (Ok(_), Err(_)) => Err(Fault::bug("the workers' thread has panicked")),
-        (result, _) => result,
+    let left = tokio::select! {
+        left = threads => Some(left),
+        () = clock.sleep(LEAVE), if result.is_err() && !simulated => None,
+    };
+    match (result, left) {
+        (Ok(_), Some(Err(_))) => Err(Fault::bug("the workers' thread has panicked").into()),
+        (Ok(outcome), _) => Ok(outcome),
+        (Err(fault), left) => {
+            if left.is_none() {
+                tracing::error!("a worker that is stuck is left behind");
+            }
+            let failure = shared.failure().filter(|failure| failure.fault == fault);
+            Err(failure.unwrap_or_else(|| fault.into()))
+        }
     }
 }
+
+/// How long a failed attempt waits for its workers to leave. One that is stuck in a call stays
+/// behind: it can neither commit nor publish, and leaves when it comes back.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// Ends the workers of an attempt when it is dropped; those that have ended do not notice.
 struct Ending(Arc<Shared>);
@@ -306,9 +274,13 @@ fn execute(plan: &Arc<Plan>, workers: usize) {
         let turns = (plan.schedule.as_deref()).map(|schedule| Turns::begin(schedule, index));
         let turns = turns.as_ref();
         let ended = catch_unwind(AssertUnwindSafe(|| worker::run(worker, &plan, turns)));
-        if ended.is_err() {
-            plan.shared
-                .fail(Fault::bug(format!("worker {index} has panicked")));
+        if let Err(panic) = ended {
+            plan.shared.watches[index].end();
+            plan.shared.fail_with(Failure {
+                fault: Fault::bug(format!("worker {index} has panicked: {}", said(&*panic))),
+                cause: Cause::Panic,
+                place: None,
+            });
             // Timely waits for ever on the dataflow of a panicked worker; dropping it may panic too.
             drop(catch_unwind(AssertUnwindSafe(|| worker::abandon(worker))));
             plan.shared.report(Report::Ended);

@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 use crate::assembly::{self, Whole};
 use crate::coordinator::Savepoint;
 use crate::failpoint;
+use crate::failure::Cause;
 use crate::fit::Fit;
 use crate::graph::{Graph, Node};
 use crate::report::EpochInfo;
@@ -49,6 +50,8 @@ pub(crate) struct Open {
     pub(crate) from: RestoreFrom,
     pub(crate) take_over: bool,
     pub(crate) allow: Allow,
+    /// The generation of this run's last attempt, and why that failed.
+    pub(crate) again: Option<(Generation, Cause)>,
     pub(crate) keep: u32,
     pub(crate) workers: usize,
 }
@@ -111,7 +114,16 @@ impl Journal {
     ) -> Result<Option<Self>, Fault> {
         let store = store.with_clock(Arc::clone(&clock));
         let log = JobLog::open(store.clone(), identity, clock).await?;
+        if let Some((last, _)) = open.again
+            && log.history().generation() > last
+        {
+            return Err(Fault::fenced(format!(
+                "job \"{}\" has been started by somebody else in the meantime",
+                open.job
+            )));
+        }
         let restart_cause = match (log.history().standing, open.from) {
+            _ if open.again.is_some() => open.again.map(|(_, cause)| cause.word()),
             (Standing::New, _) => None,
             (_, RestoreFrom::Epoch(_) | RestoreFrom::Nothing) => Some("chosen"),
             (Standing::Claimed, RestoreFrom::Latest) => Some("crash"),

@@ -10,6 +10,7 @@ use arrow::array::{
 use thalweg_stream::dead_letter::{self, Remains, RowRenderer};
 use thalweg_stream::{DeadLetter, Fault, Origin, SplitId};
 
+use crate::failure::Place;
 use crate::graph::OnError;
 
 /// A source's name and its split's.
@@ -26,7 +27,7 @@ impl SplitNames {
         names.insert(split.0, (source, name));
     }
 
-    fn of(&self, origin: Origin) -> Option<SplitName> {
+    pub(crate) fn of(&self, origin: Origin) -> Option<SplitName> {
         let names = self.0.read().unwrap_or_else(PoisonError::into_inner);
         names.get(&origin.split()?.0).cloned()
     }
@@ -69,6 +70,16 @@ impl Letters {
 
     pub(crate) fn step(&self) -> &str {
         &self.step
+    }
+
+    /// The records that `rows` were made of, if they are of one split.
+    pub(crate) fn place_of(&self, rows: &RecordBatch) -> Option<Place> {
+        Place::of(rows, &self.splits)
+    }
+
+    /// The records of a split from one offset up to, but without, another.
+    pub(crate) fn place_between(&self, split: SplitId, from: u64, end: u64) -> Option<Place> {
+        Place::between(split.0, from, end.saturating_sub(1).max(from), &self.splits)
     }
 
     /// The letters as a batch of [`dead_letter::schema`], or nothing if there are none to keep.

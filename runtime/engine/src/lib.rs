@@ -17,6 +17,7 @@ mod coordinator;
 mod decode;
 mod discovery;
 mod failpoint;
+mod failure;
 mod fit;
 mod flow;
 mod graph;
@@ -27,24 +28,32 @@ mod parcel;
 mod publishing;
 mod read;
 mod report;
+mod restart;
 mod schedule;
 mod shared;
+mod single;
 mod sink;
 mod splits;
 mod stage;
+mod stall;
 mod status;
 mod step;
+mod supervisor;
 mod tracker;
 mod unpublished;
+mod watch;
 mod worker;
 
 pub use coordinator::{Command, Outcome, Savepoint};
 pub use fit::{Fate, Fit, PartFit, PartKind};
 pub use graph::{Delivery, Edge, Graph, Node, OnError, SinkNode, SourceNode, StepNode};
-pub use job::{Job, Surroundings, run, simulate};
+pub use job::{Job, Surroundings};
 pub use journal::Allow;
+pub use restart::RestartPolicy;
 pub use schedule::{Schedule, Simulation};
 pub use shared::Limits;
 pub use status::{
-    CheckpointStatus, NodeStatus, Phase, RestoreStatus, SplitStatus, Status, StatusBoard,
+    CheckpointStatus, NodeStatus, Phase, RestartStatus, RestoreStatus, SplitStatus, Status,
+    StatusBoard,
 };
+pub use supervisor::{run, simulate, supervise};

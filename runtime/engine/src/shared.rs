@@ -9,9 +9,11 @@ use thalweg_stream::{Clock, DeadLetter, Epoch, EpochKind, Fault};
 use timely::scheduling::SyncActivator;
 use tokio::sync::{Notify, mpsc};
 
+use crate::failure::{Failure, Place};
 use crate::flow::{FigureBoard, Flow};
 use crate::report::Report;
 use crate::splits::Joining;
+use crate::watch::Watch;
 
 /// Limits of a job, each beside its reason.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +60,8 @@ const UNDECODED_MAX: usize = 3;
 /// One job's state that its worker threads and its coordinator share.
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
+    /// Where attempts have failed before: these records come one by one.
+    pub(crate) suspect: Option<Place>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Highest epoch that is closed.
     closed: AtomicU64,
@@ -91,7 +95,7 @@ pub(crate) struct Shared {
     /// Whether the next freeze of a node is to be full.
     full: Vec<AtomicBool>,
     activators: Mutex<Vec<SyncActivator>>,
-    failure: Mutex<Option<Fault>>,
+    failure: Mutex<Option<Failure>>,
     failed: AtomicBool,
     /// What goes through every node.
     pub(crate) flow: Vec<Flow>,
@@ -99,6 +103,8 @@ pub(crate) struct Shared {
     pub(crate) figures: FigureBoard,
     /// CPU time of every worker, microseconds.
     pub(crate) busy_us: Vec<AtomicU64>,
+    /// Every worker, as seen from outside.
+    pub(crate) watches: Vec<Watch>,
     pub(crate) metrics: Arc<Metrics>,
     /// Dead letters from publishing that wait to enter the dataflow.
     pub(crate) rejected: Mutex<Vec<(String, String, DeadLetter)>>,
@@ -133,6 +139,7 @@ impl Shared {
         let before = first.0.saturating_sub(1);
         Self {
             limits,
+            suspect: None,
             clock,
             closed: AtomicU64::new(before),
             completed: AtomicU64::new(before),
@@ -156,10 +163,17 @@ impl Shared {
             flow: (0..nodes).map(|_| Flow::default()).collect(),
             figures: FigureBoard::default(),
             busy_us: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            watches: (0..workers).map(|_| Watch::default()).collect(),
             metrics,
             rejected: Mutex::default(),
             reports,
         }
+    }
+
+    /// The same, with records that are to come one by one.
+    pub(crate) fn suspecting(mut self, suspect: Option<Place>) -> Self {
+        self.suspect = suspect;
+        self
     }
 
     pub(crate) fn closed(&self) -> Epoch {
@@ -342,7 +356,12 @@ impl Shared {
 
     /// Ends the attempt; the first fault is the one that is told.
     pub(crate) fn fail(&self, fault: Fault) {
-        lock(&self.failure).get_or_insert(fault);
+        self.fail_with(fault.into());
+    }
+
+    /// The same, with what more is known.
+    pub(crate) fn fail_with(&self, failure: Failure) {
+        lock(&self.failure).get_or_insert(failure);
         self.failed.store(true, Ordering::Release);
         self.wake_coordinator.notify_one();
         self.wake_workers();
@@ -352,7 +371,7 @@ impl Shared {
         self.failed.load(Ordering::Acquire)
     }
 
-    pub(crate) fn failure(&self) -> Option<Fault> {
+    pub(crate) fn failure(&self) -> Option<Failure> {
         lock(&self.failure).clone()
     }
 

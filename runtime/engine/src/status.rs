@@ -13,7 +13,7 @@ use crate::shared::lock;
 pub struct Status {
     /// The job's name.
     pub job: String,
-    /// What it is at: `starting`, `running`, `stopping`, `finished`, `stopped` or `failed`.
+    /// What it is at: `starting`, `running`, `restarting`, `stopping`, `finished`, `stopped` or `failed`.
     pub phase: Phase,
     /// Its lineage.
     pub lineage: String,
@@ -31,7 +31,11 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// The last commit.
     pub checkpoint: Option<CheckpointStatus>,
-    /// Checkpoints committed by this attempt.
+    /// Restarts after failures since this run began.
+    pub restarts: u64,
+    /// The last of them.
+    pub restarted: Option<RestartStatus>,
+    /// Checkpoints committed by this run.
     pub checkpoints: u64,
     /// Checkpoints that failed.
     pub checkpoints_failed: u64,
@@ -52,6 +56,8 @@ pub enum Phase {
     Starting,
     /// Processing.
     Running,
+    /// Failed; waiting for the next attempt.
+    Restarting,
     /// Committing and publishing for the last time.
     Stopping,
     /// The input has ended and all output is visible.
@@ -124,6 +130,19 @@ pub struct CheckpointStatus {
     pub duration_ms: u64,
     /// Bytes of state written.
     pub bytes: u64,
+}
+
+/// A restart after a failure.
+#[derive(Clone, Debug, Serialize)]
+pub struct RestartStatus {
+    /// When the attempt before failed, milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// What kind of failure it was: `fault`, `panic`, `stall` or `process`.
+    pub cause: &'static str,
+    /// What has failed.
+    pub error: String,
+    /// The delay before the next attempt, milliseconds.
+    pub after_ms: u64,
 }
 
 /// A restore.

@@ -25,6 +25,7 @@ use timely::dataflow::{Scope, Stream};
 use crate::container::{Batch, KeyDistributor, pieces};
 use crate::decode::Batches;
 use crate::failpoint;
+use crate::failure::{Failure, guarded};
 use crate::flow::{Collected, Figure, Tally};
 use crate::graph::{Edge, union};
 use crate::letters::Letters;
@@ -103,10 +104,8 @@ pub(crate) fn step<'scope>(
                 .filter_map(|frontier| frontier.frontier().first().copied())
                 .min()
                 .unwrap_or(u64::MAX);
-            if let Err(fault) = stage.advance(open, &mut intake, &mut outputs) {
-                stage
-                    .shared
-                    .fail(fault.within(format_args!("step \"{}\"", stage.letters.step())));
+            if let Err(failure) = stage.advance(open, &mut intake, &mut outputs) {
+                stage.shared.fail_with(*failure);
             }
             if stage.draining.is_some() {
                 activator.activate();
@@ -169,7 +168,7 @@ struct Draining {
 /// An operator under the discipline.
 struct Discipline {
     stage: Stage,
-    letters: Letters,
+    letters: Rc<Letters>,
     worker: usize,
     shared: Arc<Shared>,
     out: Output,
@@ -187,7 +186,7 @@ struct Discipline {
 
 impl Discipline {
     fn new(stage: Stage, worker: usize, shared: Arc<Shared>) -> Self {
-        let letters = stage.letters.clone();
+        let letters = Rc::new(stage.letters.clone());
         let (out, ledger) = (Output::default(), Ledger::default());
         Self {
             stage,
@@ -210,7 +209,7 @@ impl Discipline {
         open: u64,
         intake: &mut Intake,
         outputs: &mut [OutputBuilder<u64, NoopBuilder<Batch>>],
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Box<Failure>> {
         if self.shared.failed() {
             intake.batches.clear();
             intake.capabilities.clear();
@@ -223,15 +222,20 @@ impl Discipline {
             let (epoch, info) = entry.remove_entry();
             // The content of one checkpoint must be out before the next freeze.
             while info.kind.seals() && self.draining.is_some() {
-                self.drain()?;
+                self.at_once(Self::drain)?;
             }
             self.apply(epoch, intake, outputs)?;
-            self.close(&info)?;
-            self.flush(epoch, intake, outputs)?;
+            self.at_once(|stage| {
+                stage.close(&info)?;
+                stage.flush(epoch, intake, outputs)
+            })?;
             self.measure();
             intake.capabilities.remove(&epoch);
             if info.kind.seals() {
-                self.seal(&info);
+                self.at_once(|stage| {
+                    stage.seal(&info);
+                    Ok(())
+                })?;
             }
         }
         self.apply(open, intake, outputs)?;
@@ -241,7 +245,7 @@ impl Discipline {
             }
         }
         if self.draining.is_some() {
-            self.drain()?;
+            self.at_once(Self::drain)?;
         }
         let waiting: usize = intake
             .batches
@@ -259,12 +263,33 @@ impl Discipline {
         epoch: u64,
         intake: &mut Intake,
         outputs: &mut [OutputBuilder<u64, NoopBuilder<Batch>>],
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Box<Failure>> {
         for (input, rows) in intake.batches.remove(&epoch).unwrap_or_default() {
             self.ledger.input += rows.num_rows() as u64;
-            self.stage.operator.on_batch(input, &rows, &mut self.out)?;
-            self.flush(epoch, intake, outputs)?;
+            let letters = Rc::clone(&self.letters);
+            let step = format_args!("step \"{}\"", letters.step());
+            let place = || letters.place_of(&rows);
+            self.shared.watches[self.worker].enter(self.stage.node);
+            guarded(&step, place, || {
+                failpoint::hit(&["batch", letters.step()]);
+                self.stage.operator.on_batch(input, &rows, &mut self.out)?;
+                self.flush(epoch, intake, outputs)
+            })?;
+            self.shared.watches[self.worker].leave();
         }
+        Ok(())
+    }
+
+    /// Does something that is about no particular record.
+    fn at_once(
+        &mut self,
+        what: impl FnOnce(&mut Self) -> Result<(), Fault>,
+    ) -> Result<(), Box<Failure>> {
+        let letters = Rc::clone(&self.letters);
+        let step = format_args!("step \"{}\"", letters.step());
+        self.shared.watches[self.worker].enter(self.stage.node);
+        guarded(&step, || None, || what(self))?;
+        self.shared.watches[self.worker].leave();
         Ok(())
     }
 

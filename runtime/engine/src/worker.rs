@@ -72,8 +72,11 @@ pub(crate) fn run(worker: &mut Worker, plan: &Plan, turns: Option<&Turns<'_>>) {
         }
     };
     let (index, mut measured) = (worker.index(), Duration::ZERO);
+    let watch = &shared.watches[index];
+    watch.begin();
     while !shared.failed() && !probe.done() {
         work(worker, turns);
+        watch.turn();
         let now = shared.clock.elapsed();
         if now.saturating_sub(measured) >= PARK {
             measured = now;
@@ -92,8 +95,10 @@ pub(crate) fn run(worker: &mut Worker, plan: &Plan, turns: Option<&Turns<'_>>) {
         // State of the last checkpoint may still be on its way out.
         while worker.has_dataflows() && !shared.failed() {
             work(worker, turns);
+            watch.turn();
         }
     }
+    watch.end();
     shared.report(Report::Ended);
 }
 

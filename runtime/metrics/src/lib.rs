@@ -4,6 +4,7 @@
 mod list;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use prometheus::core::{MetricVec, MetricVecBuilder};
 use prometheus::{
@@ -22,7 +23,11 @@ pub struct Metrics {
     counters: BTreeMap<&'static str, IntCounterVec>,
     gauges: BTreeMap<&'static str, GaugeVec>,
     histograms: BTreeMap<&'static str, HistogramVec>,
+    totals: Mutex<Totals>,
 }
+
+/// By name and labels: what had been counted before the counting began anew, and the total since.
+type Totals = BTreeMap<(String, Vec<String>), (u64, u64)>;
 
 impl Metrics {
     /// The metrics of `job`, all registered.
@@ -36,6 +41,7 @@ impl Metrics {
             counters: BTreeMap::new(),
             gauges: BTreeMap::new(),
             histograms: BTreeMap::new(),
+            totals: Mutex::default(),
         };
         for metric in ALL {
             let name = format!("thalweg_{}", metric.name);
@@ -72,7 +78,20 @@ impl Metrics {
     /// Raises a counter to `total`, for figures that are kept elsewhere.
     pub fn count_to(&self, name: &str, labels: &[&str], total: u64) {
         if let Some(counter) = self.series(&self.counters, name, labels) {
-            counter.inc_by(total.saturating_sub(counter.get()));
+            let labels = labels.iter().map(|&label| label.to_owned()).collect();
+            let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+            let (before, since) = totals.entry((name.to_owned(), labels)).or_default();
+            *since = total;
+            counter.inc_by((*before + total).saturating_sub(counter.get()));
+        }
+    }
+
+    /// From now on totals begin at nothing again, as the parts that count are made anew; counters
+    /// go on from where they are.
+    pub fn rebase(&self) {
+        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        for (before, since) in totals.values_mut() {
+            *before += std::mem::take(since);
         }
     }
 
@@ -166,7 +185,10 @@ mod tests {
                 Kind::Histogram(_) => metrics.observe(metric.name, &labels, 0.1),
             }
         }
-        metrics.count_to("records_in_total", &["x"], 7);
+        metrics.count_to("records_in_total", &["x"], 5);
+        metrics.rebase();
+        metrics.count_to("records_in_total", &["x"], 1);
+        metrics.count_to("records_in_total", &["x"], 2);
         let text = metrics.scrape().expect("encodes");
         assert!(
             text.contains("thalweg_records_in_total{job=\"demo\",step=\"x\"} 7"),

@@ -219,7 +219,7 @@ pub const ALL: &[Metric] = &[
     counter(
         "restarts_total",
         &["cause"],
-        "Whether this start follows a crash or a stop, or was chosen",
+        "Starts by what came before: a crash, a stop, a choice (--from), or, within this run, a fault, panic, stall or lost process",
     ),
     gauge("restore_seconds", &[], "Time the last restore took"),
     counter("plugin_calls_total", STEP, "Calls into a plugin"),

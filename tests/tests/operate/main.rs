@@ -11,6 +11,7 @@ mod alerts;
 mod blocked;
 mod changes;
 mod letters;
+mod restarts;
 mod running;
 mod savepoints;
 mod services;

@@ -11,6 +11,7 @@ mod delivery;
 mod growing;
 mod idleness;
 mod reading;
+mod restarts;
 mod runs;
 mod staging;
 

@@ -1,0 +1,92 @@
+//! Failures of a running job that the supervisor makes good.
+
+use std::time::{Duration, Instant};
+
+use super::{Job, status, until};
+
+const JOB: &str = r"
+job: restarted
+settings:
+  checkpoint: { every: 200ms, to: ./checkpoints }
+  restart: { attempts: 3, delay: 100ms }
+sources:
+  reports:
+    generate: { what: fleet, devices: 40, seed: 5, events: 60000, rate: 20000, splits: 2, duplicates: 0.02 }
+    schema: { device_id: { type: string, required: true }, ts: { type: timestamp, required: true }, seq: int64 }
+    event_time: { column: ts, out_of_order: 10s }
+steps:
+  once: { from: reports, dedup: { by: [device_id, seq], within: 1h, same_time: true } }
+  counted: { from: once, window: { tumbling: 1s, by: [device_id], aggregate: { n: count(*) } } }
+sinks:
+  windows: { from: counted, file: { path: ./windows } }
+";
+
+/// The windows of a run, which may have to get over a failure.
+fn windows(failpoint: Option<&str>) -> (Vec<String>, String) {
+    let job = Job::new(JOB);
+    let mut command = super::thalweg();
+    command.arg("run").arg(job.path("job.yaml"));
+    command.args(["--workers", "2", "--json"]);
+    if let Some(failpoint) = failpoint {
+        command.env("THALWEG_FAILPOINT", failpoint);
+    }
+    let output = command.output().expect("the binary starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let ended: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let restarts = ended["status"]["restarts"].as_u64();
+    assert_eq!(restarts, Some(u64::from(failpoint.is_some())), "{said}");
+    let cause = ended["status"]["restarted"]["cause"].as_str();
+    let cause = cause.unwrap_or_default().to_owned();
+    let mut lines: Vec<String> = (job.lines("windows").iter())
+        .map(ToString::to_string)
+        .collect();
+    lines.sort();
+    (lines, cause)
+}
+
+#[test]
+fn a_panic_and_a_stuck_worker_cost_a_restart_and_nothing_else() {
+    let (expected, _) = windows(None);
+    assert!(expected.len() > 1000, "{}", expected.len());
+    for (failpoint, cause) in [
+        ("batch.once:9:panic", "panic"),
+        ("batch.counted:9:hang", "stall"),
+        ("freeze.after:5:panic", "panic"),
+    ] {
+        let (found, told) = windows(Some(failpoint));
+        assert_eq!(told, cause, "{failpoint}");
+        assert!(found == expected, "{failpoint}");
+    }
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "how soon is real time")]
+fn a_stuck_worker_is_noticed_within_five_seconds_and_a_stop_is_heeded_while_waiting() {
+    let job = Job::new(&JOB.replace("delay: 100ms", "delay: 1h, delay_max: 1h"));
+    let mut command = super::thalweg();
+    command.arg("run").arg(job.path("job.yaml"));
+    command.args(["--listen", "127.0.0.1:0"]);
+    command.env("THALWEG_FAILPOINT", "freeze.after:6:hang");
+    command.stdout(std::process::Stdio::piped());
+    command.stderr(std::process::Stdio::piped());
+    let mut running = super::Process(Some(command.spawn().expect("the binary starts")));
+    let address = running.address();
+    until("it runs", || status(&address)["phase"] == "running");
+    let began = Instant::now();
+    until("it is noticed", || {
+        status(&address)["phase"] == "restarting"
+    });
+    let took = began.elapsed();
+    // What was running before it got stuck is part of it.
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    let told = status(&address);
+    assert_eq!(told["restarted"]["cause"], "stall", "{told}");
+    let error = told["restarted"]["error"].as_str().expect("an error");
+    assert!(error.contains("stuck in \""), "{error}");
+    assert_eq!(super::get(&address, "/readyz").0, 503);
+    running.signal("TERM");
+    let (code, said) = running.end();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("stopped; run it again to resume"), "{said}");
+}
