@@ -24,6 +24,7 @@
 //! table are held as long as they are a version in the table, and merged afterwards.
 
 mod held;
+mod newest;
 mod operator;
 mod plan;
 mod version;

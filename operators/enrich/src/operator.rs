@@ -21,6 +21,7 @@ use thalweg_stream::{
 
 use crate::Missing;
 use crate::held::HeldRows;
+use crate::newest::Newest;
 use crate::plan::{Plan, ROWS, TABLE, answered_to};
 use crate::version::{History, Version, as_of};
 
@@ -36,6 +37,7 @@ const VERSIONS: usize = 0;
 pub(crate) struct Enrich {
     plan: Arc<Plan>,
     table: KeyedTable,
+    newest: Newest,
     held: HeldRows,
     sections: Sections,
     row_encoder: KeyEncoder,
@@ -63,6 +65,7 @@ impl Enrich {
                 words: VERSIONS + 1,
                 payload: true,
             }),
+            newest: Newest::default(),
             held: HeldRows::new(plan.rows.clone(), plan.row_key.clone()),
             sections: Sections::new(context.groups.clone()),
             row_encoder: KeyEncoder::new(plan.row_key.clone()),
@@ -167,6 +170,9 @@ impl Enrich {
             words.get(VERSIONS).copied().unwrap_or_default()
         });
         self.versions = (self.versions + history.len() as u64).saturating_sub(before);
+        if let Some(slot) = pane.as_ref().find(&key) {
+            self.newest.strike_out(slot);
+        }
         if history.len() == 0 {
             pane.remove(&key);
             return;
@@ -241,12 +247,7 @@ impl Enrich {
             Some(_) => Some(plan.rows.event_times(batch)?),
             None => None,
         };
-        let mut taken = (plan.spec.take.iter())
-            .map(|&(at, _)| match plan.table.columns.get(at) {
-                Some(column) => ColumnBuilder::new(&column.column_type.arrow()),
-                None => Err(Fault::bug("taken column is missing")),
-            })
-            .collect::<Result<Vec<_>, Fault>>()?;
+        let mut taken = plan.taken()?;
         let texts = short_texts(batch, &plan.row_key);
         if texts.is_none() {
             self.row_encoder.encode(batch)?;
@@ -257,11 +258,14 @@ impl Enrich {
             .any(|&at| batch.column(at).null_count() > 0);
         let pane = self.table.pane(PANE);
         let mut matched = Vec::with_capacity(batch.num_rows());
-        let (mut keys, mut payloads) = (KeyBlock::default(), Vec::new());
+        // Where the columns of newest versions answer, the slot.
+        let mut answers = Vec::with_capacity(batch.num_rows());
+        let mut missed = 0;
+        let (mut keys, mut slots) = (KeyBlock::default(), Vec::new());
         for from in (0..batch.num_rows()).step_by(BLOCK_ROWS) {
             let rows = from..(from + BLOCK_ROWS).min(batch.num_rows());
             keys.clear();
-            payloads.clear();
+            slots.clear();
             match texts.and_then(|texts| texts.views().get(rows.clone())) {
                 Some(views) => keys.push_views(views.iter().copied()),
                 None => {
@@ -272,27 +276,36 @@ impl Enrich {
                 }
             }
             match pane {
-                Some(pane) => pane.payloads(&keys, &mut payloads),
-                None => payloads.resize(rows.len(), None),
+                Some(pane) => pane.find_all(&keys, &mut slots),
+                None => slots.resize(rows.len(), None),
             }
-            for (row, payload) in rows.zip(&payloads) {
+            for (row, slot) in rows.zip(&slots) {
                 let time = times.map_or(i64::MAX, |times| times[row]);
-                let values = match payload {
-                    Some(payload) if !(nulls && has_null(batch, &plan.row_key, row)) => {
-                        as_of(payload, time)?
+                let slot = slot.filter(|_| !(nulls && has_null(batch, &plan.row_key, row)));
+                if let Some(slot) = slot.filter(|&slot| self.newest.answers(slot, time)) {
+                    answers.push(Some(slot));
+                    matched.push(true);
+                    continue;
+                }
+                let values = match (pane, slot) {
+                    (Some(pane), Some(slot)) => {
+                        missed += 1;
+                        as_of(pane.payload(slot), time)?
                     }
                     _ => None,
                 };
                 take_values(values, &mut taken)?;
+                answers.push(None);
                 matched.push(values.is_some());
             }
         }
+        let others =
+            (taken.iter_mut().map(ColumnBuilder::finish)).collect::<Result<Vec<_>, _>>()?;
         let user = plan.rows.columns.len();
         let mut columns = batch.columns()[..user].to_vec();
-        for column in &mut taken {
-            columns.push(column.finish()?);
-        }
+        columns.extend(self.newest.gather(&answers, &others)?);
         columns.extend_from_slice(&batch.columns()[user..]);
+        self.newest.missed(missed, pane, &plan)?;
         let enriched = RecordBatch::try_new(plan.output.arrow(), columns)?;
         self.put(batch, enriched, matched, out)
     }
@@ -446,7 +459,8 @@ impl Operator for Enrich {
     }
 
     fn figures(&self, figures: &mut dyn Figures) {
-        let bytes = self.table.memory_bytes() + self.waiting.bytes;
+        let state = self.table.memory_bytes() + self.newest.memory_bytes();
+        let bytes = state + self.waiting.bytes;
         figures.level("state_keys", &[], self.table.len() as f64);
         figures.level("state_bytes", &[], bytes as f64);
     }
@@ -472,6 +486,7 @@ impl Operator for Enrich {
     fn restore(&mut self, section: &Section) -> Result<(), Fault> {
         let parts: &mut [&mut dyn Part] = &mut [&mut self.table, &mut self.held];
         self.prunable = None;
+        self.newest = Newest::default();
         Sections::restore(section, parts)?;
         if planted("forget-table") {
             parts[0].forget_group(section.group);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use thalweg_state::ColumnBuilder;
 use thalweg_stream::schema::is_system;
 use thalweg_stream::{
     BuildContext, Column, Fault, Operator, OperatorFactory, Progress, Route, StreamKind,
@@ -32,6 +33,18 @@ pub(crate) struct Plan {
     /// Positions of the key in the rows and in the table, in the same order.
     pub(crate) row_key: Vec<usize>,
     pub(crate) table_key: Vec<usize>,
+}
+
+impl Plan {
+    /// Builders of the taken columns.
+    pub(crate) fn taken(&self) -> Result<Vec<ColumnBuilder>, Fault> {
+        (self.spec.take.iter())
+            .map(|&(at, _)| match self.table.columns.get(at) {
+                Some(column) => ColumnBuilder::new(&column.column_type.arrow()),
+                None => Err(Fault::bug("taken column is missing")),
+            })
+            .collect()
+    }
 }
 
 impl EnrichFactory {

@@ -39,6 +39,15 @@ pub(crate) fn versions(payload: &[u8]) -> impl Iterator<Item = Result<Version<'_
     })
 }
 
+/// The newest version of all.
+pub(crate) fn newest(payload: &[u8]) -> Result<Option<Version<'_>>, StateError> {
+    let mut newest = None;
+    for version in versions(payload) {
+        newest = Some(version?);
+    }
+    Ok(newest)
+}
+
 /// The newest version at or before `time`, if it is not a deletion.
 #[inline]
 pub(crate) fn as_of(payload: &[u8], time: i64) -> Result<Option<&[u8]>, StateError> {

@@ -72,6 +72,11 @@ impl SlotStore {
         self.index.len()
     }
 
+    /// Slots in use or free.
+    pub(crate) fn slots(&self) -> usize {
+        self.hashes.len()
+    }
+
     #[inline]
     fn base(&self, slot: u32) -> usize {
         slot as usize * self.stride

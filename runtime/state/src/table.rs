@@ -35,6 +35,21 @@ pub struct KeyedTable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub(crate) u32);
 
+impl Slot {
+    /// Its number, from 0: numbers are dense, and given again after a removal.
+    #[inline]
+    #[must_use]
+    pub fn number(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The slot of a [`number`](Self::number).
+    #[must_use]
+    pub fn of_number(number: usize) -> Self {
+        Self(u32::try_from(number).unwrap_or(NO_SLOT))
+    }
+}
+
 /// One key and what is kept for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
@@ -131,20 +146,30 @@ impl<'a> PaneRef<'a> {
         (self.pane.store.find(key)).filter(|_| !gone).map(Slot)
     }
 
-    /// The payloads of many keys at once, nothing for keys that are not there; appended to
-    /// `payloads`. Faster than one by one.
-    pub fn payloads(&self, keys: &KeyBlock<'_>, payloads: &mut Vec<Option<&'a [u8]>>) {
-        let mut slots = Vec::with_capacity(keys.hashes().len());
-        let store = &self.pane.store;
-        store.find_all(keys, &mut slots);
-        let from = payloads.len();
-        payloads.extend((slots.iter().zip(keys.hashes())).map(|(&slot, &hash)| {
-            let there = slot != NO_SLOT && !self.pane.forgotten.contains(key_group(hash));
-            there.then(|| store.payload(slot))
+    /// The slots of many keys at once, nothing for keys that are not there; appended to `slots`.
+    /// Faster than one by one.
+    pub fn find_all(&self, keys: &KeyBlock<'_>, slots: &mut Vec<Option<Slot>>) {
+        let mut found = Vec::with_capacity(keys.hashes().len());
+        self.pane.store.find_all(keys, &mut found);
+        let gone = self.pane.forgotten;
+        slots.extend((found.iter().zip(keys.hashes())).map(|(&slot, &hash)| {
+            let there = slot != NO_SLOT && !gone.contains(key_group(hash));
+            there.then_some(Slot(slot))
         }));
-        // Asks the memory for all of them before the first is read.
-        let first_bytes = (payloads[from..].iter().flatten()).filter_map(|bytes| bytes.first());
-        std::hint::black_box(first_bytes.fold(0, |all, byte| all ^ byte));
+    }
+
+    /// One more than the greatest slot number in use.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.pane.store.slots()
+    }
+
+    /// Everything there is, in no particular order: for what does not depend on one.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        let (pane, gone) = (*self, self.pane.forgotten);
+        (self.pane.store.in_use())
+            .map(move |slot| pane.entry(Slot(slot)))
+            .filter(move |entry| !gone.contains(key_group(entry.hash)))
     }
 
     /// The words of a key.
