@@ -75,7 +75,15 @@ pub(crate) fn planned(
             compile: crate::plugin::compile()?,
         };
         match plan(definition, &around) {
-            Ok(planned) => graph = Some(planned),
+            Ok(mut planned) => {
+                // Where sinks write stands in checkpoints.
+                for node in &mut planned.nodes {
+                    if let thalweg_engine::Node::Sink(sink) = node {
+                        sink.destination = terminal::redact(&sink.destination).into();
+                    }
+                }
+                graph = Some(planned);
+            }
             Err(mut more) => found.append(&mut more),
         }
     }
