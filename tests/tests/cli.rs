@@ -148,7 +148,6 @@ fn usage_errors_are_the_users() {
         "dead-letters show",
         "submit job.yaml",
         "run job.yaml --processes 2",
-        "checkpoint export x",
     ] {
         place.run(later).expect(1, &["not supported yet"]);
     }

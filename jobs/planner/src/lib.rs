@@ -7,6 +7,7 @@ mod azure;
 mod kafka;
 mod need;
 mod plugin;
+mod rows;
 mod source;
 mod step;
 
@@ -25,6 +26,7 @@ use thalweg_file::{
 use thalweg_formats::{JsonLines, Nulls, RowJson, SystemColumn, Timestamps, WriteOptions};
 use thalweg_stream::{Clock, StreamKind, StreamSchema, dead_letter};
 
+pub use rows::state_rows;
 pub use thalweg_plugin::Compile;
 
 /// What a plan needs from its surroundings.
@@ -311,15 +313,19 @@ impl Planning<'_> {
     }
 }
 
-/// What a sink is and where it writes. The service's address is left out: it may move.
+/// What a sink is and where it writes. The service's address is left out: it may move. As it stands
+/// in checkpoints, the place is a checksum of its name: that may hold what is secret.
 fn destination(kind: &SinkKind) -> String {
-    match kind {
-        SinkKind::File(file) => format!("file {}", file.path.value),
-        SinkKind::Cosmos(to) => format!("cosmos {}/{}", to.database.value, to.container.value),
-        SinkKind::Adx(to) => format!("adx {}.{}", to.database.value, to.table.value),
-        SinkKind::Stdout => "stdout".to_owned(),
-        SinkKind::Discard => "discard".to_owned(),
-    }
+    let (kind, place) = match kind {
+        SinkKind::File(file) => ("file", vec![&file.path]),
+        SinkKind::Cosmos(to) => ("cosmos", vec![&to.database, &to.container]),
+        SinkKind::Adx(to) => ("adx", vec![&to.database, &to.table]),
+        SinkKind::Stdout => return "stdout".to_owned(),
+        SinkKind::Discard => return "discard".to_owned(),
+    };
+    let place: Vec<&str> = place.into_iter().map(|part| part.value.as_str()).collect();
+    let sum = thalweg_stream::key::hash(place.join("/").as_bytes()) >> 32;
+    format!("{kind} {sum:08x}")
 }
 
 /// Encoders of a stream's rows as lines. Of a stream of changes every line says, as `_change`,

@@ -77,7 +77,6 @@ pub(crate) fn not_yet(mut arguments: impl Iterator<Item = String>) -> Option<&'s
             among(&["--processes"], name)
         }),
         "plugin" => among(&["test"], &arguments.next()?).and(Some("plugin test")),
-        "checkpoint" => among(&["export"], &arguments.next()?).and(Some("checkpoint export")),
         command => among(&COMMANDS, command),
     }
 }
@@ -227,6 +226,9 @@ pub(crate) enum CheckpointAction {
     Show(ShowArguments),
     /// Check every byte of every kept checkpoint; exit status 2 if something is damaged
     Verify(StoreArguments),
+    /// Write the state of steps as rows: windows with keys and accumulators, fingerprints of
+    /// deduplication, versions of tables
+    Export(ExportArguments),
 }
 
 /// Which store.
@@ -248,6 +250,35 @@ pub(crate) struct ShowArguments {
     /// Which checkpoint; the one the job goes on from without it
     #[arg(long)]
     pub(crate) epoch: Option<u64>,
+}
+
+/// What to export, and how.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArguments {
+    /// The store: a directory
+    #[arg(value_name = "DIR")]
+    pub(crate) store: String,
+    /// Whose state; that of every step without it
+    #[arg(long, value_name = "ID")]
+    pub(crate) step: Option<String>,
+    /// Which checkpoint; the one the job goes on from without it
+    #[arg(long)]
+    pub(crate) epoch: Option<u64>,
+    /// JSON lines on standard output, or Arrow IPC files
+    #[arg(long, value_enum, default_value = "json")]
+    pub(crate) format: ExportFormat,
+    /// The folder of the Arrow files, STEP.PART.arrow
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// How rows are exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// JSON lines
+    Json,
+    /// Arrow IPC files
+    Arrow,
 }
 
 /// What to generate.

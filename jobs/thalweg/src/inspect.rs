@@ -1,4 +1,4 @@
-//! `thalweg checkpoint list | show | verify`.
+//! `thalweg checkpoint list | show | verify | export`.
 
 use std::fmt::Write as _;
 
@@ -31,6 +31,10 @@ pub(crate) fn checkpoint(arguments: &CheckpointArguments) -> Result<(), Failure>
             let epoch = which.epoch.map(Epoch);
             let found = runtime.block_on(show(&store, epoch)).map_err(Fault::from)?;
             tell(&found, which.store.json, shown)
+        }
+        CheckpointAction::Export(what) => {
+            let store = open(&what.store)?;
+            runtime.block_on(crate::export::export(&store, what))
         }
         CheckpointAction::Verify(place) => {
             let store = open(&place.store)?;

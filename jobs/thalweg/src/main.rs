@@ -2,6 +2,7 @@
 
 mod command;
 mod definition;
+mod export;
 mod generate;
 mod graph;
 mod http;

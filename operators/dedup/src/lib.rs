@@ -17,12 +17,14 @@
 
 mod epoch;
 mod operator;
+mod rows;
 mod slice;
 
 use serde::{Deserialize, Serialize};
 use thalweg_stream::Fault;
 
 pub use operator::DedupFactory;
+pub use rows::state_rows;
 
 /// What a deduplication step is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

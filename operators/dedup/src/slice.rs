@@ -30,6 +30,11 @@ impl Slices {
         time.div_euclid(self.length_ms)
     }
 
+    /// The first time in a slice.
+    pub(crate) fn start(self, slice: i64) -> i64 {
+        slice.saturating_mul(self.length_ms)
+    }
+
     /// The first and last slice that hold times less than `within` away from `time`.
     pub(crate) fn in_reach(self, time: i64) -> (i64, i64) {
         let reach = self.within_ms - 1;

@@ -27,6 +27,7 @@ mod held;
 mod newest;
 mod operator;
 mod plan;
+mod rows;
 mod version;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use serde::{Deserialize, Serialize};
 use thalweg_stream::{ColumnType, Fault};
 
 pub use plan::EnrichFactory;
+pub use rows::state_rows;
 
 /// What an enrichment step is asked to do. Input 0 are the rows, input 1 is the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -32,6 +32,12 @@ const PANE: i64 = 0;
 /// Word of a key's slot: how many versions there are.
 const VERSIONS: usize = 0;
 
+/// What is kept of a key of the table.
+pub(crate) const LAYOUT: Layout = Layout {
+    words: VERSIONS + 1,
+    payload: true,
+};
+
 /// The enrichment at work on one worker.
 #[derive(Debug)]
 pub(crate) struct Enrich {
@@ -61,10 +67,7 @@ pub(crate) struct Enrich {
 impl Enrich {
     pub(crate) fn new(plan: Arc<Plan>, context: &BuildContext) -> Self {
         Self {
-            table: KeyedTable::new(Layout {
-                words: VERSIONS + 1,
-                payload: true,
-            }),
+            table: KeyedTable::new(LAYOUT),
             newest: Newest::default(),
             held: HeldRows::new(plan.rows.clone(), plan.row_key.clone()),
             sections: Sections::new(context.groups.clone()),

@@ -22,7 +22,9 @@ mod kernel;
 mod measure;
 mod operator;
 mod outcome;
+mod rows;
 mod spec;
 
 pub use operator::TumblingFactory;
+pub use rows::state_rows;
 pub use spec::{AggregateSpec, Function, LateFate, LateSpec, SpecError, TumblingSpec};

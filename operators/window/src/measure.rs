@@ -179,7 +179,7 @@ impl Measures {
     }
 }
 
-fn numbers(argument: &ColumnType) -> Numbers {
+pub(crate) fn numbers(argument: &ColumnType) -> Numbers {
     match argument {
         ColumnType::Bool
         | ColumnType::Int32

@@ -160,7 +160,7 @@ fn timestamps(values: Vec<i64>) -> ArrayRef {
 
 /// One aggregate's column of results.
 #[derive(Debug)]
-struct ResultColumn {
+pub(crate) struct ResultColumn {
     function: Function,
     measure: Measure,
     data_type: DataType,
@@ -186,7 +186,11 @@ impl ResultColumn {
         clippy::wildcard_enum_match_arm,
         reason = "the types of results are few"
     )]
-    fn new(function: Function, measure: Measure, data_type: DataType) -> Result<Self, Fault> {
+    pub(crate) fn new(
+        function: Function,
+        measure: Measure,
+        data_type: DataType,
+    ) -> Result<Self, Fault> {
         let values = match &data_type {
             DataType::Float64 | DataType::Float32 => Values::Float(Vec::new()),
             DataType::Decimal128(_, _) => Values::Decimal(Vec::new()),
@@ -209,7 +213,7 @@ impl ResultColumn {
     }
 
     /// Adds the result for `entry`; false, with null added, if it does not fit.
-    fn push(&mut self, entry: &Entry<'_>) -> bool {
+    pub(crate) fn push(&mut self, entry: &Entry<'_>) -> bool {
         let words = entry.words;
         let word = |at: usize| words.get(at).copied().unwrap_or_default();
         let wide = |at: usize| [word(at), word(at + 1)];
@@ -274,7 +278,7 @@ impl ResultColumn {
         clippy::wildcard_enum_match_arm,
         reason = "the types of results are few"
     )]
-    fn finish(&mut self) -> Result<ArrayRef, Fault> {
+    pub(crate) fn finish(&mut self) -> Result<ArrayRef, Fault> {
         Ok(match &mut self.values {
             Values::Int(values) => {
                 let values = std::mem::take(values);

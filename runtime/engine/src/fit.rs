@@ -150,11 +150,23 @@ impl Fate {
 /// The record a sink goes on with: what the checkpoint has of it, if it is still a sink of that
 /// kind that writes there, or may lose what it has not published.
 pub(crate) fn goes_on(record: &SinkRecord, node: &SinkNode) -> bool {
-    let kind = |destination: &str| destination.split(' ').next().map(str::to_owned);
     let same_kind = kind(&record.destination) == kind(&node.destination);
     record.destination.is_empty()
         || record.destination == *node.destination
         || same_kind && record.units.is_empty()
+}
+
+/// The kind of a destination.
+fn kind(destination: &str) -> &str {
+    destination.split(' ').next().unwrap_or_default()
+}
+
+/// How a sink is another than it was.
+fn moved(record: &SinkRecord, node: &SinkNode) -> String {
+    match (kind(&record.destination), kind(&node.destination)) {
+        (old, new) if old == new => format!("writes to another {new}"),
+        (old, new) => format!("was a sink to {old}, and is one to {new}"),
+    }
 }
 
 fn part(kind: PartKind, name: &str, fate: Fate, reason: impl Into<String>) -> PartFit {
@@ -197,25 +209,15 @@ fn sink(known: Option<&SinkRecord>, node: &SinkNode) -> PartFit {
                 units => format!("publishes {units} units of output that are staged"),
             },
         ),
-        Some(record) if record.units.is_empty() => (
-            Fate::New,
-            format!(
-                "begins: it was {}, it is {}",
-                record.destination, node.destination
-            ),
-        ),
+        Some(record) if record.units.is_empty() => {
+            (Fate::New, format!("begins: it {}", moved(record, node)))
+        }
         Some(record) => {
-            let mut lost = part(
-                PartKind::Sink,
-                &node.name,
-                Fate::Dropped,
-                format!(
-                    "was {}, it is {}, with output not yet published",
-                    record.destination, node.destination
-                ),
-            );
-            lost.loses = true;
-            return lost;
+            let reason = format!("{}, with output not yet published", moved(record, node));
+            return PartFit {
+                loses: true,
+                ..part(PartKind::Sink, &node.name, Fate::Dropped, reason)
+            };
         }
     };
     part(PartKind::Sink, &node.name, fate, reason)

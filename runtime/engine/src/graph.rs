@@ -115,8 +115,8 @@ pub enum Delivery {
 pub struct SinkNode {
     /// Its name.
     pub name: Arc<str>,
-    /// What it is and where it writes, as the definition says: one word for its kind, then, after a
-    /// space, the place. Another kind of sink does not go on with what this one has staged.
+    /// What it is and where it writes: one word for its kind, then, after a space, what tells the
+    /// place from others. It stands in checkpoints, so no secret. Another kind of sink does not go on with what this one has staged.
     pub destination: Arc<str>,
     /// Encodes and publishes.
     pub sink: Arc<dyn Sink>,

@@ -170,6 +170,16 @@ impl SetPane<'_> {
         self.pane.id
     }
 
+    /// The 88 bits that are kept of every fingerprint, with its key group and, in a set with times,
+    /// its time; ascending.
+    pub fn prints(&self) -> impl Iterator<Item = (KeyGroup, u128, Option<i64>)> + '_ {
+        let (store, gone) = (&self.pane.store, self.pane.forgotten);
+        let kept = |value: Value| (value.bits() & u128::MAX >> 8) >> 32;
+        (store.set.iter())
+            .map(move |(value, time)| (value.group(), kept(value), store.timed.then_some(time)))
+            .filter(move |(group, ..)| !gone.contains(*group))
+    }
+
     /// Calls `known` with the position and the time in the pane of each of `prints` that is there.
     pub fn find_all(&self, prints: &[Print], mut known: impl FnMut(usize, i64)) {
         let store = &self.pane.store;

@@ -10,6 +10,8 @@
 mod alerts;
 mod blocked;
 mod changes;
+mod export;
+mod golden;
 mod letters;
 mod restarts;
 mod running;
