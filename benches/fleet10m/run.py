@@ -56,6 +56,17 @@ def generated(thalweg: str, folder: pathlib.Path, events: int) -> pathlib.Path:
     return path
 
 
+def varied(python: str, source: pathlib.Path, variant: str) -> pathlib.Path:
+    """The same events as other text, made once."""
+    path = source.with_stem(f"{source.stem}-{variant}")
+    if not path.exists():
+        print(f"writing {path.name} …", file=sys.stderr)
+        partial = path.with_suffix(".partial")
+        subprocess.run([python, str(HERE / "variant.py"), variant, str(source), str(partial)], check=True)
+        partial.rename(path)
+    return path
+
+
 def fresh(folder: pathlib.Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -119,11 +130,14 @@ def main() -> None:
     parser.add_argument("--thalweg", default=str(ROOT / "target/release/thalweg"))
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "target/bench")
     parser.add_argument("--workers", type=int, nargs="*", default=[2, 1])
+    parser.add_argument("--variant", choices=["shuffled", "million", "wide"], help="the events as other text (variant.py)")
     parser.add_argument("--also", nargs="*", default=[], help="other binaries to run beside, on 2 workers")
     arguments = parser.parse_args()
     folder, thalweg = arguments.folder, arguments.thalweg
     folder.mkdir(parents=True, exist_ok=True)
     source = generated(thalweg, folder, arguments.events)
+    if arguments.variant:
+        source = varied(sys.executable, source, arguments.variant)
     runs: dict[str, list[dict]] = {}
     for turn in range(arguments.rounds):
         theirs = folder / "duckdb"
