@@ -5,7 +5,7 @@
 //! - [`DeadLetterFile`] appends to one file, at the length that the manifest records.
 //! - [`StdoutSink`] writes lines as they come; [`DiscardSink`] counts rows and drops them.
 //!
-//! Formats are not known here: sinks are given a [`RowEncoder`] that turns rows into lines.
+//! Formats are not known here, but for where quotes hide line feeds: sinks are given a [`RowEncoder`] that turns rows into lines.
 //!
 //! Everything that must survive a crash goes through `durable`: written, then fsynced, file and
 //! folder. Calls to the file system that the async traits make run on tokio's blocking threads;
@@ -38,7 +38,7 @@ pub use discard::DiscardSink;
 pub use encode::{EncoderFactory, RowEncoder};
 pub use error::Error;
 pub use sink::{FileSink, FileSinkOptions};
-pub use source::{FileSource, FileSourceOptions, METADATA, Order};
+pub use source::{FileSource, FileSourceOptions, Header, METADATA, Order, Records};
 pub use stage::FileStageStore;
 pub use stdout::{SharedOutput, StdoutSink};
 

@@ -7,17 +7,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{ArrayRef, StringViewArray};
+use arrow::array::{ArrayRef, BinaryViewArray, StringViewArray};
 use bytes::Bytes;
 use memchr::{memchr, memrchr};
 use thalweg_stream::source::{SplitStart, SplitState, SplitStatus, Waker};
-use thalweg_stream::{Chunk, Clock, Fault, Framing, SplitId, SplitReader};
+use thalweg_stream::{Chunk, Clock, Fault, Framing, Quoting, SplitId, SplitReader};
 
 use crate::buffer::BufferPool;
 use crate::compression::Compression;
 use crate::error::Error;
-use crate::source::{MetadataField, Order};
-use crate::split_file::{Piece, SplitFile};
+use crate::source::{MetadataField, Order, Records};
+use crate::split_file::{self, Piece, SplitFile};
 
 /// Bytes that are read ahead, unless a single record is larger…
 const QUEUE_BYTES_MAX: usize = 4 << 20;
@@ -33,6 +33,7 @@ const COMPRESSED_WEIGHT: usize = 8;
 pub(crate) struct Plan {
     /// Where relative names start.
     pub(crate) folder: PathBuf,
+    pub(crate) records: Records,
     pub(crate) compression: Compression,
     pub(crate) order: Order,
     pub(crate) chunk_bytes: usize,
@@ -52,6 +53,7 @@ pub(crate) fn open(
             id: split.id,
             name: Arc::clone(&split.spec.name),
             path: None,
+            header: None,
             handed_out: split.offset.unwrap_or(0),
             finished: false,
         })
@@ -64,6 +66,7 @@ pub(crate) fn open(
     let places = (splits.iter().enumerate())
         .map(|(lane, split)| (split.id, lane))
         .collect();
+    let quoting = plan.records.quoting;
     let thread = Thread {
         pool: BufferPool::new(plan.chunk_bytes),
         plan,
@@ -77,6 +80,7 @@ pub(crate) fn open(
         .map_err(Error::io("start a thread for", "files".as_ref()))?;
     Ok(FileReader {
         shared,
+        quoting,
         lanes,
         places,
         metadata,
@@ -87,6 +91,7 @@ pub(crate) fn open(
 /// The worker's side.
 pub(crate) struct FileReader {
     shared: Arc<Shared>,
+    quoting: Option<Quoting>,
     lanes: Vec<Lane>,
     places: BTreeMap<SplitId, usize>,
     metadata: Arc<[MetadataField]>,
@@ -99,14 +104,23 @@ struct Lane {
     name: Arc<str>,
     /// The value of the metadata column `path`, made when it is first wanted.
     path: Option<ArrayRef>,
+    /// The value of the metadata column for its header.
+    header: Option<ArrayRef>,
     handed_out: u64,
     finished: bool,
 }
 
+impl Lane {
+    /// What only chunks need: of a hundred thousand files that are read it would add up.
+    fn forget(&mut self) {
+        (self.path, self.header) = (None, None);
+    }
+}
+
 impl FileReader {
-    /// Notes the ends of files that the queue has reached.
-    fn pass_ends(lanes: &mut [Lane], state: &mut State) {
-        while let Some(Item::End(lane)) = state.queue.front() {
+    /// Notes the end of a file, if the queue has reached one.
+    fn pass_end(lanes: &mut [Lane], state: &mut State) {
+        if let Some(Item::End(lane)) = state.queue.front() {
             if let Some(lane) = lanes.get_mut(*lane) {
                 lane.finished = true;
             }
@@ -119,16 +133,20 @@ impl FileReader {
             return Err(Error::Died("the order of files").into());
         };
         let name = &lane.name;
-        let metadata =
+        let metadata: Vec<Option<ArrayRef>> =
             (self.metadata.iter())
                 .map(|field| match field {
                     MetadataField::Offset => None,
+                    MetadataField::Header => lane.header.clone(),
                     MetadataField::Path => Some(Arc::clone(lane.path.get_or_insert_with(|| {
                         Arc::new(StringViewArray::from_iter_values([name]))
                     }))),
                 })
                 .collect();
         lane.handed_out = start + bytes.len() as u64;
+        if lane.finished {
+            lane.forget();
+        }
         Ok(Chunk {
             split: lane.id,
             start,
@@ -145,7 +163,13 @@ impl SplitReader for FileReader {
     fn poll(&mut self, bytes_max: usize) -> Result<Option<Chunk>, Fault> {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
-        Self::pass_ends(&mut self.lanes, &mut state);
+        while let Some(Item::End(lane)) = state.queue.front() {
+            // Its last chunk was handed out by an earlier poll.
+            if let Some(lane) = self.lanes.get_mut(*lane) {
+                lane.forget();
+            }
+            Self::pass_end(&mut self.lanes, &mut state);
+        }
         let (lane, start, bytes) = match state.queue.pop_front() {
             Some(Item::Piece { lane, start, bytes }) => (lane, start, bytes),
             Some(Item::Failed(fault)) => {
@@ -164,7 +188,7 @@ impl SplitReader for FileReader {
                 return Ok(None);
             }
         };
-        let (now, rest) = cut(bytes, bytes_max);
+        let (now, rest) = cut(bytes, bytes_max, self.quoting, start);
         state.queued_bytes = state.queued_bytes.saturating_sub(now.len());
         if !rest.is_empty() {
             state.queue.push_front(Item::Piece {
@@ -173,7 +197,14 @@ impl SplitReader for FileReader {
                 bytes: rest,
             });
         }
-        Self::pass_ends(&mut self.lanes, &mut state);
+        while let Some(Item::End(_)) = state.queue.front() {
+            Self::pass_end(&mut self.lanes, &mut state);
+        }
+        if let Some(header) = state.headers.remove(&lane)
+            && let Some(lane) = self.lanes.get_mut(lane)
+        {
+            lane.header = Some(Arc::new(BinaryViewArray::from_iter_values([header])));
+        }
         let room = state.has_room();
         drop(state);
         if room {
@@ -218,17 +249,32 @@ impl Drop for FileReader {
     }
 }
 
-/// The first lines of `bytes`, of at most `bytes_max` unless the first alone is longer, and the
-/// rest.
-fn cut(mut bytes: Bytes, bytes_max: usize) -> (Bytes, Bytes) {
-    let within = bytes.get(..bytes_max).and_then(|head| memrchr(b'\n', head));
-    let at = match within {
-        Some(at) => at + 1,
-        None => memchr(b'\n', &bytes).map_or(bytes.len(), |at| at + 1),
-    };
+/// The first records of `bytes`, of at most `bytes_max` unless the first alone is longer, and the
+/// rest; `start` is the offset of the first.
+fn cut(mut bytes: Bytes, bytes_max: usize, quoting: Option<Quoting>, start: u64) -> (Bytes, Bytes) {
     if bytes.len() <= bytes_max {
         return (bytes, Bytes::new());
     }
+    let at = match quoting {
+        Some(quoting) => {
+            let mut ends = split_file::record_ends(quoting, &bytes, start);
+            let mut at = None;
+            while let Some(end) = ends.next(&bytes) {
+                at = at.filter(|_| end > bytes_max).or(Some(end));
+                if end > bytes_max {
+                    break;
+                }
+            }
+            at.unwrap_or(bytes.len())
+        }
+        None => {
+            let within = bytes.get(..bytes_max).and_then(|head| memrchr(b'\n', head));
+            match within {
+                Some(at) => at + 1,
+                None => memchr(b'\n', &bytes).map_or(bytes.len(), |at| at + 1),
+            }
+        }
+    };
     let rest = bytes.split_off(at);
     (bytes, rest)
 }
@@ -270,6 +316,8 @@ struct State {
     seen: Vec<Seen>,
     /// Length of each file that is open or was, unless compressed.
     lengths: Vec<Option<u64>>,
+    /// Headers of files, by lane, until the first chunk takes them.
+    headers: BTreeMap<usize, Vec<u8>>,
     /// Whether the last poll found nothing.
     hungry: bool,
     /// Whether the reader is gone.
@@ -285,6 +333,7 @@ impl State {
             queued_bytes: 0,
             seen: vec![Seen::NOTHING; lanes],
             lengths: vec![None; lanes],
+            headers: BTreeMap::new(),
             hungry: false,
             closed: false,
             ended: false,
@@ -390,17 +439,23 @@ impl Thread {
         while weight < most
             && let Some((lane, start)) = self.waiting.pop_front()
         {
-            let file = SplitFile::open(
+            let mut file = SplitFile::open(
                 &self.plan.folder.join(&*start.spec.name),
                 Arc::clone(&start.spec.name),
                 self.plan.compression,
                 start.offset.unwrap_or(0),
                 self.plan.record_bytes_max,
+                self.plan.records,
             )?;
             weight += self::weight(&file);
-            if let Some(length) = self.shared.lock().lengths.get_mut(lane) {
+            let mut state = self.shared.lock();
+            if let Some(length) = state.lengths.get_mut(lane) {
                 *length = file.length();
             }
+            if let Some(header) = file.take_header() {
+                state.headers.insert(lane, header);
+            }
+            drop(state);
             self.open.push((lane, file));
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use thalweg_stream::source::{Placement, SplitSpec, SplitStart, Waker};
-use thalweg_stream::{Clock, ColumnType, Fault, Source, SplitReader};
+use thalweg_stream::{Clock, ColumnType, Fault, Quoting, Source, SplitReader};
 
 use crate::RECORD_BYTES_MAX;
 use crate::compression::Compression;
@@ -48,6 +48,28 @@ impl FromStr for Order {
     }
 }
 
+/// How records lie in files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Records {
+    /// Records may have line feeds between quotes; nothing if each is a line.
+    pub quoting: Option<Quoting>,
+    /// What becomes of the first record of each file.
+    pub header: Header,
+}
+
+/// What becomes of the first record of each file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Header {
+    /// It is a record like any other.
+    #[default]
+    None,
+    /// It is passed over.
+    Skipped,
+    /// It is taken off, and every chunk of the file carries it: as one more metadata column behind
+    /// those asked for, one value of `BinaryView`.
+    Carried,
+}
+
 /// The options of a [`FileSource`].
 #[derive(Clone, Debug)]
 pub struct FileSourceOptions {
@@ -55,6 +77,8 @@ pub struct FileSourceOptions {
     pub folder: PathBuf,
     /// A path or a glob (`*`, `?`, `[…]`, `**`); hidden files match only where the dot is written.
     pub path: String,
+    /// How records lie in the files.
+    pub records: Records,
     /// How the files are compressed.
     pub compression: Compression,
     /// Which file is read next.
@@ -72,6 +96,7 @@ impl FileSourceOptions {
         Self {
             folder: folder.into(),
             path: path.into(),
+            records: Records::default(),
             compression: Compression::default(),
             order: Order::default(),
             follow: false,
@@ -93,6 +118,7 @@ pub struct FileSource {
 pub(crate) enum MetadataField {
     Path,
     Offset,
+    Header,
 }
 
 impl FileSource {
@@ -104,6 +130,8 @@ impl FileSource {
         if options.follow {
             return Err(Error::NotSupported("follow"));
         }
+        let header =
+            (options.records.header == Header::Carried).then_some(Ok(MetadataField::Header));
         let metadata = (options.metadata.iter())
             .map(|field| match field.as_str() {
                 "path" => Ok(MetadataField::Path),
@@ -114,6 +142,7 @@ impl FileSource {
                     must: "path or offset",
                 }),
             })
+            .chain(header)
             .collect::<Result<_, Error>>()?;
         Ok(Self {
             options,
@@ -153,6 +182,7 @@ impl Source for FileSource {
     fn open(&self, splits: Vec<SplitStart>, waker: Waker) -> Result<Box<dyn SplitReader>, Fault> {
         let plan = Plan {
             folder: self.options.folder.clone(),
+            records: self.options.records,
             compression: self.options.compression,
             order: self.options.order,
             chunk_bytes: CHUNK_BYTES,

@@ -1,8 +1,9 @@
-//! One input file, cut into pieces of whole lines.
+//! One input file, cut into pieces of whole records.
 //!
 //! A plain file is read at explicit positions: the incomplete line at a piece's end is simply read
 //! again, from the page cache, so nothing is copied and nothing is kept between pieces. Compressed
-//! content is a stream: there the incomplete line is carried over.
+//! content is a stream: there the incomplete line is carried over. Where quotes may hide line feeds,
+//! records are looked through from the front, for their ends cannot be told from behind.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -12,11 +13,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use memchr::memrchr;
-use thalweg_stream::Origin;
+use thalweg_stream::{Origin, Quoting, RecordEnds};
 
 use crate::buffer::BufferPool;
 use crate::compression::Compression;
 use crate::error::Error;
+use crate::source::{Header, Records};
+
+/// What some programs put in front of UTF-8 text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// Read at first to find a header, bytes.
+const HEADER_BYTES: usize = 4 << 10;
 
 /// A file being read.
 pub(crate) struct SplitFile {
@@ -26,6 +33,9 @@ pub(crate) struct SplitFile {
     /// Where the next piece begins, in decompressed bytes.
     offset: u64,
     record_bytes_max: usize,
+    quoting: Option<Quoting>,
+    /// Its first record, if chunks are to carry it.
+    header: Option<Vec<u8>>,
 }
 
 enum Content {
@@ -41,6 +51,13 @@ enum Content {
         /// Still to be passed over after a restart.
         skip: u64,
     },
+}
+
+/// Finds the ends of records of `text`, which stands at offset `start` of its file: there a byte order
+/// mark may be before the first field.
+pub(crate) fn record_ends(quoting: Quoting, text: &[u8], start: u64) -> RecordEnds {
+    let marked = start == 0 && text.starts_with(BYTE_ORDER_MARK);
+    RecordEnds::new(quoting, if marked { BYTE_ORDER_MARK.len() } else { 0 })
 }
 
 /// Consecutive lines of a file.
@@ -62,6 +79,7 @@ impl SplitFile {
         compression: Compression,
         offset: u64,
         record_bytes_max: usize,
+        records: Records,
     ) -> Result<Self, Error> {
         let file = File::open(path).map_err(|error| {
             if error.kind() == ErrorKind::NotFound {
@@ -95,12 +113,64 @@ impl SplitFile {
                 bytes,
             });
         }
-        Ok(Self {
+        let mut opened = Self {
             name,
             content,
             offset,
             record_bytes_max,
-        })
+            quoting: records.quoting,
+            header: None,
+        };
+        if records.header != Header::None {
+            let header = opened.read_header()?;
+            opened.header = (records.header == Header::Carried).then_some(header);
+        }
+        Ok(opened)
+    }
+
+    /// Its first record, once, if chunks are to carry it.
+    pub(crate) fn take_header(&mut self) -> Option<Vec<u8>> {
+        self.header.take()
+    }
+
+    /// Reads the first record, wherever reading is to begin, and begins behind it at the earliest.
+    fn read_header(&mut self) -> Result<Vec<u8>, Error> {
+        let begin = std::mem::take(&mut self.offset);
+        let quoting = self.quoting.unwrap_or(Quoting {
+            delimiter: b',',
+            quote: None,
+        });
+        let mut text: Vec<u8> = Vec::new();
+        let mut ends: Option<RecordEnds> = None;
+        let end = loop {
+            let filled = text.len();
+            let room = (filled * 2).clamp(HEADER_BYTES, self.record_bytes_max.max(HEADER_BYTES));
+            text.resize(room, 0);
+            let read = self.fill(text.get_mut(filled..).unwrap_or_default(), filled)?;
+            text.truncate(filled + read);
+            let ends = ends.get_or_insert_with(|| record_ends(quoting, &text, 0));
+            if let Some(end) = ends.next(&text) {
+                break end;
+            }
+            if text.len() < room {
+                break text.len();
+            }
+            if room >= self.record_bytes_max {
+                return Err(Error::RecordTooLong {
+                    name: self.name.to_string(),
+                    offset: 0,
+                    limit: self.record_bytes_max,
+                });
+            }
+        };
+        self.offset = begin.max(end as u64);
+        if let Content::Stream { carried, skip, .. } = &mut self.content {
+            let ahead = usize::try_from(self.offset).unwrap_or(usize::MAX);
+            *carried = text.get(ahead..).unwrap_or_default().to_vec();
+            *skip = self.offset.saturating_sub(text.len() as u64);
+        }
+        text.truncate(end);
+        Ok(text)
     }
 
     /// Its length, if it is not compressed.
@@ -124,14 +194,25 @@ impl SplitFile {
             front.copy_from_slice(&carried);
         }
         let mut searched = 0;
+        let mut ends: Option<RecordEnds> = None;
         let (cut, last) = loop {
             filled += self.fill(buffer.get_mut(filled..).unwrap_or_default(), filled)?;
             if filled < buffer.len() {
                 break (filled, true);
             }
-            let unsearched = buffer.get(searched..).unwrap_or_default();
-            if let Some(at) = memrchr(b'\n', unsearched) {
-                break (searched + at + 1, false);
+            let cut = match self.quoting {
+                None => {
+                    let unsearched = buffer.get(searched..).unwrap_or_default();
+                    memrchr(b'\n', unsearched).map(|at| searched + at + 1)
+                }
+                Some(quoting) => {
+                    let start = self.offset;
+                    let ends = ends.get_or_insert_with(|| record_ends(quoting, &buffer, start));
+                    std::iter::from_fn(|| ends.next(&buffer)).last()
+                }
+            };
+            if let Some(cut) = cut {
+                break (cut, false);
             }
             if filled >= self.record_bytes_max {
                 return Err(Error::RecordTooLong {

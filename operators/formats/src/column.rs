@@ -267,6 +267,11 @@ impl Column {
         state
     }
 
+    /// Notes that `row` has no value of this type.
+    pub(crate) fn refuse(&mut self, row: usize, state: State) {
+        self.set_state(row, state);
+    }
+
     /// Puts text that is known to be JSON into `row` of a json column.
     pub(crate) fn set_json(&mut self, row: usize, text: &[u8]) {
         if let Values::Json(views) = &mut self.values {

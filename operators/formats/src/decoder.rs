@@ -2,29 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions,
-    TimestampMillisecondArray, UInt32Array, UInt64Array,
-};
-use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
-use bytes::Bytes;
-use thalweg_stream::dead_letter::Remains;
 use thalweg_stream::{
-    Chunk, DeadClass, DeadLetter, Decoded, Decoder, DecoderFactory, Fault, Framing, Origin,
-    StreamSchema,
+    Chunk, DeadClass, Decoded, Decoder, DecoderFactory, Fault, Framing, StreamSchema,
 };
 
-use crate::column::{Column, State};
+use crate::assembly::{Assembly, Problem, Reader as _};
 use crate::error::FormatError;
-use crate::record::{RecordReader, Verdict};
+use crate::record::RecordReader;
 use crate::scan::{Cursor, Stop, pad};
-use crate::spec::{DecodeSpec, EventTimeFrom, Layout};
+use crate::spec::{DecodeSpec, Layout};
 
 /// What some programs put in front of UTF-8 text.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// Longest chunk, so that positions in it fit Arrow's views (bytes).
-const CHUNK_BYTES_MAX: usize = i32::MAX as usize;
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Builds decoders for records that are one JSON object each.
 #[derive(Clone, Debug)]
@@ -52,12 +41,7 @@ impl DecoderFactory for JsonDecoderFactory {
     fn build(&self) -> Result<Box<dyn Decoder>, Fault> {
         Ok(Box::new(JsonDecoder {
             reader: RecordReader::new(&self.layout),
-            schema: self.layout.schema.arrow(),
-            layout: Arc::clone(&self.layout),
-            origins: Vec::with_capacity(self.layout.batch_rows_max),
-            event_times: Vec::with_capacity(self.layout.batch_rows_max),
-            records: Vec::with_capacity(self.layout.batch_rows_max),
-            seen: 0,
+            assembly: Assembly::new(&self.layout),
             padded: Vec::new(),
         }))
     }
@@ -66,30 +50,15 @@ impl DecoderFactory for JsonDecoderFactory {
 /// Decodes on one worker.
 #[derive(Debug)]
 struct JsonDecoder {
-    layout: Arc<Layout>,
-    schema: SchemaRef,
     reader: RecordReader,
-    /// Of each row, where it came from.
-    origins: Vec<u64>,
-    /// Of each row, its event time; empty if there is none.
-    event_times: Vec<i64>,
-    /// Of each row, the record of the chunk that it was.
-    records: Vec<u32>,
-    /// Records of this chunk so far.
-    seen: u32,
+    assembly: Assembly,
     /// A copy of a record at the end of a chunk.
     padded: Vec<u8>,
 }
 
 impl Decoder for JsonDecoder {
     fn decode(&mut self, chunk: &Chunk, out: &mut Decoded) -> Result<(), Fault> {
-        if chunk.bytes.len() > CHUNK_BYTES_MAX {
-            return Err(Fault::bug("a chunk is longer than 2 GiB"));
-        }
-        if chunk.metadata.len() != self.layout.metadata.len() {
-            return Err(Fault::bug("a chunk has other metadata than was asked for"));
-        }
-        self.seen = 0;
+        self.assembly.begin(chunk, 0)?;
         match &chunk.framing {
             Framing::Lines => self.lines(chunk, out)?,
             Framing::Records { ranges, offsets } => {
@@ -101,8 +70,7 @@ impl Decoder for JsonDecoder {
                 }
             }
         }
-        out.records += u64::from(self.seen);
-        self.flush(chunk, out)
+        self.assembly.end(&mut self.reader, chunk, out)
     }
 }
 
@@ -123,7 +91,7 @@ impl JsonDecoder {
             at += line.len() + 1;
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if !line.is_empty() {
-                self.judge(chunk, result, line, offset, out)?;
+                (self.assembly).judge(&mut self.reader, chunk, result, line, offset, out)?;
             }
         }
         Ok(())
@@ -206,241 +174,37 @@ impl JsonDecoder {
             Some(cursor) => self.whole(cursor, record),
             None => self.copied(record),
         };
-        self.judge(chunk, result, record, offset, out)
+        (self.assembly).judge(&mut self.reader, chunk, result, record, offset, out)
     }
+}
 
-    /// Makes a row or a dead letter of what was read.
-    #[inline]
-    fn judge(
-        &mut self,
-        chunk: &Chunk,
-        result: Result<(), Stop>,
-        record: &[u8],
-        offset: u64,
-        out: &mut Decoded,
-    ) -> Result<(), Fault> {
-        let Some(origin) = Origin::new(chunk.split, offset) else {
-            return Err(Fault::bug(format!(
-                "offset {offset} of split {} is beyond what an origin holds",
-                chunk.split.0
-            )));
-        };
-        let index = self.seen;
-        self.seen += 1;
-        let problem = match result {
-            Ok(()) => match self.reader.verdict() {
-                Verdict::Fits => self.event_time(chunk, index).err(),
-                Verdict::Misfit(at, state) => Some(self.misfit(at, state)),
-            },
-            Err(stop) => Some(not_json(stop)),
-        };
-        if let Some(problem) = problem {
-            self.refuse(problem, record, origin, out);
-            return Ok(());
-        }
-        self.origins.push(origin.0);
-        if !self.layout.metadata.is_empty() {
-            self.records.push(index);
-        }
-        self.reader.keep();
-        if self.reader.row() == self.layout.batch_rows_max {
-            self.flush(chunk, out)?;
-        }
-        Ok(())
-    }
-
-    /// Makes a dead letter of the record just read.
+impl From<Stop> for Problem {
     #[cold]
-    fn refuse(&mut self, problem: Problem, record: &[u8], origin: Origin, out: &mut Decoded) {
-        let readable = problem.class != DeadClass::Decode;
-        let event_time = self.own_event_time().filter(|_| readable);
-        self.reader.give_up();
-        out.dead.push(DeadLetter {
-            class: problem.class,
-            code: problem.code,
-            message: problem.message,
-            origin,
-            event_time,
-            // A copy: a slice would hold on to the whole chunk.
-            remains: Remains::Bytes(Bytes::copy_from_slice(record)),
-            plugin: None,
-        });
-    }
-
-    /// The event time that stands in the record just read.
-    fn own_event_time(&self) -> Option<i64> {
-        match self.layout.event_time?.from {
-            EventTimeFrom::Field(at) => self.reader.columns().get(at)?.timestamp(self.reader.row()),
-            EventTimeFrom::Metadata(_) => None,
-        }
-    }
-
-    /// Takes and checks the event time of the record just read.
-    #[inline]
-    fn event_time(&mut self, chunk: &Chunk, record: u32) -> Result<(), Problem> {
-        let Some(spec) = self.layout.event_time else {
-            return Ok(());
-        };
-        let time = match spec.from {
-            EventTimeFrom::Field(at) => {
-                let column = self.reader.columns().get(at);
-                column.and_then(|c| c.timestamp(self.reader.row()))
-            }
-            EventTimeFrom::Metadata(at) => metadata_time(chunk, at, record),
-        };
-        let Some(time) = time else {
-            let name = self.event_time_name(spec.from);
-            return Err(Problem {
-                class: DeadClass::Time,
-                code: "no-event-time",
-                message: format!("event time column {name:?} is null"),
-            });
-        };
-        if let Some(ahead) = spec.max_ahead_ms
-            && time > chunk.read_at_ms.saturating_add(ahead)
-        {
-            let name = self.event_time_name(spec.from);
-            let by = time.saturating_sub(chunk.read_at_ms);
-            return Err(Problem {
-                class: DeadClass::Time,
-                code: "too-far-ahead",
-                message: format!(
-                    "event time column {name:?} is {by} ms ahead of the clock, {ahead} are allowed"
+    fn from(stop: Stop) -> Self {
+        let (code, message) = match stop {
+            Stop::Syntax => ("not-json", "the record is not a JSON object".to_owned()),
+            Stop::TooDeep => (
+                "too-deep",
+                format!(
+                    "the record nests deeper than {} levels",
+                    crate::scan::DEPTH_MAX
                 ),
-            });
-        }
-        self.event_times.push(time);
-        Ok(())
-    }
-
-    fn event_time_name(&self, from: EventTimeFrom) -> &str {
-        let column = match from {
-            EventTimeFrom::Field(at) => self.layout.fields.get(at).map(|f| &f.column),
-            EventTimeFrom::Metadata(at) => self.layout.metadata.get(at).map(|m| &m.column),
-        };
-        column.map_or("", |c| &c.name)
-    }
-
-    fn misfit(&self, at: usize, state: State) -> Problem {
-        match self.reader.columns().get(at) {
-            Some(column) => misfit(column, state),
-            None => not_json(Stop::Syntax),
-        }
-    }
-
-    /// Makes a batch of the rows so far.
-    fn flush(&mut self, chunk: &Chunk, out: &mut Decoded) -> Result<(), Fault> {
-        let rows = self.reader.row();
-        if rows == 0 {
-            return Ok(());
-        }
-        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
-        self.reader.take(&mut arrays)?;
-        for (metadata, values) in self.layout.metadata.iter().zip(&chunk.metadata) {
-            if metadata.kept {
-                arrays.push(self.metadata(values.as_ref())?);
-            }
-        }
-        if self.layout.event_time.is_some() {
-            let newest = self.event_times.iter().copied().max();
-            out.newest_event_time = out.newest_event_time.max(newest);
-            let times = TimestampMillisecondArray::from(self.event_times.clone());
-            arrays.push(Arc::new(times.with_timezone("UTC")));
-        }
-        arrays.push(Arc::new(UInt64Array::from(self.origins.clone())));
-        self.origins.clear();
-        self.event_times.clear();
-        self.records.clear();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let schema = Arc::clone(&self.schema);
-        let batch = RecordBatch::try_new_with_options(schema, arrays, &options)?;
-        out.batches.push(batch);
-        Ok(())
-    }
-
-    /// A metadata column for the rows so far.
-    fn metadata(&self, values: Option<&ArrayRef>) -> Result<ArrayRef, Fault> {
-        let Some(values) = values else {
-            let offset = |origin: &u64| Origin(*origin).offset().cast_signed();
-            let offsets: Int64Array = self.origins.iter().map(offset).collect();
-            return Ok(Arc::new(offsets));
-        };
-        let rows = if values.len() == 1 {
-            UInt32Array::from(vec![0; self.records.len()])
-        } else {
-            if (self.records.last()).is_some_and(|last| *last as usize >= values.len()) {
-                return Err(Fault::bug("a chunk has more records than metadata"));
-            }
-            UInt32Array::from(self.records.clone())
-        };
-        Ok(arrow::compute::take(values, &rows, None)?)
-    }
-}
-
-/// Why a record is no row.
-#[derive(Debug)]
-struct Problem {
-    class: DeadClass,
-    code: &'static str,
-    message: String,
-}
-
-#[cold]
-fn not_json(stop: Stop) -> Problem {
-    let (code, message) = match stop {
-        Stop::Syntax => ("not-json", "the record is not a JSON object".to_owned()),
-        Stop::TooDeep => (
-            "too-deep",
-            format!(
-                "the record nests deeper than {} levels",
-                crate::scan::DEPTH_MAX
             ),
-        ),
-        Stop::NumberRange => (
-            "number-range",
-            "the record has a number beyond the range of 64-bit floats".to_owned(),
-        ),
-        Stop::NotUtf8 => ("not-utf8", "the record is not UTF-8".to_owned()),
-        Stop::NotAnObject => (
-            "not-an-object",
-            "the record is JSON but no object".to_owned(),
-        ),
-    };
-    Problem {
-        class: DeadClass::Decode,
-        code,
-        message,
-    }
-}
-
-#[cold]
-fn misfit(column: &Column, state: State) -> Problem {
-    let (name, column_type) = (&column.name, &column.column_type);
-    let (code, message) = match state {
-        State::Missing | State::Null | State::Value => {
-            ("required", format!("column {name:?} is required but null"))
+            Stop::NumberRange => (
+                "number-range",
+                "the record has a number beyond the range of 64-bit floats".to_owned(),
+            ),
+            Stop::NotUtf8 => ("not-utf8", "the record is not UTF-8".to_owned()),
+            Stop::NotAnObject => (
+                "not-an-object",
+                "the record is JSON but no object".to_owned(),
+            ),
+        };
+        Self {
+            class: DeadClass::Decode,
+            code,
+            message,
         }
-        State::WrongType => (
-            "wrong-type",
-            format!("column {name:?} is not {column_type}"),
-        ),
-        State::OutOfRange => (
-            "out-of-range",
-            format!("column {name:?} is out of the range of {column_type}"),
-        ),
-        State::BadFormat => (
-            "bad-format",
-            format!("column {name:?} is a string that is not {column_type}"),
-        ),
-        State::Inexact => (
-            "inexact",
-            format!("column {name:?} has more digits than {column_type}"),
-        ),
-    };
-    Problem {
-        class: DeadClass::Schema,
-        code,
-        message,
     }
 }
 
@@ -450,14 +214,6 @@ fn check_utf8(cursor: &Cursor<'_>, record: &[u8]) -> Result<(), Stop> {
         return Ok(());
     }
     Err(Stop::NotUtf8)
-}
-
-/// The event time that a chunk's metadata gives a record.
-fn metadata_time(chunk: &Chunk, at: usize, record: u32) -> Option<i64> {
-    let values = chunk.metadata.get(at)?.as_ref()?;
-    let times = values.as_primitive_opt::<TimestampMillisecondType>()?;
-    let row = if times.len() == 1 { 0 } else { record as usize };
-    (row < times.len() && times.is_valid(row)).then(|| times.value(row))
 }
 
 /// Where the line ends that `from` is in: at a line feed or the end of `bytes`.

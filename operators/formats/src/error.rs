@@ -56,6 +56,26 @@ pub enum FormatError {
     /// A batch of no rows, or of too many.
     #[error("a batch cannot have {0} rows: 1 to 8192 are possible")]
     BatchRows(usize),
+    /// A path into a field of comma-separated values.
+    #[error("column {0:?}: a field of comma-separated values has no parts; its path is one name")]
+    CsvPath(Arc<str>),
+    /// A column whose field is not among those named.
+    #[error("column {column:?} is the field {field:?}, which is not among the columns named")]
+    NoField {
+        /// The column.
+        column: Arc<str>,
+        /// The field it is read from.
+        field: String,
+    },
+    /// The fields named are not unique.
+    #[error("{0}")]
+    Fields(String),
+    /// Characters that cannot structure records.
+    #[error(
+        "delimiter and quote are different ASCII characters that are no letter, digit, line end, \
+         `.`, `+` or `-`"
+    )]
+    Quoting,
     /// A system column that the stream does not have.
     #[error("the stream has no system column {0:?}")]
     NoSystemColumn(&'static str),

@@ -3,6 +3,7 @@
 use arrow::array::ArrayRef;
 use thalweg_stream::Fault;
 
+use crate::assembly::{Reader, Verdict};
 use crate::column::{Column, State};
 use crate::path::{self, Node, Target};
 use crate::scan::{Cursor, DEPTH_MAX, Stop, Token, unescape};
@@ -42,15 +43,6 @@ struct Member {
     value: (usize, usize),
 }
 
-/// What became of a well-formed record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// All columns are as declared.
-    Fits,
-    /// The column at this position is not.
-    Misfit(usize, State),
-}
-
 impl RecordReader {
     /// A reader of records as described.
     pub(crate) fn new(layout: &Layout) -> Self {
@@ -72,19 +64,9 @@ impl RecordReader {
         }
     }
 
-    /// The columns, in the order of their declaration.
-    pub(crate) fn columns(&self) -> &[Column] {
-        &self.row.columns
-    }
-
-    /// The number of the row that the next record becomes.
-    pub(crate) fn row(&self) -> usize {
-        self.row.at
-    }
-
     /// Reads the object under the cursor into the current row.
     ///
-    /// Then either [`Self::keep`] or [`Self::give_up`].
+    /// Then either [`keep`](Reader::keep) or [`give_up`](Reader::give_up).
     #[inline]
     pub(crate) fn read(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Stop> {
         self.row.filled = 0;
@@ -106,25 +88,34 @@ impl RecordReader {
         }
         Ok(())
     }
+}
 
-    /// Whether the record just read is as declared.
+impl Reader for RecordReader {
     #[inline(always)]
-    pub(crate) fn verdict(&self) -> Verdict {
+    fn columns(&self) -> &[Column] {
+        &self.row.columns
+    }
+
+    #[inline(always)]
+    fn row(&self) -> usize {
+        self.row.at
+    }
+
+    #[inline(always)]
+    fn verdict(&self) -> Verdict {
         if self.row.filled == self.declared && !self.row.trouble && self.extra.is_none() {
             return Verdict::Fits;
         }
         self.row.verdict()
     }
 
-    /// Makes the record just read a row.
     #[inline(always)]
-    pub(crate) fn keep(&mut self) {
+    fn keep(&mut self) {
         self.row.at += 1;
     }
 
-    /// Forgets what the record just read has left in the columns.
     #[cold]
-    pub(crate) fn give_up(&mut self) {
+    fn give_up(&mut self) {
         let row = &mut self.row;
         row.unknown.clear();
         for column in &mut row.columns {
@@ -132,8 +123,7 @@ impl RecordReader {
         }
     }
 
-    /// Takes the rows out, as arrays of the columns that somebody wants.
-    pub(crate) fn take(&mut self, arrays: &mut Vec<ArrayRef>) -> Result<(), Fault> {
+    fn take(&mut self, arrays: &mut Vec<ArrayRef>) -> Result<(), Fault> {
         let rows = std::mem::take(&mut self.row.at);
         for column in &mut self.row.columns {
             arrays.extend(column.finish(rows)?);
@@ -146,18 +136,7 @@ impl Row {
     /// Looks at the columns one by one.
     #[inline(never)]
     fn verdict(&self) -> Verdict {
-        for (at, column) in self.columns.iter().enumerate() {
-            let state = column.state(self.at);
-            let fits = match state {
-                State::Value => true,
-                State::Missing | State::Null => !column.required,
-                State::WrongType | State::OutOfRange | State::BadFormat | State::Inexact => false,
-            };
-            if !fits {
-                return Verdict::Misfit(at, state);
-            }
-        }
-        Verdict::Fits
+        Verdict::on(&self.columns, self.at)
     }
 
     /// Passes the object under the cursor, which `node` describes; it is the `depth`th around its

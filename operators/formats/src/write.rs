@@ -5,6 +5,7 @@
 //! no notation for (NaN, infinities) are null. A line never has a line feed in it.
 
 mod cell;
+mod csv;
 mod text;
 
 use arrow::array::RecordBatch;
@@ -14,6 +15,8 @@ use thalweg_stream::{Fault, StreamSchema};
 
 use crate::error::FormatError;
 use cell::{Cells, Meaning};
+pub use csv::{CsvRows, CsvWriteOptions};
+pub(crate) use text::{prefix, write_string};
 
 /// How rows are written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +60,16 @@ pub enum SystemColumn {
     Origin,
 }
 
+impl SystemColumn {
+    fn name(self) -> &'static str {
+        match self {
+            Self::EventTime => EVENT_TIME,
+            Self::Change => CHANGE,
+            Self::Origin => ORIGIN,
+        }
+    }
+}
+
 /// Writes batches of one stream as JSON lines.
 #[derive(Clone, Debug)]
 pub struct JsonLines {
@@ -73,6 +86,21 @@ struct OutColumn {
     meaning: Meaning,
 }
 
+impl OutColumn {
+    /// Its values in a batch.
+    fn cells<'a>(&self, batch: &'a RecordBatch) -> Result<Cells<'a>, Fault> {
+        let array = batch
+            .columns()
+            .get(self.at)
+            .ok_or_else(|| Fault::bug("batch has fewer columns than its stream"))?;
+        Cells::of(array.as_ref(), &self.meaning).ok_or_else(|| {
+            let name = String::from_utf8_lossy(&self.prefix).into_owned();
+            let found = array.data_type();
+            Fault::bug(format!("batch has {found} in column {name}"))
+        })
+    }
+}
+
 impl JsonLines {
     /// A writer for batches of `schema`.
     ///
@@ -87,13 +115,12 @@ impl JsonLines {
             })
             .collect();
         for system in &options.include {
-            let (name, at, meaning) = match system {
-                SystemColumn::EventTime => {
-                    (EVENT_TIME, schema.event_time_at(), Meaning::timestamp())
-                }
-                SystemColumn::Change => (CHANGE, schema.change_at(), Meaning::Change),
-                SystemColumn::Origin => (ORIGIN, Some(schema.origin_at()), Meaning::Origin),
+            let (at, meaning) = match system {
+                SystemColumn::EventTime => (schema.event_time_at(), Meaning::timestamp()),
+                SystemColumn::Change => (schema.change_at(), Meaning::Change),
+                SystemColumn::Origin => (Some(schema.origin_at()), Meaning::Origin),
             };
+            let name = system.name();
             columns.push(OutColumn {
                 prefix: text::prefix(name),
                 at: at.ok_or(FormatError::NoSystemColumn(name))?,
@@ -123,16 +150,7 @@ impl JsonLines {
     pub fn prepare<'a>(&'a self, batch: &'a RecordBatch) -> Result<PreparedRows<'a>, Fault> {
         let mut columns = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
-            let array = batch
-                .columns()
-                .get(column.at)
-                .ok_or_else(|| Fault::bug("batch has fewer columns than its stream"))?;
-            let cells = Cells::of(array.as_ref(), &column.meaning).ok_or_else(|| {
-                let name = String::from_utf8_lossy(&column.prefix).into_owned();
-                let found = array.data_type();
-                Fault::bug(format!("batch has {found} in column {name}"))
-            })?;
-            columns.push((column.prefix.as_slice(), cells));
+            columns.push((column.prefix.as_slice(), column.cells(batch)?));
         }
         Ok(PreparedRows {
             columns,

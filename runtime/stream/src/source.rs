@@ -145,7 +145,9 @@ pub enum SplitState {
 #[derive(Clone, Debug)]
 pub enum Framing {
     /// Separated by line feeds (an optional carriage return before each); a record's offset is the
-    /// chunk's `start` plus the position of its first byte. Empty lines are no records.
+    /// chunk's `start` plus the position of its first byte. Empty lines are no records. A format
+    /// with [quotes](crate::Quoting) may have line feeds within records; the chunk begins and ends
+    /// between records all the same.
     Lines,
     /// Record `i` is `bytes[ranges[i].0 as usize..ranges[i].1 as usize]` and has `offsets[i]`.
     Records {

@@ -37,7 +37,7 @@ fn chunks_are_cut_behind_lines() {
         ("aa\nbb", 4, 3),
         ("aabb", 2, 4),
     ] {
-        let (now, rest) = cut(Bytes::from_static(content.as_bytes()), bytes_max);
+        let (now, rest) = cut(Bytes::from_static(content.as_bytes()), bytes_max, None, 0);
         assert_eq!(
             (now.len(), rest.len()),
             (first, content.len() - first),

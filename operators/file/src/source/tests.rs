@@ -13,7 +13,7 @@ use thalweg_stream::clock::SystemClock;
 use thalweg_stream::source::{SplitSpec, SplitStart, SplitState, Waker};
 use thalweg_stream::{Chunk, Class, Fault, Framing, Source, SplitId, SplitReader};
 
-use super::{FileSource, FileSourceOptions, MetadataField, Order};
+use super::{FileSource, FileSourceOptions, Header, MetadataField, Order, Records};
 use crate::compression::Compression;
 use crate::reader::{self, FileReader, Plan};
 
@@ -29,6 +29,7 @@ impl Driver {
     fn open(folder: &Path, files: &[(&str, Option<u64>)], change: fn(&mut Plan)) -> Self {
         let mut plan = Plan {
             folder: folder.to_owned(),
+            records: Records::default(),
             compression: Compression::Auto,
             order: Order::Time,
             chunk_bytes: 64,
@@ -47,7 +48,11 @@ impl Driver {
                 offset: *offset,
             })
             .collect();
-        let metadata = Arc::new([MetadataField::Path, MetadataField::Offset]);
+        let metadata = Arc::new([
+            MetadataField::Path,
+            MetadataField::Offset,
+            MetadataField::Header,
+        ]);
         let clock = Arc::new(SystemClock::new());
         Self {
             reader: reader::open(plan, metadata, clock, starts, waker).unwrap(),
@@ -195,6 +200,62 @@ fn chunks_end_with_lines_and_have_the_size_asked_for() {
         assert!(chunk.bytes.len() <= 100 || lines == 1, "{chunk:?}");
     }
     assert!(chunks.len() >= content.len() / 100);
+}
+
+#[test]
+fn quoted_line_feeds_are_in_no_chunk_boundary_and_headers_in_every_chunk() {
+    let quoting = thalweg_stream::Quoting {
+        delimiter: b',',
+        quote: Some(b'"'),
+    };
+    let header = b"\xef\xbb\xbf\"a\nb\",c\r\n";
+    let mut content = header.to_vec();
+    let mut starts = vec![content.len() as u64];
+    for record in 0..60usize {
+        let text = "x\"\"\n,".repeat(record * 7 % 23);
+        content.extend_from_slice(format!("{record},\"{text}\"\n").as_bytes());
+        starts.push(content.len() as u64);
+    }
+    content.extend_from_slice(b"61,\"open\n");
+    let folder = folder(&[("plain", &content), ("gzip", &gzip(&content))]);
+    for name in ["plain", "gzip"] {
+        for chunk_bytes in (1..40).chain([64, 333, 5000]) {
+            let begin = starts[chunk_bytes % starts.len()];
+            for offset in [None, Some(begin)] {
+                CHUNK_BYTES.set(chunk_bytes);
+                let mut driver = Driver::open(folder.path(), &[(name, offset)], |plan| {
+                    plan.chunk_bytes = CHUNK_BYTES.get();
+                    plan.records = Records {
+                        quoting: Some(thalweg_stream::Quoting {
+                            delimiter: b',',
+                            quote: Some(b'"'),
+                        }),
+                        header: Header::Carried,
+                    };
+                });
+                let mut at = offset.unwrap_or(header.len() as u64);
+                while let Some(chunk) = driver.next(chunk_bytes).unwrap() {
+                    assert_eq!(chunk.start, at);
+                    at = chunk.end;
+                    let last = at == content.len() as u64;
+                    assert!(
+                        last || starts.contains(&at),
+                        "{name} by {chunk_bytes}: {at}"
+                    );
+                    let carried = chunk.metadata[2].as_ref().unwrap().as_binary_view();
+                    assert_eq!(carried.value(0), header);
+                    let records = thalweg_stream::RecordEnds::new(quoting, 0).next(&chunk.bytes);
+                    assert!(records.is_some() || last);
+                }
+                assert_eq!(at, content.len() as u64, "{name} by {chunk_bytes}");
+            }
+        }
+    }
+}
+
+thread_local! {
+    /// A plan is changed by a plain function, which takes the size from here.
+    static CHUNK_BYTES: std::cell::Cell<usize> = const { std::cell::Cell::new(64) };
 }
 
 #[test]

@@ -22,7 +22,7 @@ const ESCAPES: [u8; 256] = {
 };
 
 /// A key with its quotes and the colon.
-pub(super) fn prefix(name: &str) -> Vec<u8> {
+pub(crate) fn prefix(name: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len() + 3);
     write_string(name, &mut out);
     out.push(b':');
@@ -31,7 +31,7 @@ pub(super) fn prefix(name: &str) -> Vec<u8> {
 
 /// Appends a string with its quotes.
 #[inline]
-pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut blocks = text.as_bytes().chunks_exact(BLOCK);
     for block in blocks.by_ref() {
