@@ -6,7 +6,7 @@
 //! | `02` drop | `id i64`: all of the group in this pane is gone |
 //! | `03` delete | key (`length u32`, bytes) |
 //! | `04` put | key, words (8 bytes each), payload (`length u32`, bytes) where there is one |
-//! | `05` print | key group, 88 bits of fingerprint, 32 zeros (16 bytes), time (8 bytes) where there is one |
+//! | `05` print | key group, 88 bits, 32 zeros (16 bytes); time (8 bytes) where there is one |
 
 use thalweg_stream::KeyGroup;
 use thalweg_stream::key::KEY_GROUPS;
