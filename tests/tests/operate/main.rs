@@ -11,6 +11,7 @@ mod alerts;
 mod blocked;
 mod changes;
 mod export;
+mod full;
 mod golden;
 mod letters;
 mod restarts;
