@@ -171,6 +171,23 @@ impl Broker {
         serde_json::from_value(ends).expect("numbers")
     }
 
+    /// The offset that a group has committed for each partition.
+    ///
+    /// # Panics
+    /// If the broker refuses.
+    pub fn committed(&mut self, topic: &str, group: &str) -> Vec<Option<u64>> {
+        let offsets = self.ask(json!({ "committed": topic, "group": group }));
+        serde_json::from_value(offsets).expect("numbers or nulls")
+    }
+
+    /// Commits an offset for each partition in the name of a group.
+    ///
+    /// # Panics
+    /// If the broker refuses.
+    pub fn commit(&mut self, topic: &str, group: &str, offsets: &[u64]) {
+        self.ask(json!({ "commit": topic, "group": group, "offsets": offsets }));
+    }
+
     /// Writes each line of a file as a record, line `n` to partition `n` modulo `partitions`,
     /// compressed by lz4. Returns how many there were.
     ///

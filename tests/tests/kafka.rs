@@ -165,6 +165,15 @@ sinks:
         running.end().well();
     }
 
+    /// The numbers in its files, in order.
+    fn numbers(&self) -> Vec<u64> {
+        let rows = self.rows();
+        let numbers = rows.iter().map(|row| row["n"].as_u64().expect("a number"));
+        let mut numbers: Vec<u64> = numbers.collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
     /// Each number is there once, and no offset of a partition twice.
     fn holds(&self, numbers: std::ops::Range<u64>) {
         let mut seen: BTreeMap<u64, u64> = BTreeMap::new();

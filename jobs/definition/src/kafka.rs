@@ -1,6 +1,9 @@
 //! The source `kafka`.
 
-use crate::diagnostic::{Diagnostic, Spanned};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::diagnostic::{Diagnostic, Span, Spanned};
 use crate::fields::{Fields, credential, pairs, text};
 use crate::model::{Kafka, KafkaStart, Secret};
 use crate::tree::{Entry, Node, Value};
@@ -11,7 +14,13 @@ pub(crate) fn kafka(node: &Node, found: &mut Found) -> Option<Kafka> {
     let mut fields = Fields::of(node, "`kafka`", found)?;
     let brokers = brokers(&mut fields, found);
     let topic = fields.required("topic", found);
-    let start = start(&mut fields, found);
+    let start = start(&mut fields, node.span, found);
+    let group = fields.text("group", found);
+    let losses = [("fail", false), ("continue", true)];
+    let on_data_loss = fields.word("on_data_loss", &losses, found);
+    let levels = [("read_committed", false), ("read_uncommitted", true)];
+    let read_uncommitted = fields.word("isolation", &levels, found);
+    let discover_every_ms = fields.positive_duration("discover_every", found);
     let until_latest = fields.word("until", &[("latest", true)], found);
     let connect_timeout_ms = fields.duration("connect_timeout", found);
     let properties = match fields.node("properties") {
@@ -23,6 +32,10 @@ pub(crate) fn kafka(node: &Node, found: &mut Found) -> Option<Kafka> {
         brokers: brokers?,
         topic: topic?,
         start: start?,
+        group,
+        continue_on_data_loss: on_data_loss.unwrap_or(false),
+        read_uncommitted,
+        discover_every_ms,
         until_latest: until_latest.unwrap_or(false),
         connect_timeout_ms,
         properties,
@@ -41,25 +54,61 @@ fn brokers(fields: &mut Fields<'_>, found: &mut Found) -> Option<Spanned<String>
     Some(Spanned::new(list.join(","), node.span))
 }
 
-fn start(fields: &mut Fields<'_>, found: &mut Found) -> Option<KafkaStart> {
-    let Some(written) = fields.text("start", found) else {
-        return Some(KafkaStart::Earliest);
+/// A word, a time, or `{ timestamp: … }`.
+fn start(fields: &mut Fields<'_>, default: Span, found: &mut Found) -> Option<Spanned<KafkaStart>> {
+    let Some(node) = fields.node("start") else {
+        return Some(Spanned::new(KafkaStart::Earliest, default));
     };
-    let words = ["earliest", "latest"];
-    match written.value.as_str() {
-        "earliest" => Some(KafkaStart::Earliest),
-        "latest" => Some(KafkaStart::Latest),
-        time if time.starts_with(|first: char| first.is_ascii_digit()) => {
-            let message = "`start` at a time is not supported yet; there are earliest and latest";
-            found.push(Diagnostic::error(written.span, message));
-            None
+    if let Value::Map(_) = &node.value {
+        let mut inside = Fields::of(node, "`start`", found)?;
+        let timestamp = inside.required("timestamp", found);
+        inside.finish(found);
+        let timestamp = timestamp?;
+        let at = time(&timestamp.value);
+        if at.is_none() {
+            let message = format!("`timestamp` is {TIME}, not `{}`", timestamp.value);
+            found.push(Diagnostic::error(timestamp.span, message));
         }
-        other => {
-            let message = format!("`start` is one of {}, not `{other}`", words.join(", "));
-            found.push(Diagnostic::error(written.span, message).nearest(other, words));
-            None
-        }
+        return Some(Spanned::new(KafkaStart::Timestamp(at?), timestamp.span));
     }
+    let written = text(node, "start", found)?;
+    let words = ["earliest", "latest", "committed"];
+    let start = match written.value.as_str() {
+        "earliest" => KafkaStart::Earliest,
+        "latest" => KafkaStart::Latest,
+        "committed" => KafkaStart::Committed,
+        other => match time(other) {
+            Some(at) => KafkaStart::Timestamp(at),
+            None if other.starts_with(|first: char| first.is_ascii_digit()) => {
+                let message = format!("`start` at a time is {TIME}, not `{other}`");
+                found.push(Diagnostic::error(written.span, message));
+                return None;
+            }
+            None => {
+                let message = format!(
+                    "`start` is one of {}, or a time, not `{other}`",
+                    words.join(", ")
+                );
+                found.push(Diagnostic::error(written.span, message).nearest(other, words));
+                return None;
+            }
+        },
+    };
+    Some(Spanned::new(start, written.span))
+}
+
+/// How a time is written.
+const TIME: &str = "a time such as 2026-01-31T08:00:00Z, or milliseconds since 1970";
+
+/// A time as milliseconds since 1970, rounded up.
+fn time(text: &str) -> Option<i64> {
+    if let Ok(ms) = text.parse::<i64>() {
+        return (ms >= 0).then_some(ms);
+    }
+    let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    let ms = at.unix_timestamp_nanos().div_euclid(1_000_000)
+        + i128::from(at.nanosecond() % 1_000_000 > 0);
+    i64::try_from(ms).ok().filter(|ms| *ms >= 0)
 }
 
 /// The properties. Any of them may be a credential, so all are kept as such; those that are by their

@@ -148,7 +148,15 @@ pub struct Kafka {
     /// The topic.
     pub topic: Spanned<String>,
     /// Where the first start begins.
-    pub start: KafkaStart,
+    pub start: Spanned<KafkaStart>,
+    /// The group that offsets are published for.
+    pub group: Option<Spanned<String>>,
+    /// Whether the job goes on when records have expired that it has not read.
+    pub continue_on_data_loss: bool,
+    /// Whether records of transactions that are open or aborted are read.
+    pub read_uncommitted: Option<bool>,
+    /// Time between two looks for new partitions, milliseconds.
+    pub discover_every_ms: Option<u64>,
     /// Whether it ends where the partitions end at the first start.
     pub until_latest: bool,
     /// How long a start waits for the brokers, milliseconds.
@@ -164,6 +172,10 @@ pub enum KafkaStart {
     Earliest,
     /// After the newest.
     Latest,
+    /// At the first record of this time or a later one, milliseconds since 1970.
+    Timestamp(i64),
+    /// Where the group has got to.
+    Committed,
 }
 
 /// Files.

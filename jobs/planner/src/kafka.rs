@@ -4,15 +4,25 @@ use std::path::Path;
 use std::time::Duration;
 
 use thalweg_definition::{Kafka, KafkaStart, Source, Span};
-use thalweg_kafka::{Error, KafkaOptions, Start};
+use thalweg_kafka::{DataLoss, Error, KafkaOptions, Start};
 
 pub(crate) fn options(topic: &Kafka, folder: &Path) -> KafkaOptions {
     let base = KafkaOptions::new(&*topic.brokers.value, &*topic.topic.value);
     KafkaOptions {
-        start: match topic.start {
+        start: match topic.start.value {
             KafkaStart::Earliest => Start::Earliest,
             KafkaStart::Latest => Start::Latest,
+            KafkaStart::Timestamp(ms) => Start::Timestamp(ms),
+            KafkaStart::Committed => Start::Committed,
         },
+        group: topic.group.as_ref().map(|group| group.value.clone()),
+        on_data_loss: match topic.continue_on_data_loss {
+            true => DataLoss::Continue,
+            false => DataLoss::Fail,
+        },
+        read_uncommitted: topic.read_uncommitted,
+        discover_every: (topic.discover_every_ms)
+            .map_or(base.discover_every, Duration::from_millis),
         until_latest: topic.until_latest,
         connect_timeout: (topic.connect_timeout_ms)
             .map_or(base.connect_timeout, Duration::from_millis),
@@ -30,6 +40,11 @@ pub(crate) fn place(topic: &Kafka, source: &Source, problem: &Error) -> Span {
         return match *option {
             "brokers" => topic.brokers.span,
             "topic" => topic.topic.span,
+            "start" => topic.start.span,
+            "group" => topic
+                .group
+                .as_ref()
+                .map_or(source.name.span, |group| group.span),
             _ => source.name.span,
         };
     }

@@ -1,17 +1,19 @@
 //! What a topic is at the start of a job: its partitions, and where each begins and ends.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
+use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use thalweg_stream::Clock;
 use thalweg_stream::source::SplitSpec;
 
+use crate::desk::Desk;
 use crate::error::Error;
-use crate::identity::topic_id;
 use crate::link::{Context, Link};
 use crate::options::{KafkaOptions, Start};
 
@@ -19,8 +21,6 @@ use crate::options::{KafkaOptions, Start};
 const EVENTS_AT_ONCE: usize = 16;
 /// How long one question may take before events are looked at.
 const QUESTION: Duration = Duration::from_millis(500);
-/// How long the topic's id is waited for.
-const ID_WAIT: Duration = Duration::from_secs(2);
 /// A broker that has just started may not know its topics yet; after this long it does.
 const TOPICS_KNOWN_AFTER: Duration = Duration::from_secs(2);
 
@@ -86,53 +86,49 @@ pub(crate) fn serve(consumer: &BaseConsumer<Context>) {
     }
 }
 
-/// What a topic was at the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Facts {
-    /// How many partitions it had.
-    pub(crate) partitions: i32,
-    /// Its id, if its brokers have such.
-    pub(crate) id: Option<String>,
-}
-
-/// Finds the partitions of the topic: those of the checkpoint first, in its order.
+/// Finds the partitions of the topic: those of the checkpoint first, in its order. Also where one
+/// can ask on.
 pub(crate) fn discover(
     options: &KafkaOptions,
     clock: &Arc<dyn Clock>,
     known: &[SplitSpec],
-) -> Result<(Vec<SplitSpec>, Facts), Error> {
-    let link = Link::new(options, Arc::clone(clock));
-    // The end of a partition is where its records end, whether committed or not: a bounded source
-    // waits for transactions that are open.
-    let consumer = client(options, &link, &[("isolation.level", "read_uncommitted")])?;
-    let mut survey = Survey {
-        options,
-        link: &link,
-        clock,
-        consumer: &consumer,
-        deadline: clock.elapsed() + options.connect_timeout,
-        id: None,
-    };
-    let partitions = survey.partitions()?;
-    survey.id = topic_id(&consumer, &options.topic, ID_WAIT);
+) -> Result<(Vec<SplitSpec>, Desk), Error> {
+    let mut desk = Desk::open(options, clock)?;
+    let deadline = clock.elapsed() + options.connect_timeout;
+    let partitions = Survey::at(&desk, deadline).partitions()?;
+    desk.identify();
+    let survey = Survey::at(&desk, deadline);
     let mut splits = known
         .iter()
-        .map(|spec| survey.known(spec, partitions, known.len()))
+        .map(|spec| survey.known(&desk, spec, partitions, known.len()))
         .collect::<Result<Vec<_>, Error>>()?;
-    for partition in 0..partitions {
-        let name = split_name(partition);
-        if known.iter().all(|spec| *spec.name != *name) {
-            let (low, high) = survey.ends(partition)?;
-            let start = match options.start {
-                Start::Latest if known.is_empty() => high,
-                // A partition that has come since the checkpoint is read from its beginning.
-                Start::Latest | Start::Earliest => low,
-            };
-            splits.push(survey.spec(partition, start, high));
-        }
+    // What a bounded source reads is fixed once.
+    let first = known.is_empty();
+    let new: Vec<i32> = (0..partitions)
+        .filter(|_| first || !options.until_latest)
+        .filter(|&partition| is_new(partition, known))
+        .collect();
+    let chosen = match first {
+        true => survey.chosen(&new)?,
+        false => BTreeMap::new(),
+    };
+    for partition in new {
+        let (low, high) = survey.ends(partition)?;
+        let start = match chosen.get(&partition) {
+            Some(&Offset::Offset(offset)) => offset,
+            Some(Offset::End) => high,
+            // A partition that has come since the first start is read from its beginning.
+            Some(_) | None => low,
+        };
+        splits.push(desk.spec(partition, start, high));
     }
-    let id = survey.id;
-    Ok((splits, Facts { partitions, id }))
+    Ok((splits, desk))
+}
+
+/// Whether a partition is none of the known splits.
+pub(crate) fn is_new(partition: i32, known: &[SplitSpec]) -> bool {
+    let name = split_name(partition);
+    known.iter().all(|spec| *spec.name != *name)
 }
 
 struct Survey<'a> {
@@ -141,8 +137,6 @@ struct Survey<'a> {
     clock: &'a Arc<dyn Clock>,
     consumer: &'a BaseConsumer<Context>,
     deadline: Duration,
-    /// The topic's id, if it is known.
-    id: Option<String>,
 }
 
 /// The answer to a question, or that it is to be asked again.
@@ -151,22 +145,25 @@ enum Answer<T> {
     NotYet(String),
 }
 
-impl Survey<'_> {
-    fn spec(&self, partition: i32, start: i64, high: i64) -> SplitSpec {
-        let detail = Detail {
-            topic: self.options.topic.clone(),
-            id: self.id.clone(),
-            start,
-            end: self.options.until_latest.then_some(high),
-        };
-        SplitSpec {
-            name: split_name(partition).into(),
-            detail: serde_json::json!(detail),
+impl<'a> Survey<'a> {
+    fn at(desk: &'a Desk, deadline: Duration) -> Self {
+        Self {
+            options: &desk.options,
+            link: &desk.link,
+            clock: &desk.clock,
+            consumer: &desk.consumer,
+            deadline,
         }
     }
 
     /// A partition of the checkpoint, if the topic is still the one that was read.
-    fn known(&self, spec: &SplitSpec, partitions: i32, known: usize) -> Result<SplitSpec, Error> {
+    fn known(
+        &self,
+        desk: &Desk,
+        spec: &SplitSpec,
+        partitions: i32,
+        known: usize,
+    ) -> Result<SplitSpec, Error> {
         let (partition, detail) = parse(spec)?;
         if detail.topic != self.options.topic {
             return Err(Error::OtherTopic {
@@ -182,7 +179,7 @@ impl Survey<'_> {
                 known,
             });
         }
-        if let (Some(then), Some(now)) = (&detail.id, &self.id)
+        if let (Some(then), Some(now)) = (&detail.id, &desk.id)
             && then != now
         {
             return Err(Error::Recreated {
@@ -201,7 +198,7 @@ impl Survey<'_> {
             });
         }
         // Whether a source ends may be changed; where it ends is fixed once.
-        Ok(self.spec(partition, detail.start, detail.end.unwrap_or(high)))
+        Ok(desk.spec(partition, detail.start, detail.end.unwrap_or(high)))
     }
 
     /// How many partitions the topic has.
@@ -243,6 +240,65 @@ impl Survey<'_> {
                 Err(error) => Ok(Answer::NotYet(self.link.told(&describe(&error)))),
             }
         })
+    }
+
+    /// Where the first start begins in each partition, unless that is at its beginning.
+    fn chosen(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Offset>, Error> {
+        let topic = &self.options.topic;
+        let list = |offset: Offset| {
+            let mut list = TopicPartitionList::new();
+            for &partition in partitions {
+                list.add_partition_offset(topic, partition, offset)?;
+            }
+            Ok(list)
+        };
+        let found = match &self.options.start {
+            Start::Earliest => return Ok(BTreeMap::new()),
+            Start::Latest => {
+                let ends = partitions.iter().map(|&partition| (partition, Offset::End));
+                return Ok(ends.collect());
+            }
+            Start::Timestamp(ms) => self.ask(|timeout| {
+                let times = list(Offset::Offset(*ms));
+                let found = times.and_then(|times| self.consumer.offsets_for_times(times, timeout));
+                Ok(self.listed(found))
+            })?,
+            Start::Committed => self.ask(|timeout| {
+                let asked = list(Offset::Invalid);
+                let found = asked.and_then(|asked| self.consumer.committed_offsets(asked, timeout));
+                Ok(self.listed(found))
+            })?,
+        };
+        let none = !found
+            .values()
+            .any(|offset| matches!(offset, Offset::Offset(_)));
+        if none && self.options.start == Start::Committed && !found.is_empty() {
+            return Err(Error::NothingCommitted {
+                topic: topic.clone(),
+                brokers: self.options.brokers.clone(),
+                group: self.options.group.clone().unwrap_or_default(),
+            });
+        }
+        Ok(found)
+    }
+
+    /// The offsets of a list, unless one of them is not known yet.
+    fn listed(
+        &self,
+        found: Result<TopicPartitionList, KafkaError>,
+    ) -> Answer<BTreeMap<i32, Offset>> {
+        let listed = found.and_then(|list| {
+            let elements = list.elements();
+            let offsets = elements.iter().map(|element| {
+                element.error()?;
+                Ok((element.partition(), element.offset()))
+            });
+            offsets.collect()
+        });
+        match listed {
+            Ok(offsets) => Answer::Is(offsets),
+            Err(error) => Answer::NotYet(self.link.told(&describe(&error))),
+        }
     }
 
     /// Asks until there is an answer or the time is over.

@@ -160,6 +160,16 @@ pub enum Error {
         /// What the client said.
         reason: String,
     },
+    /// The job is to begin where a group has got to, and it has got nowhere.
+    #[error("kafka: group {group:?} has committed no offset of topic {topic:?} at {brokers}")]
+    NothingCommitted {
+        /// The topic.
+        topic: String,
+        /// The brokers.
+        brokers: String,
+        /// The group.
+        group: String,
+    },
     /// The topic was deleted while it was read.
     #[error("kafka: topic {topic:?} at {brokers} has gone while it was read")]
     Gone {
@@ -192,6 +202,7 @@ impl Error {
             | Self::Expired { .. }
             | Self::Beyond { .. }
             | Self::Partition { .. }
+            | Self::NothingCommitted { .. }
             | Self::Gone { .. }
             | Self::Thread(_) => None,
         }
@@ -204,6 +215,7 @@ impl Error {
             | Self::Owned { .. }
             | Self::Property { .. }
             | Self::Client { .. }
+            | Self::NothingCommitted { .. }
             | Self::OtherTopic { .. } => Class::User,
             Self::Unreachable { .. }
             | Self::Denied { .. }

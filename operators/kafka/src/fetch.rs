@@ -1,7 +1,7 @@
 //! The thread that takes records from librdkafka and makes chunks of them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,12 +10,11 @@ use rdkafka::error::RDKafkaErrorCode;
 use thalweg_stream::{Chunk, Clock, Framing, SplitId};
 
 use crate::column::{Column, Field};
-use crate::discover::{Facts, Presence, client, presence, serve};
+use crate::discover::{Presence, client, presence, serve};
 use crate::error::Error;
-use crate::identity::topic_id;
 use crate::link::Link;
 use crate::native::{Event, Record, Topic};
-use crate::options::KafkaOptions;
+use crate::options::{DataLoss, KafkaOptions};
 use crate::queue::{Item, Queue};
 
 /// Size at which a chunk is handed over, bytes.
@@ -39,19 +38,40 @@ pub(crate) struct Lane {
     pub(crate) next: i64,
     /// The offset at which a bounded split ends.
     pub(crate) end: Option<i64>,
+    /// The offset after the newest record; -1 if that is not known.
+    pub(crate) newest: Arc<AtomicI64>,
 }
 
 /// What the thread and the worker know of the brokers besides what is in the queue.
 pub(crate) struct Known {
     pub(crate) link: Arc<Link>,
-    /// Of each lane, the offset after the newest record; -1 if that is not known.
-    pub(crate) newest: Vec<AtomicI64>,
+    /// Splits that the thread is to take on, in the order of their lanes.
+    coming: Mutex<Vec<Lane>>,
+}
+
+impl Known {
+    pub(crate) fn new(link: Arc<Link>) -> Self {
+        Self {
+            link,
+            coming: Mutex::default(),
+        }
+    }
+
+    /// Has the thread read one more split.
+    pub(crate) fn add(&self, lane: Lane) {
+        let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        coming.push(lane);
+    }
+
+    fn coming(&self) -> Vec<Lane> {
+        let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *coming)
+    }
 }
 
 /// The thread's work.
 pub(crate) struct Fetch {
     options: KafkaOptions,
-    facts: Facts,
     fields: Arc<[Field]>,
     clock: Arc<dyn Clock>,
     known: Arc<Known>,
@@ -60,8 +80,6 @@ pub(crate) struct Fetch {
     /// By partition, the place of its lane.
     places: Vec<Option<usize>>,
     next_probe: Duration,
-    /// When the topic is looked at again.
-    next_look: Duration,
     /// Since when the brokers have said that there is no such topic.
     missing_since: Option<Duration>,
 }
@@ -88,38 +106,19 @@ struct Open {
 impl Fetch {
     pub(crate) fn new(
         options: KafkaOptions,
-        facts: Facts,
         fields: Arc<[Field]>,
         clock: Arc<dyn Clock>,
         known: Arc<Known>,
         queue: Arc<Queue>,
-        lanes: Vec<Lane>,
     ) -> Self {
-        let width = lanes.iter().map(|lane| place(lane.partition) + 1).max();
-        let mut places = vec![None; width.unwrap_or(0)];
-        for (at, lane) in lanes.iter().enumerate() {
-            if let Some(entry) = places.get_mut(place(lane.partition)) {
-                *entry = Some(at);
-            }
-        }
-        let lanes = (lanes.into_iter())
-            .map(|lane| Reading {
-                lane,
-                open: None,
-                at_end: false,
-                finished: false,
-            })
-            .collect();
         Self {
-            next_look: clock.elapsed() + options.connect_timeout,
             options,
-            facts,
             fields,
             clock,
             known,
             queue,
-            lanes,
-            places,
+            lanes: Vec::new(),
+            places: Vec::new(),
             next_probe: Duration::ZERO,
             missing_since: None,
         }
@@ -148,13 +147,12 @@ impl Fetch {
                 brokers: self.options.brokers.clone(),
                 what: self.known.link.told(&reason),
             })?;
-        for at in 0..self.lanes.len() {
-            self.begin(at, &mut topic)?;
-        }
+        self.take_on(&mut topic)?;
         while self.lanes.iter().any(|reading| !reading.finished) {
             if self.queue.closed() {
                 return Ok(());
             }
+            self.take_on(&mut topic)?;
             serve(topic.consumer());
             if !self.queue.wait_for_room(WAIT) {
                 continue;
@@ -167,10 +165,51 @@ impl Fetch {
                 }
             });
             if let Some(failure) = failure {
-                return Err(self.judge(failure, &topic));
+                let error = self.judge(failure, &topic);
+                self.go_on(error, &mut topic)?;
             }
             self.hand_over(more, &mut topic);
             self.probe(&topic)?;
+        }
+        Ok(())
+    }
+
+    /// Begins to read the splits that have come.
+    fn take_on(&mut self, topic: &mut Topic) -> Result<(), Error> {
+        for lane in self.known.coming() {
+            let (at, place) = (self.lanes.len(), place(lane.partition));
+            if self.places.len() <= place {
+                self.places.resize(place + 1, None);
+            }
+            if let Some(entry) = self.places.get_mut(place) {
+                *entry = Some(at);
+            }
+            self.lanes.push(Reading {
+                lane,
+                open: None,
+                at_end: false,
+                finished: false,
+            });
+            self.begin(at, topic)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on where records have expired, if that is what the job wants; ends with the error else.
+    fn go_on(&mut self, error: Error, topic: &mut Topic) -> Result<(), Error> {
+        let (DataLoss::Continue, Error::Expired { partition, low, .. }) =
+            (self.options.on_data_loss, &error)
+        else {
+            return Err(error);
+        };
+        let (partition, low) = (*partition, *low);
+        topic.stop(partition);
+        let started = topic.start(partition, low);
+        started.map_err(|reason| self.broken(partition, low, &reason))?;
+        if let Some(reading) = self.lane(partition) {
+            let lost = low.saturating_sub(reading.lane.next);
+            reading.reach(low);
+            tracing::warn!(lost, %error, "kafka: records are lost, and the job goes on");
         }
         Ok(())
     }
@@ -184,7 +223,7 @@ impl Fetch {
             next,
             end,
             ..
-        } = reading.lane;
+        } = reading.lane.clone();
         if end.is_some_and(|end| next >= end) {
             reading.finished = true;
             self.queue.push(Item::Finished(at));
@@ -303,10 +342,8 @@ impl Fetch {
                 reading.give(at, &self.queue);
             }
             let partition = reading.lane.partition;
-            if let (Some(newest), Some(known)) =
-                (topic.newest(partition), self.known.newest.get(at))
-            {
-                known.store(newest, Ordering::Relaxed);
+            if let Some(newest) = topic.newest(partition) {
+                reading.lane.newest.store(newest, Ordering::Relaxed);
             }
             if finished {
                 reading.finished = true;
@@ -320,13 +357,11 @@ impl Fetch {
     }
 
     /// Asks brokers that are away whether they are back, and those that miss the topic whether they
-    /// have found it; now and then, whether the topic is still what it was.
+    /// have found it.
     fn probe(&mut self, topic: &Topic) -> Result<(), Error> {
         let now = self.clock.elapsed();
         let fine = self.known.link.connected() && self.missing_since.is_none();
-        // One of the workers' threads is enough for a look: the one that reads partition 0.
-        let look = now >= self.next_look && self.lane(0).is_some();
-        if (fine && !look) || now < self.next_probe {
+        if fine || now < self.next_probe {
             return Ok(());
         }
         self.next_probe = now + PROBE_EVERY;
@@ -335,13 +370,9 @@ impl Fetch {
             return Ok(());
         };
         match presence(&metadata, name) {
-            Presence::Partitions(count) => {
+            Presence::Partitions(_) => {
                 self.known.link.heard();
                 self.missing_since = None;
-                if look {
-                    self.next_look = now + self.options.connect_timeout;
-                    return self.look(count, topic);
-                }
             }
             Presence::Missing => {
                 let since = *self.missing_since.get_or_insert(now);
@@ -353,30 +384,6 @@ impl Fetch {
                 }
             }
             Presence::Denied | Presence::Unclear(_) => {}
-        }
-        Ok(())
-    }
-
-    /// Whether the topic is still what it was at the start.
-    fn look(&mut self, partitions: i32, topic: &Topic) -> Result<(), Error> {
-        let name = &self.options.topic;
-        let id = topic_id(topic.consumer(), name, PROBE_WAIT);
-        if let (Some(then), Some(now)) = (&self.facts.id, &id)
-            && then != now
-        {
-            return Err(Error::Recreated {
-                topic: name.clone(),
-                brokers: self.options.brokers.clone(),
-            });
-        }
-        if partitions > self.facts.partitions {
-            self.facts.partitions = partitions;
-            tracing::warn!(
-                topic = name,
-                partitions,
-                "kafka: the topic has grown; its new partitions are read when the job is started \
-                 again"
-            );
         }
         Ok(())
     }

@@ -15,6 +15,7 @@
 //! done by librdkafka's own calls, in `native`; what else its safe face lacks is in `identity`.
 
 mod column;
+mod desk;
 mod discover;
 mod error;
 mod fetch;
@@ -27,5 +28,5 @@ mod reader;
 mod source;
 
 pub use error::Error;
-pub use options::{KafkaOptions, METADATA, Start};
+pub use options::{DataLoss, KafkaOptions, METADATA, Start};
 pub use source::KafkaSource;

@@ -4,14 +4,15 @@
 //! itself many times a second while brokers are away. Here that becomes one line when they are
 //! lost, one every half minute, and one when they are back.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use thalweg_stream::Clock;
 
 use crate::options::{KafkaOptions, lowercase};
@@ -44,6 +45,8 @@ pub(crate) struct Link {
     secrets: Secrets,
     clock: Arc<dyn Clock>,
     connected: AtomicBool,
+    /// Answers to offsets published for a group.
+    published: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -55,6 +58,7 @@ struct State {
     denied: Option<String>,
     lost_at: Option<Duration>,
     told_at: Option<Duration>,
+    unpublished_at: Option<Duration>,
 }
 
 impl Link {
@@ -65,6 +69,7 @@ impl Link {
             secrets: options.secrets(),
             clock,
             connected: AtomicBool::new(true),
+            published: AtomicU64::new(0),
             state: Mutex::default(),
         })
     }
@@ -75,6 +80,29 @@ impl Link {
 
     pub(crate) fn connected(&self) -> bool {
         self.connected.load(Ordering::Relaxed)
+    }
+
+    /// How many times offsets were published for a group, or could not be.
+    pub(crate) fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
+    /// Offsets could not be published for the group.
+    pub(crate) fn unpublished(&self, reason: &str) {
+        let now = self.clock.elapsed();
+        let mut state = self.lock();
+        let told = state.unpublished_at.replace(now);
+        if told.is_some_and(|told| now.saturating_sub(told) < REMIND_AFTER) {
+            state.unpublished_at = told;
+            return;
+        }
+        drop(state);
+        let reason = self.told(reason);
+        tracing::warn!(
+            topic = self.topic,
+            reason,
+            "kafka: offsets cannot be published for the group; the job goes on without that"
+        );
     }
 
     /// What the client last complained about.
@@ -104,7 +132,10 @@ impl Link {
             .take()
             .map(|at| self.clock.elapsed().saturating_sub(at));
         let told = state.told_at.take().is_some();
-        *state = State::default();
+        *state = State {
+            unpublished_at: state.unpublished_at,
+            ..State::default()
+        };
         drop(state);
         if told {
             tracing::warn!(
@@ -143,7 +174,14 @@ impl Link {
 /// The link, as librdkafka's callbacks know it.
 pub(crate) struct Context(pub(crate) Arc<Link>);
 
-impl ConsumerContext for Context {}
+impl ConsumerContext for Context {
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            self.0.unpublished(&error.to_string());
+        }
+        self.0.published.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {

@@ -33,6 +33,21 @@ pub enum Start {
     Earliest,
     /// After the newest.
     Latest,
+    /// At the first record of each partition with this time or a later one, milliseconds since
+    /// 1970; after the newest where there is none.
+    Timestamp(i64),
+    /// Where the group has got to; at the oldest record of a partition where it has not been.
+    Committed,
+}
+
+/// What happens when records are gone that have not been read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DataLoss {
+    /// The job ends and says which.
+    #[default]
+    Fail,
+    /// It says which, and goes on at the oldest record that there is.
+    Continue,
 }
 
 /// The options of a [`KafkaSource`](crate::KafkaSource).
@@ -44,6 +59,14 @@ pub struct KafkaOptions {
     pub topic: String,
     /// Where the first start begins.
     pub start: Start,
+    /// The group that offsets are published for, and that [`Start::Committed`] asks. None is joined.
+    pub group: Option<String>,
+    /// What happens when records have expired that were not read.
+    pub on_data_loss: DataLoss,
+    /// Whether records of transactions are read that have not ended, or have been aborted.
+    pub read_uncommitted: Option<bool>,
+    /// Time between two looks for new partitions.
+    pub discover_every: Duration,
     /// Whether the source ends at the ends that the partitions have at the first start.
     pub until_latest: bool,
     /// How long a start waits for the brokers.
@@ -65,6 +88,10 @@ impl std::fmt::Debug for KafkaOptions {
             .field("brokers", &self.brokers)
             .field("topic", &self.topic)
             .field("start", &self.start)
+            .field("group", &self.group)
+            .field("on_data_loss", &self.on_data_loss)
+            .field("read_uncommitted", &self.read_uncommitted)
+            .field("discover_every", &self.discover_every)
             .field("until_latest", &self.until_latest)
             .field("connect_timeout", &self.connect_timeout)
             .field("properties", &names)
@@ -81,7 +108,7 @@ const OWNED: [(&str, &str); 13] = [
         "auto.offset.reset",
         "`start` says where to begin, and nothing is reset later",
     ),
-    ("group.id", OWN_OFFSETS),
+    ("group.id", "`group` says it"),
     ("group.instance.id", OWN_OFFSETS),
     ("group.protocol", OWN_OFFSETS),
     ("enable.auto.commit", OWN_OFFSETS),
@@ -145,6 +172,10 @@ impl KafkaOptions {
             brokers: brokers.into(),
             topic: topic.into(),
             start: Start::default(),
+            group: None,
+            on_data_loss: DataLoss::default(),
+            read_uncommitted: None,
+            discover_every: Duration::from_secs(10),
             until_latest: false,
             connect_timeout: Duration::from_secs(10),
             properties: Vec::new(),
@@ -177,6 +208,20 @@ impl KafkaOptions {
                 must: "1 to 249 letters, digits, dots, underscores and hyphens",
             });
         }
+        if self.start == Start::Committed && self.group.is_none() {
+            problems.push(Error::Option {
+                option: "start",
+                value: "committed".to_owned(),
+                must: "where a `group` has got to, which is to be named",
+            });
+        }
+        if self.group.as_deref() == Some("") {
+            problems.push(Error::Option {
+                option: "group",
+                value: String::new(),
+                must: "a name",
+            });
+        }
         let fields = self.metadata.iter();
         problems.extend(fields.filter_map(|field| Field::named(field).err()));
         problems.extend((self.properties.iter()).filter_map(|(name, value)| property(name, value)));
@@ -201,6 +246,13 @@ impl KafkaOptions {
         }
         for (name, value) in &self.properties {
             config.set(name, self.resolved(name, value));
+        }
+        if let Some(uncommitted) = self.read_uncommitted {
+            let level = match uncommitted {
+                true => "read_uncommitted",
+                false => "read_committed",
+            };
+            config.set("isolation.level", level);
         }
         for (name, value) in ALWAYS {
             config.set(name, value);
@@ -299,8 +351,7 @@ mod tests {
                 ("sasl.mechanism", "OAUTHBEARER"),
             ]),
             [
-                "kafka: the property \"group.id\" is not to be set: offsets are kept in the job's \
-                 checkpoints, by no consumer group",
+                "kafka: the property \"group.id\" is not to be set: `group` says it",
                 "kafka: the property \"fetch.wait.max.ms\": invalid value for configuration \
                  property \"fetch.wait.max.ms\"",
                 "kafka: the property \"security.protocl\": no such configuration property: \

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use thalweg_stream::source::{SplitState, SplitStatus};
+use thalweg_stream::source::{SplitStart, SplitState, SplitStatus};
 use thalweg_stream::{Chunk, Clock, Fault, SplitId, SplitReader};
 
+use crate::discover::parse;
 use crate::error::Error;
-use crate::fetch::{Known, Lane};
+use crate::fetch::{Fetch, Known, Lane};
 use crate::queue::{Item, Queue};
 
 /// Reads some partitions on one worker.
 pub(crate) struct KafkaReader {
+    /// The thread that reads, until there is something to read.
+    fetch: Option<Fetch>,
     queue: Arc<Queue>,
     known: Arc<Known>,
     clock: Arc<dyn Clock>,
@@ -26,32 +29,26 @@ pub(crate) struct KafkaReader {
 struct At {
     next: i64,
     end: Option<i64>,
+    newest: Arc<AtomicI64>,
     state: SplitState,
 }
 
 impl KafkaReader {
     pub(crate) fn new(
+        fetch: Fetch,
         queue: Arc<Queue>,
         known: Arc<Known>,
         clock: Arc<dyn Clock>,
         columns: usize,
-        lanes: &[Lane],
     ) -> Self {
         Self {
+            fetch: Some(fetch),
             queue,
             known,
             clock,
             columns,
-            places: (lanes.iter().enumerate())
-                .map(|(at, lane)| (lane.id, at))
-                .collect(),
-            lanes: (lanes.iter())
-                .map(|lane| At {
-                    next: lane.next,
-                    end: lane.end,
-                    state: SplitState::Reading,
-                })
-                .collect(),
+            lanes: Vec::new(),
+            places: BTreeMap::new(),
         }
     }
 
@@ -62,7 +59,7 @@ impl KafkaReader {
 
 impl SplitReader for KafkaReader {
     fn poll(&mut self, _bytes_max: usize) -> Result<Option<Chunk>, Fault> {
-        // Of a reader without splits, or at its end, the thread is gone too.
+        // Without splits the thread is not there yet; at their end it is gone.
         while self.unfinished() {
             match self.queue.pop()? {
                 None => return Ok(None),
@@ -94,19 +91,49 @@ impl SplitReader for KafkaReader {
 
     fn status(&self, split: SplitId) -> SplitStatus {
         let place = self.places.get(&split).copied();
-        let Some((place, at)) = place.and_then(|place| Some((place, self.lanes.get(place)?)))
-        else {
+        let Some(at) = place.and_then(|place| self.lanes.get(place)) else {
             return SplitStatus {
                 state: SplitState::Reading,
                 behind: None,
             };
         };
-        let newest = (self.known.newest.get(place)).map(|newest| newest.load(Ordering::Relaxed));
-        let last = at.end.or(newest.filter(|newest| *newest >= 0));
+        let newest = at.newest.load(Ordering::Relaxed);
+        let last = at.end.or((newest >= 0).then_some(newest));
         SplitStatus {
             state: at.state,
             behind: last.map(|last| last.saturating_sub(at.next).max(0).unsigned_abs()),
         }
+    }
+
+    fn add(&mut self, splits: Vec<SplitStart>) -> Result<(), Fault> {
+        for split in splits {
+            let (partition, detail) = parse(&split.spec)?;
+            let offset = split.offset.and_then(|offset| i64::try_from(offset).ok());
+            let lane = Lane {
+                id: split.id,
+                partition,
+                next: offset.unwrap_or(detail.start),
+                end: detail.end,
+                newest: Arc::new(AtomicI64::new(-1)),
+            };
+            self.places.insert(lane.id, self.lanes.len());
+            self.lanes.push(At {
+                next: lane.next,
+                end: lane.end,
+                newest: Arc::clone(&lane.newest),
+                state: SplitState::Reading,
+            });
+            self.known.add(lane);
+        }
+        if self.lanes.is_empty() {
+            return Ok(());
+        }
+        if let Some(fetch) = self.fetch.take() {
+            let thread = std::thread::Builder::new().name("kafka-reader".to_owned());
+            let started = thread.spawn(move || fetch.run());
+            started.map_err(|error| Error::Thread(format!("no thread to read with: {error}")))?;
+        }
+        Ok(())
     }
 
     fn connected(&self) -> bool {

@@ -1,16 +1,16 @@
 //! The topic as a source.
 
-use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
 use thalweg_stream::source::{Placement, SplitSpec, SplitStart, Waker};
 use thalweg_stream::{Clock, Fault, Source, SplitReader};
 
 use crate::column::Field;
-use crate::discover::{self, Facts, parse};
+use crate::desk::Desk;
+use crate::discover::{self, parse};
 use crate::error::Error;
-use crate::fetch::{Fetch, Known, Lane};
+use crate::fetch::{Fetch, Known};
 use crate::link::Link;
 use crate::options::KafkaOptions;
 use crate::queue::Queue;
@@ -20,13 +20,20 @@ use crate::reader::KafkaReader;
 ///
 /// A record without a value (a tombstone) has no bytes, and what decodes it decides what that
 /// means; for JSON it is a dead letter of class decode.
-#[derive(Debug)]
 pub struct KafkaSource {
     options: KafkaOptions,
     fields: Arc<[Field]>,
     clock: Arc<dyn Clock>,
-    /// What the topic was when it was last looked for.
-    facts: Mutex<Facts>,
+    /// Where to ask, once the topic has been found.
+    desk: Mutex<Option<Arc<Desk>>>,
+    /// The connections of the readers of this process.
+    links: Mutex<Vec<Weak<Link>>>,
+}
+
+impl std::fmt::Debug for KafkaSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("KafkaSource").field(&self.options).finish()
+    }
 }
 
 impl KafkaSource {
@@ -43,8 +50,28 @@ impl KafkaSource {
             fields: fields.collect::<Result<_, Error>>()?,
             options,
             clock,
-            facts: Mutex::default(),
+            desk: Mutex::default(),
+            links: Mutex::default(),
         })
+    }
+
+    /// Asks something of the brokers, on a thread that may wait for them.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Desk) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let desk = lock(&self.desk).clone();
+        let desk = desk.ok_or_else(|| Error::Thread("asked before the start".to_owned()))?;
+        let asked = tokio::task::spawn_blocking(move || question(&desk)).await;
+        let died = |_| Error::Thread("the task that asks the brokers has died".to_owned());
+        Ok(asked.map_err(died)??)
+    }
+
+    /// Whether brokers are known to be away, so that it makes no sense to ask them.
+    fn away(&self) -> bool {
+        let links = lock(&self.links);
+        let mut links = links.iter().filter_map(Weak::upgrade).peekable();
+        links.peek().is_some() && links.all(|link| !link.connected())
     }
 }
 
@@ -67,8 +94,8 @@ impl Source for KafkaSource {
             tokio::task::spawn_blocking(move || discover::discover(&options, &clock, &known));
         match asked.await {
             Ok(found) => {
-                let (splits, facts) = found?;
-                *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = facts;
+                let (splits, desk) = found?;
+                *lock(&self.desk) = Some(Arc::new(desk));
                 Ok(splits)
             }
             Err(_) => {
@@ -77,47 +104,67 @@ impl Source for KafkaSource {
         }
     }
 
-    fn open(&self, splits: Vec<SplitStart>, waker: Waker) -> Result<Box<dyn SplitReader>, Fault> {
-        let lanes = (splits.into_iter())
-            .map(|split| {
-                let (partition, detail) = parse(&split.spec)?;
-                let offset = split.offset.and_then(|offset| i64::try_from(offset).ok());
-                Ok(Lane {
-                    id: split.id,
-                    partition,
-                    next: offset.unwrap_or(detail.start),
-                    end: detail.end,
-                })
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
-        let known = Arc::new(Known {
-            link: Link::new(&self.options, Arc::clone(&self.clock)),
-            newest: lanes.iter().map(|_| AtomicI64::new(-1)).collect(),
-        });
-        let queue = Arc::new(Queue::new(waker));
-        let reader = KafkaReader::new(
-            Arc::clone(&queue),
-            Arc::clone(&known),
-            Arc::clone(&self.clock),
-            self.fields.len(),
-            &lanes,
-        );
-        if !lanes.is_empty() {
-            let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-            let fetch = Fetch::new(
-                self.options.clone(),
-                facts.clone(),
-                Arc::clone(&self.fields),
-                Arc::clone(&self.clock),
-                known,
-                queue,
-                lanes,
-            );
-            std::thread::Builder::new()
-                .name("kafka-reader".to_owned())
-                .spawn(move || fetch.run())
-                .map_err(|error| Error::Thread(format!("no thread to read with: {error}")))?;
+    async fn grown(&self, known: &[SplitSpec]) -> Result<Vec<SplitSpec>, Fault> {
+        loop {
+            tokio::time::sleep(self.options.discover_every).await;
+            if self.away() {
+                continue;
+            }
+            let known = known.to_vec();
+            let grown = self.ask(move |desk| desk.grown(&known)).await?;
+            if !grown.is_empty() {
+                return Ok(grown);
+            }
         }
+    }
+
+    async fn confirm(&self) -> Result<(), Fault> {
+        // What was read before they went away has been confirmed, or is a moment old.
+        match self.away() {
+            true => Ok(()),
+            false => self.ask(Desk::confirm).await,
+        }
+    }
+
+    async fn committed(&self, offsets: &[(SplitSpec, u64)]) {
+        if self.options.group.is_none() || self.away() {
+            return;
+        }
+        let place = |(spec, offset): &(SplitSpec, u64)| {
+            let (partition, _) = parse(spec).ok()?;
+            Some((partition, i64::try_from(*offset).ok()?))
+        };
+        let offsets: Vec<(i32, i64)> = offsets.iter().filter_map(place).collect();
+        let published = self.ask(move |desk| {
+            desk.publish(&offsets);
+            Ok(())
+        });
+        if let Err(fault) = published.await {
+            tracing::warn!(error = %fault, "kafka: offsets are not published");
+        }
+    }
+
+    fn open(&self, splits: Vec<SplitStart>, waker: Waker) -> Result<Box<dyn SplitReader>, Fault> {
+        let link = Link::new(&self.options, Arc::clone(&self.clock));
+        if !splits.is_empty() {
+            lock(&self.links).push(Arc::downgrade(&link));
+        }
+        let known = Arc::new(Known::new(link));
+        let queue = Arc::new(Queue::new(waker));
+        let fetch = Fetch::new(
+            self.options.clone(),
+            Arc::clone(&self.fields),
+            Arc::clone(&self.clock),
+            Arc::clone(&known),
+            Arc::clone(&queue),
+        );
+        let clock = Arc::clone(&self.clock);
+        let mut reader = KafkaReader::new(fetch, queue, known, clock, self.fields.len());
+        reader.add(splits)?;
         Ok(Box::new(reader))
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -26,6 +26,7 @@ use crate::discovery::Found;
 use crate::failpoint;
 use crate::failure::{Cause, Failure};
 use crate::graph::{Delivery, Graph};
+use crate::herald::Heralds;
 use crate::journal::{Journal, lost};
 use crate::publishing::News;
 use crate::report::{EpochInfo, Report};
@@ -70,6 +71,7 @@ pub(crate) struct Coordinator {
     pub(crate) graph: Arc<Graph>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) journal: Journal,
+    pub(crate) heralds: Heralds,
     pub(crate) rhythm: Rhythm,
     pub(crate) lanes: BTreeMap<usize, Lane>,
     pub(crate) board: StatusBoard,
@@ -124,6 +126,7 @@ impl Coordinator {
         graph: Arc<Graph>,
         shared: Arc<Shared>,
         journal: Journal,
+        heralds: Heralds,
         rhythm: Rhythm,
         workers: usize,
         lanes: BTreeMap<usize, Lane>,
@@ -142,6 +145,7 @@ impl Coordinator {
             graph,
             shared,
             journal,
+            heralds,
             rhythm,
             lanes,
             board,

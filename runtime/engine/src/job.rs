@@ -21,6 +21,7 @@ use crate::failpoint;
 use crate::failure::{Cause, Failure, said};
 use crate::fit;
 use crate::graph::{Graph, Node, SinkNode};
+use crate::herald;
 use crate::journal::{Allow, Journal, Open};
 use crate::publishing::Outlet;
 use crate::report::Report;
@@ -207,10 +208,12 @@ pub(crate) async fn attempt(run: &mut Run) -> Result<Outcome, Failure> {
     // What is gone holds nothing any more.
     base.retain(|id, _| graph.nodes.iter().any(|node| **node.identity() == **id));
     let log = journal.handle();
+    let (heralds, telling) = herald::start(&graph);
     let mut coordinator = Coordinator::new(
         graph,
         Arc::clone(&shared),
         journal,
+        heralds,
         rhythm,
         workers,
         lanes,
@@ -226,6 +229,10 @@ pub(crate) async fn attempt(run: &mut Run) -> Result<Outcome, Failure> {
         shared.fail(fault.clone());
     }
     watches.shutdown().await;
+    if result.is_ok() {
+        // The last commit is told to the end.
+        telling.join_all().await;
+    }
     outlets.shutdown().await;
     if let Err(fault) = result {
         result = Err(Journal::abandon(log, fault).await);

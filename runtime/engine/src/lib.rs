@@ -21,6 +21,7 @@ mod failure;
 mod fit;
 mod flow;
 mod graph;
+mod herald;
 mod job;
 mod journal;
 mod letters;

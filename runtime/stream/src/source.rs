@@ -81,6 +81,21 @@ pub trait Source: Send + Sync {
         std::future::pending().await
     }
 
+    /// Asked before a checkpoint is committed, after all that it holds was read: whether that came
+    /// from what this source was at the start. A topic that was deleted and made anew meanwhile has
+    /// other records under the same offsets, and none of them may become visible.
+    ///
+    /// # Errors
+    /// What ends the attempt before anything is committed. Not being able to tell is none.
+    async fn confirm(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Told after a commit how far each split has come, for whoever watches the source from outside.
+    /// Progress is what the checkpoint says and nothing else, so nothing may depend on this; what
+    /// goes wrong is the source's to tell. If it takes its time, commits in between are left out.
+    async fn committed(&self, _offsets: &[(SplitSpec, u64)]) {}
+
     /// Opens splits for reading on one worker. Returns at once; I/O happens on threads or tasks
     /// of the reader's own, behind bounded queues.
     ///

@@ -15,6 +15,7 @@ import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.TopicPartition;
@@ -33,6 +34,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  *   <li>"delete": a topic
  *   <li>"trim": a topic, its "partition" up to "offset"
  *   <li>"ends": a topic; answers with the end offset of each partition
+ *   <li>"commit": a topic, "group" and its "offsets" by partition
+ *   <li>"committed": a topic, "group"; answers with its offset of each partition, or null
  *   <li>"lines": a topic, from "file": each line a record, line n to partition n modulo "partitions"
  *       (or by the producer, where "key" names a string field of the lines), by "compression"
  *   <li>"records": a topic, from "file": each line an object of "partition", "key", "value" (text or
@@ -109,9 +112,30 @@ public final class Tool {
             return admin.deleteRecords(Map.of(at, before)).lowWatermarks().get(at).get()
                 .lowWatermark();
         }
+        if (command.has("commit")) {
+            Map<TopicPartition, OffsetAndMetadata> offsets = new HashMap<>();
+            for (JsonNode offset : command.get("offsets")) {
+                offsets.put(new TopicPartition(command.get("commit").asText(), offsets.size()),
+                    new OffsetAndMetadata(offset.asLong()));
+            }
+            admin.alterConsumerGroupOffsets(command.get("group").asText(), offsets).all().get();
+            return offsets.size();
+        }
+        if (command.has("committed")) {
+            String topic = command.get("committed").asText();
+            Map<TopicPartition, OffsetAndMetadata> offsets =
+                admin.listConsumerGroupOffsets(command.get("group").asText())
+                    .partitionsToOffsetAndMetadata().get();
+            Long[] found = new Long[partitions(topic, admin)];
+            offsets.forEach((at, offset) -> {
+                if (at.topic().equals(topic) && offset != null) {
+                    found[at.partition()] = offset.offset();
+                }
+            });
+            return found;
+        }
         String topic = command.get("ends").asText();
-        int partitions = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic)
-            .partitions().size();
+        int partitions = partitions(topic, admin);
         long[] ends = new long[partitions];
         for (int partition = 0; partition < partitions; partition++) {
             TopicPartition at = new TopicPartition(topic, partition);
@@ -120,6 +144,11 @@ public final class Tool {
                     .offset();
         }
         return ends;
+    }
+
+    private static int partitions(String topic, Admin admin) throws Exception {
+        return admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic)
+            .partitions().size();
     }
 
     private static Object lines(JsonNode command, Map<String, Object> settings) throws Exception {

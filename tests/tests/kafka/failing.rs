@@ -72,6 +72,17 @@ fn expired(place: &mut Place) {
         "topic \"trimmed\", partition 0: offset 100 has expired; the broker's oldest record is 250";
     assert!(said.contains(expected), "{said}");
     job.holds(0..100);
+
+    let continuing = "start: earliest\n      on_data_loss: continue";
+    job.define(&place.broker.address(), "trimmed", continuing, "");
+    let running = job.run(1).start();
+    job.until_rows(150);
+    Job::stop(running);
+    let expected = "offset 100 has expired; the broker's oldest record is 250";
+    assert!(job.said().contains(expected), "{}", job.said());
+    assert!(job.said().contains("lost=150"), "{}", job.said());
+    let kept: Vec<u64> = (0..100).chain(250..300).collect();
+    assert_eq!(job.numbers(), kept);
 }
 
 fn recreated(place: &mut Place) {
@@ -107,7 +118,7 @@ fn gone(place: &mut Place) {
 }
 
 fn replaced(place: &mut Place) {
-    let (_, running) = reading(place, "changing");
+    let (job, running) = reading(place, "changing");
     place.broker.delete("changing");
     place.broker.create("changing", 1);
     // More than before: by offsets alone nobody could tell.
@@ -118,6 +129,8 @@ fn replaced(place: &mut Place) {
     // On a slow machine the job may have looked in between.
     let told = ["was made anew", "has gone"].map(|word| ended.said.contains(word));
     assert!(told.contains(&true), "{}", ended.said);
+    // Whatever it had read of the new one has become no output.
+    job.holds(0..100);
 }
 
 /// A job that has read all of a topic and goes on.
@@ -125,7 +138,7 @@ fn reading(place: &mut Place, topic: &str) -> (Job, Running) {
     place.broker.create(topic, 1);
     let lines = place.lines(topic, 0..100);
     place.broker.produce_lines(topic, 1, &lines);
-    let job = place.job(topic, "connect_timeout: 1s", "");
+    let job = place.job(topic, "connect_timeout: 1s\n      discover_every: 1s", "");
     let running = job.run(1).start();
     job.until_rows(100);
     (job, running)
@@ -137,7 +150,7 @@ fn properties(place: &mut Place) {
     let ended = Run::of(&job.path()).end();
     assert_eq!(ended.code, Some(1), "{}", ended.said);
     for expected in [
-        "\"group.id\" is not to be set: offsets are kept in the job's checkpoints",
+        "\"group.id\" is not to be set: `group` says it",
         "no such configuration property: \"security.protocl\"",
         "invalid value",
         "no metadata field \"kee\"",

@@ -1,5 +1,6 @@
 //! Jobs that stop and go on, and brokers that do.
 
+use serde_json::{Value, json};
 use thalweg_tests::process::until;
 
 use super::{Case, Job, Place};
@@ -7,7 +8,9 @@ use super::{Case, Job, Place};
 pub(crate) const CASES: &[Case] = &[
     ("stop and resume with other workers", resume),
     ("latest is a place, not a moment", latest),
-    ("partitions added in between", grown),
+    ("partitions added while it runs and in between", grown),
+    ("offsets for a group, and from one", group),
+    ("a start at a time", timestamp),
     ("the broker is killed and comes back", restart),
 ];
 
@@ -62,23 +65,90 @@ fn grown(place: &mut Place) {
     place.broker.create("grown", 1);
     let lines = place.lines("grown", 0..300);
     place.broker.produce_lines("grown", 1, &lines);
-    let job = place.job("grown", "connect_timeout: 1s", "");
-    let running = job.run(1).start();
+    let job = place.job("grown", "discover_every: 200ms", "");
+    let running = job.run(2).start();
     job.until_rows(300);
+    // While it runs: the new partitions are read from their beginning.
     place.broker.grow("grown", 3);
-    until("the job says so", || {
-        job.said().contains("the topic has grown")
-    });
-    Job::stop(running);
-    // Where to start counts at the first start only: the new partitions are read from their
-    // beginning.
-    job.define(&place.broker.address(), "grown", "start: latest", "");
     let lines = place.lines("grown", 300..600);
     place.broker.produce_lines("grown", 3, &lines);
-    let running = job.run(2).start();
     job.until_rows(600);
+    assert!(job.said().contains("the topic has grown"), "{}", job.said());
     Job::stop(running);
-    job.holds(0..600);
+    // While it does not. Where to start counts at the first start only.
+    job.define(&place.broker.address(), "grown", "start: latest", "");
+    place.broker.grow("grown", 5);
+    let lines = place.lines("grown", 600..900);
+    place.broker.produce_lines("grown", 5, &lines);
+    let running = job.run(1).start();
+    job.until_rows(900);
+    Job::stop(running);
+    job.holds(0..900);
+}
+
+fn group(place: &mut Place) {
+    place.broker.create("watched", 2);
+    let lines = place.lines("watched", 0..300);
+    place.broker.produce_lines("watched", 2, &lines);
+    let job = place.job("watched", "group: watchers", "");
+    let running = job.run(2).start();
+    job.until_rows(300);
+    until("offsets for whoever watches", || {
+        place.broker.committed("watched", "watchers") == [Some(150), Some(150)]
+    });
+    Job::stop(running);
+    // They are told, not asked: the checkpoint alone says how far the job has come.
+    place.broker.commit("watched", "watchers", &[100, 20]);
+    let lines = place.lines("watched", 300..400);
+    place.broker.produce_lines("watched", 2, &lines);
+    let running = job.run(1).start();
+    job.until_rows(400);
+    Job::stop(running);
+    job.holds(0..400);
+    // The last commit is told before the job ends.
+    let ends = [Some(200), Some(200)];
+    assert_eq!(place.broker.committed("watched", "watchers"), ends);
+
+    // Another job begins where a group has got to.
+    place.broker.commit("watched", "others", &[190, 195]);
+    let options = "group: others\n      start: committed\n      until: latest";
+    let other = place.job("watched", options, "");
+    other.finish(2);
+    let mut left: Vec<u64> = (190..200).map(|at| 2 * at).collect();
+    left.extend((195..200).map(|at| 2 * at + 1));
+    left.sort_unstable();
+    assert_eq!(other.numbers(), left);
+
+    let options = "group: nobody\n      start: committed";
+    let said = place.job("watched", options, "").run(1).end();
+    assert_eq!(said.code, Some(1), "{}", said.said);
+    let expected = "group \"nobody\" has committed no offset of topic \"watched\"";
+    assert!(said.said.contains(expected), "{}", said.said);
+}
+
+fn timestamp(place: &mut Place) {
+    place.broker.create("dated", 2);
+    let minute = 1_767_225_600_000_u64;
+    let records: Vec<Value> = (0..20_u64)
+        .map(|n| {
+            let value = json!({ "n": n }).to_string();
+            json!({ "partition": n % 2, "value": value, "timestamp": minute + 1000 * n })
+        })
+        .collect();
+    place.broker.produce("dated", &records);
+    for (start, first) in [
+        ("2026-01-01T00:00:14Z", 14),
+        ("2026-01-01T01:00:05.001+01:00", 6),
+        ("{ timestamp: 1767225600003 }", 1),
+        ("\"2026-01-01T00:00:19Z\"", 19),
+        ("2027-01-01T00:00:00Z", 20),
+    ] {
+        let options = format!("start: {start}\n      until: latest");
+        let job = place.job("dated", &options, "");
+        job.finish(1);
+        let expected: Vec<u64> = (first..20).collect();
+        assert_eq!(job.numbers(), expected, "{start}");
+    }
 }
 
 fn restart(place: &mut Place) {

@@ -54,7 +54,8 @@ fn spec(partition: i32, start: i64, end: Option<i64>) -> SplitSpec {
 }
 
 fn refused(options: &KafkaOptions, known: &[SplitSpec]) -> String {
-    let refused = discover(options, &clock(), known).expect_err("it does not fit");
+    let found = discover(options, &clock(), known).map(|found| found.0);
+    let refused = found.expect_err("it does not fit");
     refused.to_string().replace(&options.brokers, "BROKERS")
 }
 

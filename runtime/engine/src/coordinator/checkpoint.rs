@@ -305,8 +305,15 @@ impl Coordinator {
             sinks,
             ledgers,
         };
-        let committing = self.journal.commit(draft);
-        self.preparing = Preparing::Committing(committing, Some(Box::new(whole)));
+        let (graph, committing) = (Arc::clone(&self.graph), self.journal.commit(draft));
+        let committing = async move {
+            for (_, source) in graph.sources() {
+                let confirmed = source.source.confirm().await;
+                confirmed.map_err(|f| f.within(format_args!("source \"{}\"", source.name)))?;
+            }
+            committing.await
+        };
+        self.preparing = Preparing::Committing(committing.boxed(), Some(Box::new(whole)));
     }
 
     fn on_committed(&mut self, committed: Committed) -> Result<(), Fault> {
@@ -330,6 +337,8 @@ impl Coordinator {
         }
         self.tell(&whole, committed.bytes);
         self.journal.committed(committed, &self.shared);
+        self.heralds
+            .tell(&whole.info, |split| self.journal.split(split));
         if confirmed {
             failpoint::hit(&["confirm", "after"]);
         }
