@@ -33,7 +33,7 @@ pub const PASSWORD: &str =
 #[derive(Debug)]
 pub struct Broker {
     folder: tempfile::TempDir,
-    ports: [u16; 3],
+    ports: [u16; 4],
     pid: Option<u32>,
     tool: Tool,
 }
@@ -94,6 +94,35 @@ impl Broker {
     #[must_use]
     pub fn tls_address(&self) -> String {
         format!("localhost:{}", self.ports[1])
+    }
+
+    /// The address for clients that show a certificate by TLS.
+    #[must_use]
+    pub fn mutual_address(&self) -> String {
+        format!("localhost:{}", self.ports[3])
+    }
+
+    /// A client's certificate and its key.
+    #[must_use]
+    pub fn certificate(&self) -> (PathBuf, PathBuf) {
+        let tls = self.folder.path().join("tls");
+        (tls.join("client.pem"), tls.join("client.key"))
+    }
+
+    /// Makes a user who signs in by `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    ///
+    /// # Panics
+    /// If the broker refuses.
+    pub fn add_user(&mut self, user: &str, mechanism: &str, password: &str) {
+        self.ask(json!({ "user": user, "mechanism": mechanism, "password": password }));
+    }
+
+    /// The segment file of a partition in which its first records lie.
+    #[must_use]
+    pub fn segment(&self, topic: &str, partition: u32) -> PathBuf {
+        let log = self.folder.path().join("log");
+        let folder = log.join(format!("{topic}-{partition}"));
+        folder.join("00000000000000000000.log")
     }
 
     /// The certificate of the authority that has signed the broker's.
@@ -291,7 +320,7 @@ fn script() -> PathBuf {
 }
 
 /// Runs `broker start`; the process id of the broker, or what the script said.
-fn launch(folder: &Path, ports: [u16; 3]) -> Result<u32, String> {
+fn launch(folder: &Path, ports: [u16; 4]) -> Result<u32, String> {
     let started = Command::new(script())
         .arg("start")
         .arg(folder)
@@ -328,17 +357,17 @@ fn end(pid: u32) {
     panic!("process {pid} does not end");
 }
 
-/// Three free ports below those that the system gives to outgoing connections, so that they are
+/// Four free ports below those that the system gives to outgoing connections, so that they are
 /// still free when the broker is started again.
-fn free_ports() -> [u16; 3] {
+fn free_ports() -> [u16; 4] {
     let mut seed = std::process::id().wrapping_mul(2_654_435_761);
     let mut found = Vec::new();
-    while found.len() < 3 {
+    while found.len() < 4 {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let port = 20_000 + (seed >> 16) as u16 % 12_000;
         if !found.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             found.push(port);
         }
     }
-    [found[0], found[1], found[2]]
+    [found[0], found[1], found[2], found[3]]
 }

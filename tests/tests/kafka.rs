@@ -9,10 +9,14 @@
 
 #[path = "kafka/failing.rs"]
 mod failing;
+#[path = "kafka/heavy.rs"]
+mod heavy;
 #[path = "kafka/reading.rs"]
 mod reading;
 #[path = "kafka/resuming.rs"]
 mod resuming;
+#[path = "kafka/signing.rs"]
+mod signing;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,7 +44,14 @@ fn topics_are_read_exactly_once_and_what_is_wrong_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut place = Place { broker, folder };
     // The one that kills the broker comes last.
-    let cases: Vec<Case> = [reading::CASES, failing::CASES, resuming::CASES].concat();
+    let cases: Vec<Case> = [
+        reading::CASES,
+        signing::CASES,
+        heavy::CASES,
+        failing::CASES,
+        resuming::CASES,
+    ]
+    .concat();
     let only = std::env::var("KAFKA_CASE").ok();
     let mut failed = Vec::new();
     for (name, case) in cases {

@@ -3,7 +3,7 @@
 //! A client of its own: a broker answers the requests of a connection one after the other, and
 //! those for records may wait.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
@@ -31,12 +31,14 @@ pub(crate) struct Desk {
     pub(crate) consumer: BaseConsumer<Context>,
     /// The topic's id, if its brokers have such.
     pub(crate) id: Option<String>,
+    /// Since when the brokers have said that there is no such topic.
+    missing_since: Mutex<Option<Duration>>,
 }
 
 impl Desk {
     /// Nothing is connected yet.
     pub(crate) fn open(options: &KafkaOptions, clock: &Arc<dyn Clock>) -> Result<Self, Error> {
-        let link = Link::new(options, Arc::clone(clock));
+        let link = Link::quiet(options, Arc::clone(clock));
         // The end of a partition is where its records end, whether committed or not: a bounded
         // source waits for transactions that are open.
         let mut also = vec![("isolation.level", "read_uncommitted")];
@@ -48,6 +50,7 @@ impl Desk {
             link,
             consumer,
             id: None,
+            missing_since: Mutex::default(),
         })
     }
 
@@ -76,9 +79,12 @@ impl Desk {
         serve(&self.consumer);
         let topic = &self.options.topic;
         let metadata = self.consumer.fetch_metadata(Some(topic), WAIT);
-        let Ok(Presence::Partitions(count)) = metadata.map(|found| presence(&found, topic)) else {
-            return Ok(Vec::new());
+        let count = match metadata.map(|found| presence(&found, topic)) {
+            Ok(Presence::Partitions(count)) => count,
+            Ok(Presence::Missing) => return self.missing(),
+            Ok(Presence::Denied | Presence::Unclear(_)) | Err(_) => return Ok(Vec::new()),
         };
+        *self.missing_since() = None;
         self.confirm()?;
         if self.options.until_latest {
             return Ok(Vec::new());
@@ -95,6 +101,23 @@ impl Desk {
             tracing::info!(topic, partitions = count, "kafka: the topic has grown");
         }
         Ok(found)
+    }
+
+    /// The topic is not there. A broker that comes back may not know its topics at once.
+    fn missing(&self) -> Result<Vec<SplitSpec>, Error> {
+        let now = self.clock.elapsed();
+        let since = *self.missing_since().get_or_insert(now);
+        match now.saturating_sub(since) >= self.options.connect_timeout {
+            true => Err(Error::Gone {
+                topic: self.options.topic.clone(),
+                brokers: self.options.brokers.clone(),
+            }),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    fn missing_since(&self) -> MutexGuard<'_, Option<Duration>> {
+        (self.missing_since.lock()).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the topic is still the one that was read at the start, as far as brokers tell.

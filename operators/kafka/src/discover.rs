@@ -16,6 +16,7 @@ use crate::desk::Desk;
 use crate::error::Error;
 use crate::link::{Context, Link};
 use crate::options::{KafkaOptions, Start};
+use crate::token::Tokens;
 
 /// Events that are looked at together.
 const EVENTS_AT_ONCE: usize = 16;
@@ -62,7 +63,11 @@ pub(crate) fn client(
     for (name, value) in also {
         config.set(*name, *value);
     }
-    let made = config.create_with_context(Context(Arc::clone(link)));
+    let context = Context {
+        link: Arc::clone(link),
+        tokens: Tokens::of(&options.properties, link.clock()),
+    };
+    let made = config.create_with_context(context);
     made.map_err(|error| Error::Client {
         topic: options.topic.clone(),
         brokers: options.brokers.clone(),
@@ -306,6 +311,8 @@ impl<'a> Survey<'a> {
         loop {
             let left = self.deadline.saturating_sub(self.clock.elapsed());
             let asked = self.clock.elapsed();
+            // A token may be needed before anything is answered.
+            serve(self.consumer);
             let answer = question(left.clamp(Duration::from_millis(100), QUESTION))?;
             serve(self.consumer);
             let why = match answer {

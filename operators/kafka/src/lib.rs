@@ -26,6 +26,7 @@ mod options;
 mod queue;
 mod reader;
 mod source;
+mod token;
 
 pub use error::Error;
 pub use options::{DataLoss, KafkaOptions, METADATA, Start};

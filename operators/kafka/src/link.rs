@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use thalweg_stream::Clock;
 
 use crate::options::{KafkaOptions, lowercase};
+use crate::token::Tokens;
 
 /// Time between two lines about brokers that stay away.
 const REMIND_AFTER: Duration = Duration::from_secs(30);
@@ -43,6 +44,8 @@ pub(crate) struct Link {
     topic: String,
     brokers: String,
     secrets: Secrets,
+    /// Whether somebody else tells when brokers go and come back.
+    quiet: bool,
     clock: Arc<dyn Clock>,
     connected: AtomicBool,
     /// Answers to offsets published for a group.
@@ -62,8 +65,19 @@ struct State {
 }
 
 impl Link {
+    /// The link of a client that reads, which tells when brokers go and come back.
     pub(crate) fn new(options: &KafkaOptions, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Self::made(options, clock, false)
+    }
+
+    /// The link of one that only asks.
+    pub(crate) fn quiet(options: &KafkaOptions, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Self::made(options, clock, true)
+    }
+
+    fn made(options: &KafkaOptions, clock: Arc<dyn Clock>, quiet: bool) -> Arc<Self> {
         Arc::new(Self {
+            quiet,
             topic: options.topic.clone(),
             brokers: options.brokers.clone(),
             secrets: options.secrets(),
@@ -76,6 +90,10 @@ impl Link {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
     }
 
     pub(crate) fn connected(&self) -> bool {
@@ -150,6 +168,9 @@ impl Link {
     /// No broker can be reached.
     pub(crate) fn lost(&self) {
         self.connected.store(false, Ordering::Relaxed);
+        if self.quiet {
+            return;
+        }
         let now = self.clock.elapsed();
         let mut state = self.lock();
         state.lost_at.get_or_insert(now);
@@ -172,33 +193,49 @@ impl Link {
 }
 
 /// The link, as librdkafka's callbacks know it.
-pub(crate) struct Context(pub(crate) Arc<Link>);
+pub(crate) struct Context {
+    pub(crate) link: Arc<Link>,
+    pub(crate) tokens: Option<Tokens>,
+}
 
 impl ConsumerContext for Context {
     fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
         if let Err(error) = result {
-            self.0.unpublished(&error.to_string());
+            self.link.unpublished(&error.to_string());
         }
-        self.0.published.fetch_add(1, Ordering::Relaxed);
+        self.link.published.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl ClientContext for Context {
+    // Only asked where the mechanism is OAUTHBEARER.
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(
+        &self,
+        _: Option<&str>,
+    ) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let tokens = self.tokens.as_ref();
+        let token = tokens.map_or_else(|| Err("no origin of tokens".to_owned()), Tokens::token);
+        // Null characters would end the text, and the answer is somebody else's.
+        token.map_err(|why| self.link.told(&why.replace('\0', " ")).into())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // What matters comes as an error too; the rest is for whoever looks for it.
-        tracing::debug!(?level, facility, "{}", self.0.secrets.hide(message));
+        tracing::debug!(?level, facility, "{}", self.link.secrets.hide(message));
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
         if code == Some(RDKafkaErrorCode::AllBrokersDown) {
-            return self.0.lost();
+            return self.link.lost();
         }
-        let reason = self.0.told(reason);
+        let reason = self.link.told(reason);
         let refused = code == Some(RDKafkaErrorCode::Authentication)
             // A handshake may also break off because the broker goes away.
             || (code == Some(RDKafkaErrorCode::SSL) && reason.contains("verif"));
-        let mut state = self.0.lock();
+        let mut state = self.link.lock();
         if refused {
             state.denied = Some(reason.clone());
         }

@@ -10,6 +10,7 @@ use thalweg_stream::ColumnType;
 use crate::column::Field;
 use crate::error::Error;
 use crate::link::Secrets;
+use crate::token;
 
 /// The metadata fields there are, and their types: `key` as text (bytes that are no UTF-8 become
 /// U+FFFD) and `key_bytes` as they are; `headers`, a JSON object in which a name that comes more
@@ -101,7 +102,7 @@ impl std::fmt::Debug for KafkaOptions {
 }
 
 /// Properties that the source sets, or that nobody is to set.
-const OWNED: [(&str, &str); 13] = [
+const OWNED: [(&str, &str); 14] = [
     ("bootstrap.servers", "`brokers` says it"),
     ("metadata.broker.list", "`brokers` says it"),
     (
@@ -123,6 +124,10 @@ const OWNED: [(&str, &str); 13] = [
         "a topic that is missing is an error",
     ),
     ("plugin.library.paths", "native code is not loaded"),
+    (
+        "enable.sasl.oauthbearer.unsecure.jwt",
+        "a broker that takes such tokens takes anybody's",
+    ),
     ("test.mock.num.brokers", "it is for librdkafka's own tests"),
 ];
 const OWN_OFFSETS: &str = "offsets are kept in the job's checkpoints, by no consumer group";
@@ -225,6 +230,15 @@ impl KafkaOptions {
         let fields = self.metadata.iter();
         problems.extend(fields.filter_map(|field| Field::named(field).err()));
         problems.extend((self.properties.iter()).filter_map(|(name, value)| property(name, value)));
+        let named = |name: &str| self.properties.iter().any(|(known, _)| known == name);
+        let bearer = (self.properties.iter()).find(|(name, value)| {
+            ["sasl.mechanism", "sasl.mechanisms"].contains(&&**name) && value == "OAUTHBEARER"
+        });
+        if let (Some((name, _)), false) = (bearer, named(token::TOKEN_ENDPOINT)) {
+            let what = format!("OAUTHBEARER needs {}", token::TOKEN_ENDPOINT);
+            let name = name.clone();
+            problems.push(Error::Property { name, what });
+        }
         problems
     }
 
@@ -244,7 +258,8 @@ impl KafkaOptions {
         for (name, value) in DEFAULTS {
             config.set(name, value);
         }
-        for (name, value) in &self.properties {
+        let own = |name: &str| token::PROPERTIES.contains(&name);
+        for (name, value) in self.properties.iter().filter(|(name, _)| !own(name)) {
             config.set(name, self.resolved(name, value));
         }
         if let Some(uncommitted) = self.read_uncommitted {
@@ -298,8 +313,8 @@ fn property(name: &str, value: &str) -> Option<Error> {
             what,
         })
     };
-    if ["sasl.mechanism", "sasl.mechanisms"].contains(&name) && value == "OAUTHBEARER" {
-        return wrong("OAUTHBEARER is not supported yet".to_owned());
+    if token::PROPERTIES.contains(&name) {
+        return token::problem(name, value).and_then(wrong);
     }
     let mut config = ClientConfig::new();
     config.set(name, value);
@@ -356,7 +371,8 @@ mod tests {
                  property \"fetch.wait.max.ms\"",
                 "kafka: the property \"security.protocl\": no such configuration property: \
                  \"security.protocl\"",
-                "kafka: the property \"sasl.mechanism\": OAUTHBEARER is not supported yet",
+                "kafka: the property \"sasl.mechanism\": OAUTHBEARER needs \
+                 sasl.oauthbearer.token.endpoint.url",
             ]
         );
     }

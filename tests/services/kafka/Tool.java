@@ -15,6 +15,9 @@ import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
+import org.apache.kafka.clients.admin.ScramCredentialInfo;
+import org.apache.kafka.clients.admin.ScramMechanism;
+import org.apache.kafka.clients.admin.UserScramCredentialUpsertion;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
@@ -34,6 +37,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  *   <li>"delete": a topic
  *   <li>"trim": a topic, its "partition" up to "offset"
  *   <li>"ends": a topic; answers with the end offset of each partition
+ *   <li>"user": a user of SCRAM, by "mechanism" with "password"
  *   <li>"commit": a topic, "group" and its "offsets" by partition
  *   <li>"committed": a topic, "group"; answers with its offset of each partition, or null
  *   <li>"lines": a topic, from "file": each line a record, line n to partition n modulo "partitions"
@@ -111,6 +115,13 @@ public final class Tool {
             RecordsToDelete before = RecordsToDelete.beforeOffset(command.get("offset").asLong());
             return admin.deleteRecords(Map.of(at, before)).lowWatermarks().get(at).get()
                 .lowWatermark();
+        }
+        if (command.has("user")) {
+            ScramCredentialInfo made = new ScramCredentialInfo(
+                ScramMechanism.fromMechanismName(command.get("mechanism").asText()), 4096);
+            admin.alterUserScramCredentials(List.of(new UserScramCredentialUpsertion(
+                command.get("user").asText(), made, command.get("password").asText()))).all().get();
+            return true;
         }
         if (command.has("commit")) {
             Map<TopicPartition, OffsetAndMetadata> offsets = new HashMap<>();

@@ -73,7 +73,6 @@ fn grown(place: &mut Place) {
     let lines = place.lines("grown", 300..600);
     place.broker.produce_lines("grown", 3, &lines);
     job.until_rows(600);
-    assert!(job.said().contains("the topic has grown"), "{}", job.said());
     Job::stop(running);
     // While it does not. Where to start counts at the first start only.
     job.define(&place.broker.address(), "grown", "start: latest", "");
