@@ -220,13 +220,14 @@ impl Error {
             Self::Unreachable { .. }
             | Self::Denied { .. }
             | Self::NoTopic { .. }
-            | Self::Shrunk { .. }
+            | Self::Gone { .. } => Class::Unavailable,
+            // What the checkpoint goes on from is not there any more: no further attempt finds it.
+            Self::Shrunk { .. }
             | Self::Recreated { .. }
             | Self::Expired { .. }
             | Self::Beyond { .. }
             | Self::Partition { .. }
-            | Self::Gone { .. } => Class::Unavailable,
-            Self::Detail { .. } => Class::Corrupt,
+            | Self::Detail { .. } => Class::Corrupt,
             Self::Thread(_) => Class::Bug,
         }
     }

@@ -129,7 +129,7 @@ fn an_offset_beyond_the_end_ends_the_attempt_with_its_name() {
             Err(fault) => break fault,
         }
     };
-    assert_eq!(fault.class, Class::Unavailable);
+    assert_eq!(fault.class, Class::Corrupt);
     assert_eq!(
         fault.message,
         "kafka: topic \"t\", partition 0: offset 9 lies beyond its end at 3; was the topic made \
