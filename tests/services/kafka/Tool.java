@@ -9,6 +9,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.atomic.AtomicReference;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewPartitions;
@@ -22,6 +23,7 @@ import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.RetriableException;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /**
@@ -96,12 +98,14 @@ public final class Tool {
             NewTopic made = new NewTopic(
                 topic, Optional.of(command.get("partitions").asInt()), Optional.empty());
             admin.createTopics(List.of(made.configs(config))).all().get();
+            awaitPartitions(topic, command.get("partitions").asInt(), admin);
             return topic;
         }
         if (command.has("grow")) {
             String topic = command.get("grow").asText();
             NewPartitions more = NewPartitions.increaseTo(command.get("partitions").asInt());
             admin.createPartitions(Map.of(topic, more)).all().get();
+            awaitPartitions(topic, command.get("partitions").asInt(), admin);
             return topic;
         }
         if (command.has("delete")) {
@@ -155,6 +159,29 @@ public final class Tool {
                     .offset();
         }
         return ends;
+    }
+
+    /**
+     * Waits until the broker serves all partitions. A producer that writes to one before may wait
+     * for its first batch until it times out.
+     */
+    private static void awaitPartitions(String topic, int partitions, Admin admin)
+        throws Exception {
+        Map<TopicPartition, OffsetSpec> all = new HashMap<>();
+        for (int partition = 0; partition < partitions; partition++) {
+            all.put(new TopicPartition(topic, partition), OffsetSpec.latest());
+        }
+        for (int attempt = 0; ; attempt++) {
+            try {
+                admin.listOffsets(all).all().get();
+                return;
+            } catch (ExecutionException error) {
+                if (!(error.getCause() instanceof RetriableException) || attempt == 1000) {
+                    throw error;
+                }
+                Thread.sleep(20);
+            }
+        }
     }
 
     private static int partitions(String topic, Admin admin) throws Exception {
