@@ -49,6 +49,11 @@ impl<T> Spanned<T> {
     }
 }
 
+/// Longest name that may be misspelt, bytes: a name has 63.
+const MISSPELT_BYTES_MAX: usize = 128;
+/// Most names that a misspelt one is compared with.
+const CANDIDATES_MAX: usize = 64;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -97,8 +102,14 @@ impl Diagnostic {
     #[must_use]
     pub fn nearest<'a>(mut self, wrong: &str, valid: impl IntoIterator<Item = &'a str>) -> Self {
         let near = |name: &str| strsim::damerau_levenshtein(wrong, name);
-        let best = valid.into_iter().min_by_key(|name| near(name));
-        let best = best.filter(|name| near(name) <= 1 + wrong.chars().count() / 3);
+        let far = 1 + wrong.chars().count() / 3;
+        // Comparing takes the product of both lengths: only what could be near is worth it.
+        let close = |name: &&str| {
+            wrong.len() <= MISSPELT_BYTES_MAX && name.len().abs_diff(wrong.len()) <= 4 * far
+        };
+        let candidates = valid.into_iter().filter(close).take(CANDIDATES_MAX);
+        let best = candidates.min_by_key(|name| near(name));
+        let best = best.filter(|name| near(name) <= far);
         self.hint = best
             .map(|name| format!("did you mean `{name}`?"))
             .or(self.hint);

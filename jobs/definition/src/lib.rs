@@ -13,6 +13,7 @@
 mod azure;
 mod diagnostic;
 mod fields;
+mod format;
 mod kafka;
 mod model;
 mod operator;
@@ -27,10 +28,11 @@ mod walk;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Document, Severity, Span, Spanned};
 pub use model::{
-    Adx, AdxAuth, Aggregate, AsOf, Assignment, Checkpoint, ColumnField, Cosmos, DeadLetters, Dedup,
-    Definition, Delivery, Enrich, EventTime, FileSink, FileSource, Generate, Kafka, KafkaStart,
-    LateThen, MaxAhead, Missing, OnError, Operation, Plugin, Restart, Secret, Settings, Sink,
-    SinkKind, Source, SourceKind, Step, Table, TimestampForm, WhenFull, Window,
+    Adx, AdxAuth, Aggregate, AsOf, Assignment, Checkpoint, ColumnField, Cosmos, Csv, CsvSink,
+    DeadLetters, Dedup, Definition, Delivery, Enrich, EventTime, FileSink, FileSource, Format,
+    Generate, Kafka, KafkaStart, LateThen, MaxAhead, Missing, OnError, Operation, Plugin, Restart,
+    Secret, Settings, Sink, SinkKind, Source, SourceKind, Step, Table, TimestampForm, WhenFull,
+    Window,
 };
 pub use reference::{SCHEMA, page};
 pub use secret::Secrets;

@@ -119,6 +119,8 @@ pub struct Source {
     pub name: Spanned<String>,
     /// What it reads.
     pub kind: SourceKind,
+    /// How its records are written.
+    pub format: Format,
     /// The columns of its records.
     pub schema: Vec<ColumnField>,
     /// The column that collects unknown fields.
@@ -127,6 +129,63 @@ pub struct Source {
     pub metadata: Vec<(Spanned<String>, Spanned<String>)>,
     /// Where event time comes from.
     pub event_time: Option<EventTime>,
+}
+
+/// How records are written.
+#[derive(Clone, Debug)]
+pub enum Format {
+    /// One JSON object each.
+    Json,
+    /// Comma-separated values.
+    Csv(Csv),
+}
+
+/// Comma-separated values in.
+#[derive(Clone, Debug)]
+pub struct Csv {
+    /// Stands between fields.
+    pub delimiter: u8,
+    /// Stands around fields that need it, if any do.
+    pub quote: Option<u8>,
+    /// Whether files begin with a header, if it is said.
+    pub header: Option<bool>,
+    /// The names of the fields, in order.
+    pub columns: Vec<Spanned<String>>,
+    /// What is null where no quotes are around it.
+    pub null_text: String,
+}
+
+impl Default for Csv {
+    fn default() -> Self {
+        Self {
+            delimiter: b',',
+            quote: Some(b'"'),
+            header: None,
+            columns: Vec::new(),
+            null_text: String::new(),
+        }
+    }
+}
+
+/// Comma-separated values out.
+#[derive(Clone, Copy, Debug)]
+pub struct CsvSink {
+    /// Stands between fields.
+    pub delimiter: u8,
+    /// Stands around fields that need it.
+    pub quote: u8,
+    /// Whether every file begins with a header.
+    pub header: bool,
+}
+
+impl Default for CsvSink {
+    fn default() -> Self {
+        Self {
+            delimiter: b',',
+            quote: b'"',
+            header: true,
+        }
+    }
 }
 
 /// What a source reads.
@@ -440,6 +499,8 @@ pub enum SinkKind {
 pub struct FileSink {
     /// The folder.
     pub path: Spanned<String>,
+    /// Comma-separated values rather than JSON.
+    pub csv: Option<CsvSink>,
     /// Size at which a file is finished, bytes.
     pub roll_bytes: Option<u64>,
     /// Whether timestamps are milliseconds rather than RFC 3339.

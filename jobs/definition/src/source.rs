@@ -5,13 +5,13 @@ use thalweg_stream::schema::is_system;
 
 use crate::diagnostic::{Diagnostic, Spanned};
 use crate::fields::{Fields, text};
-use crate::kafka;
 use crate::model::{
     ColumnField, EventTime, FileSource, Generate, MaxAhead, Source, SourceKind, Table,
     TimestampForm,
 };
 use crate::quantity;
 use crate::tree::{Node, Value};
+use crate::{format, kafka};
 
 type Found = Vec<Diagnostic>;
 
@@ -63,11 +63,8 @@ fn read(name: &Spanned<String>, fields: &mut Fields<'_>, found: &mut Found) -> O
         Some((_, node)) => generate(node, found).map(SourceKind::Generate),
         None => None,
     };
-    let format = fields.text("format", found);
-    let later = ["csv", "avro", "protobuf", "parquet", "text", "raw"];
-    if let Some(format) = format {
-        check_format(&format, &later, found);
-    }
+    let at = fields.node("format").map_or(name.span, |node| node.span);
+    let format = format::of_source(fields, found);
     let mut extra = fields.text("extra", found);
     let schema = schema(fields, &mut extra, found);
     let metadata = fields.pairs("metadata", found);
@@ -75,32 +72,17 @@ fn read(name: &Spanned<String>, fields: &mut Fields<'_>, found: &mut Found) -> O
         Some(node) => Some(event_time(node, &schema, &metadata, found)?),
         None => None,
     };
-    Some(Source {
+    let source = Source {
         name: name.clone(),
         kind: kind?,
+        format,
         schema,
         extra,
         metadata,
         event_time,
-    })
-}
-
-/// Only JSON so far.
-pub(crate) fn check_format(format: &Spanned<String>, later: &[&str], found: &mut Found) {
-    let written = format.value.as_str();
-    if written == "json" {
-        return;
-    }
-    let message = match later.contains(&written) {
-        true => format!("format `{written}` is not supported yet"),
-        false => format!("there is no format `{written}`"),
     };
-    let all = later
-        .iter()
-        .copied()
-        .chain(["json"])
-        .filter(|f| *f != written);
-    found.push(Diagnostic::error(format.span, message).nearest(written, all));
+    format::check(&source, at, found);
+    Some(source)
 }
 
 fn file(node: &Node, found: &mut Found) -> Option<FileSource> {

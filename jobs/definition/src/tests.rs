@@ -105,7 +105,7 @@ fn wrong_definitions_are_refused_with_place_and_hint() {
         .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
         .collect();
     names.sort();
-    assert!(names.len() >= 25, "{}", names.len());
+    assert!(names.len() >= 60, "{}", names.len());
     for path in names {
         let text = std::fs::read_to_string(&path).expect("readable");
         let errors = load_with(&text, &[]).expect_err(&path.display().to_string());
@@ -115,6 +115,52 @@ fn wrong_definitions_are_refused_with_place_and_hint() {
             "{rendered}"
         );
         expect_file![path.with_extension("txt")].assert_eq(&rendered);
+    }
+}
+
+/// CPU time of this thread: other load does not count.
+fn cpu_ms() -> u128 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as u128 * 1_000 + time.tv_nsec as u128 / 1_000_000
+}
+
+/// However it is made, a definition of 64 KiB costs at most 50 ms, and tenfold that where nothing is
+/// optimised.
+#[test]
+fn large_definitions_take_little_time() {
+    let limit = if cfg!(debug_assertions) { 500 } else { 50 };
+    let many =
+        |count: usize, one: &dyn Fn(usize) -> String| -> String { (0..count).map(one).collect() };
+    let head = "job: a\nsources:\n  s: { generate: { what: fleet }, schema: { x: string } }\n";
+    let steps = many(450, &|n| {
+        format!("  step{n}: {{ from: nothing{n}, filter: x{n} > 0 }}\n")
+    });
+    let beyond = many(2000, &|n| format!("  s{n}: {{ from: no{n}, drop: [x] }}\n"));
+    let unknown = many(3500, &|n| format!("  unknown{n}: {n}\n"));
+    let texts = [
+        format!("{head}steps:\n{steps}"),
+        format!("{head}steps:\n{beyond}"),
+        format!("{head}settings:\n{unknown}"),
+        format!("{head}{}: 1\n", "x".repeat(60_000)),
+        format!("{head}description: {}\n", "[".repeat(60_000)),
+        format!("{head}description: \"{}\"\n", "${env:DATA}".repeat(5_000)),
+        format!("{head}description: {}\n", "a: ".repeat(20_000)),
+        "- ".repeat(32_000),
+        "{".repeat(64_000),
+        "? ".repeat(32_000),
+    ];
+    for text in &texts {
+        assert!(text.len() < 80_000);
+        let before = cpu_ms();
+        let errors = load_with(text, &[]);
+        let took = cpu_ms() - before;
+        let shown: String = text.chars().skip(80).take(60).collect();
+        let allowed = limit * (text.len() as u128).div_ceil(64 << 10);
+        assert!(
+            took <= allowed,
+            "{took} ms for {shown:?}: {}",
+            errors.is_err()
+        );
     }
 }
 

@@ -1,6 +1,7 @@
 //! The document as a tree in which every value knows where it stands.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, Span as Marks};
 
@@ -193,6 +194,7 @@ impl<'a> Events<'a> {
 
     fn map(&mut self, depth: usize) -> Result<Value, Diagnostic> {
         let mut entries: Vec<Entry> = Vec::new();
+        let mut lines: HashMap<String, usize> = HashMap::new();
         loop {
             let (event, at) = self.expect()?;
             if matches!(event, Event::MappingEnd) {
@@ -201,8 +203,8 @@ impl<'a> Events<'a> {
             let Value::Scalar { text: key, .. } = self.node(event, at, depth + 1)?.value else {
                 return Err(Diagnostic::error(at, "a key is a single value"));
             };
-            if let Some(first) = entries.iter().find(|entry| entry.key == key) {
-                let message = format!("`{key}` is there already, in line {}", first.at.line);
+            if let Some(first) = lines.insert(key.clone(), at.line) {
+                let message = format!("`{key}` is there already, in line {first}");
                 return Err(Diagnostic::error(at, message));
             }
             let (event, span) = self.expect()?;

@@ -11,7 +11,7 @@ use crate::model::{
     Settings, Sink, SinkKind, Step, WhenFull,
 };
 use crate::tree::{Entry, Node, Value};
-use crate::{operator, plugin, source};
+use crate::{format, operator, plugin, source};
 
 type Found = Vec<Diagnostic>;
 
@@ -62,7 +62,10 @@ pub(crate) fn definition(tree: &Node, folder: &Path, found: &mut Found) -> Optio
         sinks,
         damaged,
     };
-    check_references(&definition, tree, found);
+    // Beyond the limit, looking up what refers to what takes its time and tells nothing new.
+    if written(tree, &["steps"]).len() <= STEPS_MAX {
+        check_references(&definition, tree, found);
+    }
     Some(definition)
 }
 
@@ -269,9 +272,7 @@ fn empty(node: &Node, what: &str, found: &mut Found) -> Option<()> {
 fn file_sink(node: &Node, found: &mut Found) -> Option<FileSink> {
     let mut fields = Fields::of(node, "`file`", found)?;
     let path = fields.required("path", found);
-    if let Some(format) = fields.text("format", found) {
-        source::check_format(&format, &["csv", "parquet"], found);
-    }
+    let csv = format::of_sink(&mut fields, found);
     let unix_ms = fields.word(
         "timestamps",
         &[("rfc3339", false), ("unix_ms", true)],
@@ -292,6 +293,7 @@ fn file_sink(node: &Node, found: &mut Found) -> Option<FileSink> {
     let (unix_ms, omit_nulls) = (unix_ms.unwrap_or(false), omit_nulls.unwrap_or(false));
     Some(FileSink {
         path: path?,
+        csv,
         roll_bytes,
         unix_ms,
         omit_nulls,

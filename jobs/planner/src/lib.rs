@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use thalweg_definition::{
-    Definition, Delivery, Diagnostic, Sink, SinkKind, Span, Spanned, Step, WhenFull,
+    CsvSink, Definition, Delivery, Diagnostic, Sink, SinkKind, Span, Spanned, Step, WhenFull,
 };
 use thalweg_engine::{Delivery as Promise, Edge, Graph, Node, SinkNode};
 use thalweg_expr::{Compiler, ExpressionError};
@@ -23,7 +23,9 @@ use thalweg_file::{
     DeadLetterFile, DeadLetterFileOptions, DiscardSink, EncoderFactory, FileSink, FileSinkOptions,
     RowEncoder, SharedOutput, StdoutSink, WhenFull as Full,
 };
-use thalweg_formats::{JsonLines, Nulls, RowJson, SystemColumn, Timestamps, WriteOptions};
+use thalweg_formats::{
+    CsvRows, CsvWriteOptions, JsonLines, Nulls, RowJson, SystemColumn, Timestamps, WriteOptions,
+};
 use thalweg_stream::{Clock, StreamKind, StreamSchema, dead_letter};
 
 pub use rows::state_rows;
@@ -222,7 +224,14 @@ impl Planning<'_> {
                 };
                 let mut place = FileSinkOptions::new(self.definition.folder.join(&file.path.value));
                 place.roll_bytes = file.roll_bytes.unwrap_or(place.roll_bytes);
-                FileSink::new(place, schema.clone(), encoders(&schema, options))
+                let encoders = match file.csv {
+                    None => encoders(&schema, options),
+                    Some(csv) => {
+                        place.extension = "csv";
+                        separated(&schema, options, csv)
+                    }
+                };
+                FileSink::new(place, schema.clone(), encoders)
                     .map(|sink| (Arc::new(sink) as _, Promise::ExactlyOnce))
                     .map_err(|error| error.to_string())
             }
@@ -330,6 +339,39 @@ fn destination(kind: &SinkKind) -> String {
 
 /// Encoders of a stream's rows as lines. Of a stream of changes every line says, as `_change`,
 /// whether its row is new, replaces the one of the same key, or deletes it.
+/// A header for every file, and rows as comma-separated values.
+struct Separated(CsvRows);
+
+impl RowEncoder for Separated {
+    fn begin(&mut self, out: &mut Vec<u8>) {
+        self.0.header(out);
+    }
+
+    fn encode(
+        &mut self,
+        batch: &thalweg_stream::RecordBatch,
+        out: &mut Vec<u8>,
+    ) -> Result<(), thalweg_stream::Fault> {
+        self.0.write(batch, out)
+    }
+}
+
+fn separated(schema: &StreamSchema, mut options: WriteOptions, csv: CsvSink) -> EncoderFactory {
+    let schema = schema.clone();
+    if schema.change_at().is_some() {
+        options.include.push(SystemColumn::Change);
+    }
+    let csv = CsvWriteOptions {
+        delimiter: csv.delimiter,
+        quote: csv.quote,
+        header: csv.header,
+    };
+    Arc::new(move || {
+        let rows = CsvRows::new(&schema, options.clone(), csv)?;
+        Ok(Box::new(Separated(rows)) as Box<dyn RowEncoder>)
+    })
+}
+
 fn encoders(schema: &StreamSchema, mut options: WriteOptions) -> EncoderFactory {
     let schema = schema.clone();
     if schema.change_at().is_some() {

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use thalweg_definition::{MaxAhead, Source, SourceKind, TimestampForm};
+use thalweg_definition::{Csv, Format, MaxAhead, Source, SourceKind, TimestampForm};
 use thalweg_engine::{Edge, Node, SourceNode};
-use thalweg_file::{FileSource, FileSourceOptions, Order};
+use thalweg_file::{FileSource, FileSourceOptions, Header, Order, Records};
 use thalweg_formats::{
-    DecodeSpec, EventTimeSpec, FieldSpec, JsonDecoderFactory, TimestampInput, TimestampUnit,
+    CsvDecoderFactory, CsvFields, CsvSpec, DecodeSpec, EventTimeSpec, FieldSpec,
+    JsonDecoderFactory, TimestampInput, TimestampUnit,
 };
 use thalweg_generate::{GenerateSource, GenerateSpec, Generator, What};
 use thalweg_kafka::KafkaSource;
-use thalweg_stream::{Column, ColumnType, DecoderFactory as _};
+use thalweg_stream::{Column, ColumnType, DecoderFactory, Quoting};
 
 use crate::{Planning, Stream, kafka, need};
 
@@ -85,7 +86,12 @@ impl Planning<'_> {
             project,
             ..DecodeSpec::new(fields)
         };
-        let decoder = match JsonDecoderFactory::new(&spec) {
+        let decoder: Result<Arc<dyn DecoderFactory>, _> = match &source.format {
+            Format::Json => JsonDecoderFactory::new(&spec).map(|made| Arc::new(made) as _),
+            Format::Csv(csv) => CsvDecoderFactory::new(&spec, &separated(source, csv))
+                .map(|made| Arc::new(made) as _),
+        };
+        let decoder = match decoder {
             Ok(decoder) => decoder,
             Err(error) => {
                 self.error(source.name.span, error.to_string());
@@ -98,7 +104,7 @@ impl Planning<'_> {
         self.nodes.push(Node::Source(SourceNode {
             name: Arc::from(source.name.value.as_str()),
             source: connector,
-            decoder: Arc::new(decoder),
+            decoder,
             out_of_order_ms: i64::try_from(out_of_order_ms).unwrap_or(i64::MAX),
             idle_after_ms: time.and_then(|time| time.idle_after_ms),
             after: Vec::new(),
@@ -139,6 +145,9 @@ impl Planning<'_> {
                 } else {
                     Order::Time
                 };
+                if let Format::Csv(csv) = &source.format {
+                    options.records = records(source, csv);
+                }
                 options.metadata = fields;
                 FileSource::new(options, clock)
                     .map(|made| (Arc::new(made) as _, thalweg_file::METADATA.to_vec()))
@@ -230,5 +239,45 @@ impl Planning<'_> {
             }
         }
         spec
+    }
+}
+
+/// Whether every file begins with a header.
+fn headed(source: &Source, csv: &Csv) -> bool {
+    let file = matches!(source.kind, SourceKind::File(_));
+    file && csv.header.unwrap_or(csv.columns.is_empty())
+}
+
+fn quoting(csv: &Csv) -> Quoting {
+    Quoting {
+        delimiter: csv.delimiter,
+        quote: csv.quote,
+    }
+}
+
+/// How the records of files lie.
+fn records(source: &Source, csv: &Csv) -> Records {
+    Records {
+        quoting: Some(quoting(csv)),
+        header: match (headed(source, csv), csv.columns.is_empty()) {
+            (false, _) => Header::None,
+            (true, true) => Header::Carried,
+            (true, false) => Header::Skipped,
+        },
+    }
+}
+
+/// How comma-separated values are written: without names of fields, they are those of the schema.
+fn separated(source: &Source, csv: &Csv) -> CsvSpec {
+    let named = csv.columns.iter().map(|name| name.value.clone());
+    let of_schema = source.schema.iter().map(|column| column.name.value.clone());
+    CsvSpec {
+        quoting: quoting(csv),
+        fields: match (csv.columns.is_empty(), headed(source, csv)) {
+            (false, _) => CsvFields::Named(named.collect()),
+            (true, true) => CsvFields::Header,
+            (true, false) => CsvFields::Named(of_schema.collect()),
+        },
+        null_text: csv.null_text.clone(),
     }
 }

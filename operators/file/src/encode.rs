@@ -9,6 +9,9 @@ use thalweg_stream::Fault;
 ///
 /// Any closure of this shape is one.
 pub trait RowEncoder: Send {
+    /// Appends what stands at the beginning of every file: nothing, or a header.
+    fn begin(&mut self, _out: &mut Vec<u8>) {}
+
     /// Appends one line for each row of the batch, each ended by a line feed and with none inside.
     ///
     /// # Errors

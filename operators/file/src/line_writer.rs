@@ -41,13 +41,16 @@ impl LineWriter {
     /// Appends a batch; where an object would become too large, in halves, down to the row that
     /// does not fit at all.
     fn append(&mut self, batch: &RecordBatch, out: &mut Encoded) -> Result<(), Fault> {
+        if self.buffer.is_empty() {
+            self.encoder.begin(&mut self.buffer);
+        }
         let (before, rows) = (self.buffer.len(), batch.num_rows());
         self.encoder.encode(batch, &mut self.buffer)?;
         if self.buffer.len() <= self.object_bytes_max {
             self.rows += rows as u64;
             return Ok(());
         }
-        if before > 0 {
+        if self.rows > 0 {
             self.buffer.truncate(before);
             self.hand_out(out);
             return self.append(batch, out);
@@ -104,7 +107,7 @@ impl LineWriter {
 impl SinkWriter for LineWriter {
     fn write(&mut self, batch: &RecordBatch, out: &mut Encoded) -> Result<(), Fault> {
         self.append(batch, out)?;
-        if self.buffer.len() >= self.roll_bytes {
+        if self.rows > 0 && self.buffer.len() >= self.roll_bytes {
             self.hand_out(out);
         }
         Ok(())

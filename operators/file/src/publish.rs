@@ -15,11 +15,16 @@ use crate::stage::{self, FileStageStore};
 pub(crate) struct FilePublisher {
     folder: PathBuf,
     stage: FileStageStore,
+    extension: &'static str,
 }
 
 impl FilePublisher {
     /// A publisher into `folder`, which is created, and into which it must be possible to write.
-    pub(crate) async fn connect(folder: PathBuf, stage: FileStageStore) -> Result<Self, Fault> {
+    pub(crate) async fn connect(
+        folder: PathBuf,
+        stage: FileStageStore,
+        extension: &'static str,
+    ) -> Result<Self, Fault> {
         let root = stage.root().to_owned();
         blocking(move || {
             durable::create_folder(&root)?;
@@ -28,7 +33,11 @@ impl FilePublisher {
             durable::remove(&probe)
         })
         .await?;
-        Ok(Self { folder, stage })
+        Ok(Self {
+            folder,
+            stage,
+            extension,
+        })
     }
 }
 
@@ -41,22 +50,27 @@ impl Publisher for FilePublisher {
         _stage: &dyn StageStore,
     ) -> Result<Published, Fault> {
         let (folder, stage) = (self.folder.clone(), self.stage.clone());
-        let unit = unit.get().clone();
-        blocking(move || publish(&folder, &stage, unit)).await?;
+        let (unit, extension) = (unit.get().clone(), self.extension);
+        blocking(move || publish(&folder, &stage, unit, extension)).await?;
         Ok(Published::default())
     }
 }
 
 /// The name under which the `n`th file of a unit is published.
-fn final_name(unit: &PublishUnit, n: usize) -> String {
-    format!("part-{}-{:010}-{n}.jsonl", unit.lineage, unit.epoch.0)
+fn final_name(unit: &PublishUnit, n: usize, extension: &str) -> String {
+    format!("part-{}-{:010}-{n}.{extension}", unit.lineage, unit.epoch.0)
 }
 
 /// Renames every object of a unit into place.
-fn publish(folder: &Path, stage: &FileStageStore, mut unit: PublishUnit) -> Result<(), Error> {
+fn publish(
+    folder: &Path,
+    stage: &FileStageStore,
+    mut unit: PublishUnit,
+    extension: &str,
+) -> Result<(), Error> {
     (unit.objects).sort_by_key(|object| (object.epoch, object.worker, object.sequence));
     for (n, object) in unit.objects.iter().enumerate() {
-        let to = folder.join(final_name(&unit, n));
+        let to = folder.join(final_name(&unit, n, extension));
         publish_one(stage, object, &to)?;
     }
     // Also where nothing was left to do: whoever renamed may have died before its fsync.

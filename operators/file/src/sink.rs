@@ -21,6 +21,8 @@ pub struct FileSinkOptions {
     pub path: PathBuf,
     /// Size from which on a file is complete, bytes; a checkpoint completes files of any size.
     pub roll_bytes: u64,
+    /// What the names of published files end in, behind a dot.
+    pub extension: &'static str,
 }
 
 impl FileSinkOptions {
@@ -34,6 +36,7 @@ impl FileSinkOptions {
         Self {
             path: path.into(),
             roll_bytes: Self::ROLL_BYTES,
+            extension: "jsonl",
         }
     }
 }
@@ -115,7 +118,7 @@ impl Sink for FileSink {
 
     async fn publisher(&self, _context: SinkContext) -> Result<Box<dyn Publisher>, Fault> {
         let (folder, stage) = (self.options.path.clone(), self.stage.clone());
-        let publisher = FilePublisher::connect(folder, stage).await?;
+        let publisher = FilePublisher::connect(folder, stage, self.options.extension).await?;
         Ok(Box::new(publisher))
     }
 

@@ -65,7 +65,6 @@ const LATER: &[(&str, &str)] = &[
         "sources.s={ file: { path: x, follow: true }, schema: { x: string } }",
         "`follow`",
     ),
-    ("sources.events.format=csv", "format `csv`"),
     ("sources.events.format=avro", "format `avro`"),
     ("sources.events.format=protobuf", "format `protobuf`"),
     ("sources.events.format=parquet", "format `parquet`"),
@@ -128,10 +127,6 @@ const LATER: &[(&str, &str)] = &[
         "`digital_twins`",
     ),
     ("sinks.s={ from: all, webhook: {} }", "`webhook`"),
-    (
-        "sinks.s={ from: all, file: { path: o, format: csv } }",
-        "format `csv`",
-    ),
     (
         "sinks.s={ from: all, file: { path: o, format: parquet } }",
         "format `parquet`",
