@@ -268,6 +268,8 @@ fn road_risk_through(broker: &mut Broker) {
         .set("settings.dead_letters.file.path", ledger("dead").display())
         .set("sources.vehicles.kafka.until", "latest")
         .set("tables.weather.kafka.until", "latest")
+        // What is read all at once waits for no weather for long: event time flies.
+        .set("steps.with_weather.enrich.wait", "24h")
         .workers(2)
         .end()
         .well();
