@@ -27,14 +27,16 @@ pub(crate) struct SinkStage {
 }
 
 impl SinkStage {
+    /// A stage whose first rows are of the epoch after `before`. That is not the epoch which is open
+    /// when the stage is made: epochs may have been closed since the run began.
     pub(crate) fn new(
         node: usize,
         worker: usize,
         writer: Box<dyn SinkWriter>,
         delivery: Delivery,
         shared: Arc<Shared>,
+        before: Epoch,
     ) -> Self {
-        let sealed = shared.closed();
         let encoded = Encoded::default();
         Self {
             node,
@@ -43,7 +45,7 @@ impl SinkStage {
             delivery,
             shared,
             encoded,
-            sealed,
+            sealed: before,
             taken: 0,
         }
     }

@@ -366,6 +366,7 @@ impl<'a, 'scope> Building<'a, 'scope> {
                 writer,
                 node.delivery,
                 shared,
+                Epoch(self.plan.first.0.saturating_sub(1)),
             )),
             edges: vec![node.input.clone()],
             ports: 0,
