@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint deny docs bench faults setup-build setup-guest setup-test
+.PHONY: help demo test lint deny docs bench faults soak setup-build setup-guest setup-test
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
@@ -36,6 +36,9 @@ test: setup-test lint deny  ## everything: lint, unit, doc and integration tests
 
 faults: setup-build  ## build the tests with planted faults, and show which suite finds each
 	scripts/faults
+
+soak: setup-build  ## simulate new seeds for SOAK seconds (3600 unless told)
+	THALWEG_SOAK=$${SOAK:-3600} cargo test --locked -p thalweg-tests --test sim -- --ignored --nocapture soak
 
 docs: setup-build  ## write the generated pages of docs/ anew
 	UPDATE_EXPECT=1 cargo test --quiet --locked -p thalweg-metrics

@@ -1,0 +1,109 @@
+//! Crash points, enumerated: every durable effect of a job is numbered where all of them pass (the
+//! object store, the job log in it, and what sinks publish), and each goes wrong in every way.
+
+use std::collections::BTreeMap;
+
+use crate::kernel::{Ran, Scenario, run};
+use crate::world::{Kind, Strike};
+
+/// Every way in which an effect can go wrong.
+const KINDS: [Kind; 5] = [
+    Kind::Before,
+    Kind::After,
+    Kind::Error,
+    Kind::Lost,
+    Kind::Torn,
+];
+/// The job of the pairs has no more effects than this.
+const EFFECTS_MAX: u64 = 20;
+
+fn calm(seed: u64, strikes: &[Strike]) -> Ran {
+    let ran = run(&Scenario {
+        seed,
+        calm: true,
+        strikes: strikes.to_vec(),
+    });
+    assert!(ran.wrong.is_empty(), "{strikes:?}: {:#?}", ran.wrong);
+    ran
+}
+
+/// How often each point was hit, by name and kind.
+#[derive(Default)]
+struct Points(BTreeMap<(String, Kind), u64>);
+
+impl Points {
+    fn hit(&mut self, ran: &Ran, strike: Strike) {
+        let name = &ran.effects[strike.effect as usize - 1];
+        *self.0.entry((name.clone(), strike.kind)).or_default() += 1;
+    }
+
+    fn tell(&self) {
+        for ((name, kind), times) in &self.0 {
+            println!("{times:7} {name}, {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn every_effect_goes_wrong_in_every_way() {
+    let mut points = Points::default();
+    let (mut effects, mut runs) = (0, 0);
+    for seed in [SEED_SMALL, SEED_LONG] {
+        let dry = calm(seed, &[]);
+        effects += dry.effects.len();
+        for effect in 1..=dry.effects.len() as u64 {
+            for kind in KINDS {
+                let strike = Strike { effect, kind };
+                points.hit(&calm(seed, &[strike]), strike);
+                runs += 1;
+            }
+        }
+    }
+    println!("{effects} effects, {runs} runs");
+    points.tell();
+    for name in [
+        "put state",
+        "put outbox",
+        "put manifest",
+        "create log",
+        "delete manifest",
+    ] {
+        assert!(points.0.keys().any(|(at, _)| at == name), "no {name}");
+    }
+    for sink in ["history", "results", "dead_letters"] {
+        let name = format!("publish {sink}");
+        assert!(points.0.keys().any(|(at, _)| *at == name), "no {name}");
+    }
+}
+
+/// A seed with few effects, and one with several checkpoints.
+const SEED_SMALL: u64 = 1;
+const SEED_LONG: u64 = 2;
+
+#[test]
+fn every_two_crashes() {
+    let dry = calm(SEED_SMALL, &[]);
+    let effects = dry.effects.len() as u64;
+    assert!(
+        effects <= EFFECTS_MAX,
+        "{effects} effects: {:?}",
+        dry.effects
+    );
+    let mut points = Points::default();
+    let mut runs = 0;
+    for first in crashes(1, effects) {
+        let ran = calm(SEED_SMALL, &[first]);
+        for second in crashes(first.effect + 1, ran.effects.len() as u64) {
+            points.hit(&calm(SEED_SMALL, &[first, second]), second);
+            runs += 1;
+        }
+    }
+    println!("{effects} effects, {runs} pairs");
+    points.tell();
+}
+
+/// A crash before and after each of these effects.
+fn crashes(from: u64, to: u64) -> impl Iterator<Item = Strike> {
+    let strike = |effect, kind| Strike { effect, kind };
+    (from..=to).flat_map(move |effect| [Kind::Before, Kind::After].map(|kind| strike(effect, kind)))
+}

@@ -1,0 +1,161 @@
+//! The job of the simulation: planned from a definition by the planner, with sources and sinks that
+//! are the simulation's.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use thalweg_checkpoint::RestoreFrom;
+use thalweg_definition::{Environment, LoadOptions, load};
+use thalweg_engine::{Edge, Graph, Job, Limits, Node, SinkNode, SourceNode, StepNode};
+use thalweg_formats::{Timestamps, WriteOptions};
+use thalweg_stream::clock::SystemClock;
+use thalweg_stream::dead_letter;
+
+use crate::outside::SimSink;
+use crate::record::{Input, SimSource};
+use crate::world::{SimClock, World};
+
+/// The job; `model.rs` mirrors it.
+const JOB: &str = r"
+job: sim
+settings:
+  checkpoint: { every: 1s, to: ./unused }
+  dead_letters: { file: { path: ./unused.jsonl } }
+sources:
+  reports:
+    file: { path: unused-reports.jsonl }
+    schema: { device: { type: string, required: true }, ts: timestamp, seq: int64, value: int64 }
+    event_time: { column: ts, out_of_order: 100ms }
+tables:
+  versions:
+    file: { path: unused-versions.jsonl }
+    schema: { device: string, since: timestamp, version: int64 }
+    event_time: { column: since, out_of_order: 60ms }
+    key: [device]
+steps:
+  once: { from: reports, dedup: { by: [device, seq], within: 500ms } }
+  plausible: { from: once, filter: value >= 0 }
+  versioned:
+    from: plausible
+    enrich: { with: versions, on: device, as_of: event_time, wait: 200ms, take: [version], missing: keep }
+  windows:
+    from: versioned
+    window:
+      tumbling: 100ms
+      by: [device]
+      aggregate: { n: count(*), total: sum(value), newest: max(version) }
+sinks:
+  history: { from: versioned, file: { path: ./history } }
+  results: { from: windows, file: { path: ./results } }
+";
+
+/// How rows are written.
+pub(crate) fn lines() -> WriteOptions {
+    WriteOptions {
+        timestamps: Timestamps::UnixMs,
+        ..WriteOptions::default()
+    }
+}
+
+fn planned() -> &'static Graph {
+    static PLANNED: OnceLock<Graph> = OnceLock::new();
+    PLANNED.get_or_init(|| {
+        let options = LoadOptions {
+            set: Vec::new(),
+            resolver: &Environment,
+        };
+        let definition = load(JOB, "job.yaml", Path::new("."), &options).expect("a definition");
+        let around = thalweg_planner::Surroundings {
+            compile: thalweg_planner::Compile::Here,
+            clock: Arc::new(SystemClock::new()),
+            output: Arc::new(Mutex::new(std::io::sink())),
+        };
+        thalweg_planner::plan(&definition, &around).expect("a plan")
+    })
+}
+
+/// What a process and its sinks share.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) world: Arc<World>,
+    pub(crate) clock: Arc<SimClock>,
+    pub(crate) doomed: Arc<AtomicBool>,
+}
+
+/// The graph for one process.
+fn graph(place: &Place, input: Input) -> Graph {
+    let planned = planned();
+    let sink = |ordered, edge: Option<Edge>| SimSink {
+        world: Arc::clone(&place.world),
+        clock: Arc::clone(&place.clock),
+        doomed: Arc::clone(&place.doomed),
+        ordered,
+        schema: match edge {
+            Some(edge) => planned.schema(edge).expect("an output"),
+            None => dead_letter::schema(),
+        },
+    };
+    let node = |node: &Node| match node {
+        Node::Source(source) => Node::Source(SourceNode {
+            name: Arc::clone(&source.name),
+            source: Arc::new(SimSource {
+                name: match &*source.name {
+                    "versions" => "versions",
+                    _ => "reports",
+                },
+                input,
+                world: Arc::clone(&place.world),
+            }),
+            decoder: Arc::clone(&source.decoder),
+            out_of_order_ms: source.out_of_order_ms,
+            idle_after_ms: None,
+            after: source.after.clone(),
+        }),
+        Node::Step(step) => Node::Step(StepNode {
+            name: Arc::clone(&step.name),
+            id: Arc::clone(&step.id),
+            factory: Arc::clone(&step.factory),
+            inputs: step.inputs.clone(),
+            on_error: step.on_error,
+        }),
+        Node::Sink(node) => Node::Sink(SinkNode {
+            name: Arc::clone(&node.name),
+            destination: Arc::clone(&node.destination),
+            sink: Arc::new(sink(&*node.name != "history", node.input.first().copied())),
+            input: node.input.clone(),
+            delivery: node.delivery,
+        }),
+    };
+    Graph {
+        nodes: planned.nodes.iter().map(node).collect(),
+        dead_letters: planned.dead_letters,
+        renderer: Arc::clone(&planned.renderer),
+    }
+}
+
+/// How a job is run, drawn from the seed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) input: Input,
+    pub(crate) limits: Limits,
+    pub(crate) checkpoint_every: Duration,
+    pub(crate) keep: u32,
+}
+
+/// The job for one process.
+pub(crate) fn job(place: &Place, shape: Shape, workers: usize, take_over: bool) -> Job {
+    Job {
+        name: Arc::from("sim"),
+        graph: graph(place, shape.input),
+        workers,
+        checkpoint_every: shape.checkpoint_every,
+        keep: shape.keep,
+        limits: shape.limits,
+        version: "1".to_owned(),
+        from: RestoreFrom::Latest,
+        take_over,
+        allow: thalweg_engine::Allow::default(),
+    }
+}

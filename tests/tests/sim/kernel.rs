@@ -1,0 +1,368 @@
+//! The simulation: one thing happens at a time, and the seed says which.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use thalweg_checkpoint::{Access, Store};
+use thalweg_engine::{Command, Limits, Outcome};
+use thalweg_stream::{Class, Fault};
+
+use crate::job::Shape;
+use crate::judge;
+use crate::process::Process;
+use crate::record::Input;
+use crate::world::{Random, Strike, Weather, World, lock};
+
+/// Turns after which a job that has had fair weather must have come to its end.
+const TURNS_MAX: u64 = 60_000;
+
+/// What to simulate.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) seed: u64,
+    /// Fair weather and little input: nothing happens but the strikes.
+    pub(crate) calm: bool,
+    pub(crate) strikes: Vec<Strike>,
+}
+
+/// What a simulation was like.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) hash: u64,
+    pub(crate) trace: Vec<String>,
+    pub(crate) seen: std::collections::BTreeMap<&'static str, u64>,
+    pub(crate) effects: Vec<String>,
+    /// What is wrong, if anything is.
+    pub(crate) wrong: Vec<String>,
+}
+
+/// Runs a scenario to its end.
+pub(crate) fn run(scenario: &Scenario) -> Ran {
+    static STORES: AtomicU64 = AtomicU64::new(0);
+    let world = World::new(scenario.seed, scenario.strikes.clone());
+    let name = format!("memory://sim-{}", STORES.fetch_add(1, Ordering::Relaxed));
+    let store = Store::open(&name, Access::Create).expect("a store");
+    lock(&world.outside).store = Some(store.clone());
+    let mut kernel = Kernel::new(scenario, Arc::clone(&world), store.clone());
+    let mut wrong = Vec::new();
+    if let Err(what) = kernel.run() {
+        wrong.push(what);
+    }
+    kernel.processes.clear();
+    let shape = kernel.shape;
+    let mut outside = lock(&world.outside);
+    outside.learn();
+    wrong.append(&mut outside.violations);
+    if wrong.is_empty() {
+        wrong = judge::judge(&shape.input, &outside, &world);
+    }
+    drop(outside);
+    sweep(&store);
+    let (hash, trace) = world.traced();
+    Ran {
+        hash,
+        trace,
+        seen: world.seen(),
+        effects: world.effects(),
+        wrong,
+    }
+}
+
+/// A store in memory stays as long as the process: empties it.
+fn sweep(store: &Store) {
+    futures::executor::block_on(async {
+        for found in store.list("").await.expect("lists") {
+            store.delete(&found.name).await.expect("deletes");
+        }
+    });
+}
+
+struct Kernel {
+    world: Arc<World>,
+    store: Store,
+    shape: Shape,
+    calm: bool,
+    /// The weather until it clears up.
+    weather: Weather,
+    /// Turns until then.
+    foul: u64,
+    /// Most time that passes between two turns, microseconds.
+    tempo_us: u64,
+    processes: Vec<Process>,
+    starts: u64,
+    turns: u64,
+    /// Turns in a row in which only coordinators ran.
+    idle: u64,
+}
+
+impl Kernel {
+    fn new(scenario: &Scenario, world: Arc<World>, store: Store) -> Self {
+        let mut random = Random::new(scenario.seed ^ 0x5eed);
+        let calm = scenario.calm;
+        let input = Input::draw(scenario.seed, &mut random, calm);
+        let limits = Limits {
+            epoch_ms: 10,
+            epoch_bytes: random.pick(&[300, 1000, 1 << 20]),
+            batch_rows: random.pick(&[1, 7, 8192]),
+            unpublished_max: random.pick(&[2, 3, 8]),
+            upload_attempts: random.pick(&[1, 2, 4]),
+            ..Limits::default()
+        };
+        let shape = Shape {
+            input,
+            limits: match calm {
+                true => Limits {
+                    epoch_bytes: 1 << 20,
+                    batch_rows: 8192,
+                    unpublished_max: 8,
+                    upload_attempts: 4,
+                    ..limits
+                },
+                false => limits,
+            },
+            checkpoint_every: Duration::from_millis(match calm {
+                true => 60,
+                false => random.pick(&[0, 20, 50, 120]),
+            }),
+            keep: random.pick(&[1, 2, 5, 1000]),
+        };
+        let weather = match calm {
+            true => Weather::default(),
+            false => Weather::draw(&mut random),
+        };
+        Self {
+            world,
+            store,
+            shape,
+            calm,
+            weather,
+            foul: if calm { 0 } else { 150 + random.below(1300) },
+            tempo_us: random.pick(&[200, 800, 3000]),
+            processes: Vec::new(),
+            starts: 0,
+            turns: 0,
+            idle: 0,
+        }
+    }
+
+    fn run(&mut self) -> Result<(), String> {
+        *lock(&self.world.weather) = self.weather;
+        self.start(None);
+        loop {
+            self.turns += 1;
+            if self.turns == self.foul {
+                *lock(&self.world.weather) = Weather::default();
+            }
+            if self.turns > self.foul + TURNS_MAX {
+                return Err(format!("no end in sight: {:?}", self.processes));
+            }
+            lock(&self.world.outside).learn();
+            lock(&self.world.outside).deliver(&self.world);
+            self.strike();
+            self.turn();
+            if self.reap()? {
+                return Ok(());
+            }
+            self.pass();
+        }
+    }
+
+    /// Starts a process, as a successor if another one is (thought to be) dead.
+    fn start(&mut self, last: Option<&Process>) {
+        let workers = match self.calm {
+            true => 1 + (self.starts % 2) as usize,
+            false => 1 + self.world.below(4) as usize,
+        };
+        // Who does not take over waits until the heartbeat is stale.
+        let take_over = self.calm || !self.processes.is_empty() || !self.world.chance(100);
+        self.starts += 1;
+        self.world.trace(|| format!("start {workers} {take_over}"));
+        if last.is_some_and(|last| last.workers != workers) {
+            self.world
+                .sometimes("restarted with another number of workers");
+        }
+        self.processes.push(Process::start(
+            &self.world,
+            &self.store,
+            self.shape,
+            self.starts,
+            workers,
+            take_over,
+        ));
+    }
+
+    /// Lets the weather do its worst.
+    fn strike(&mut self) {
+        let weather = self.world.weather();
+        if let Some(newest) = self.processes.last() {
+            if self.world.chance(weather.stop) {
+                newest.ask(Command::Stop);
+            }
+            if self.world.chance(weather.savepoint) {
+                // Nobody waits to hear of it.
+                newest.ask(Command::Savepoint(tokio::sync::oneshot::channel().0));
+            }
+            if self.world.chance(weather.clock_jumps) {
+                self.world.sometimes("a clock jumped");
+                newest.clock.jump();
+            }
+        }
+        if self.world.chance(weather.crash)
+            && let Some(dead) = self.processes.pop()
+        {
+            self.world.sometimes(match dead.live().is_empty() {
+                true => "killed while it started or ended",
+                false => "killed while it ran",
+            });
+            self.bury(&dead);
+        }
+        // One zombie at a time is enough.
+        if self.processes.len() == 1 && self.world.chance(weather.freeze) {
+            let turns = 1 + self.world.below(600);
+            self.processes[0].frozen = turns;
+            self.world.trace(|| format!("freeze {turns}"));
+            match self.world.chance(500) {
+                true => {
+                    self.world.sometimes("frozen, with a successor");
+                    self.succeed();
+                }
+                false => self.world.sometimes("frozen for a while"),
+            }
+        }
+    }
+
+    fn succeed(&mut self) {
+        let last = self.processes.pop();
+        let zombie = last.expect("there is one");
+        let workers = zombie.workers;
+        self.processes.push(zombie);
+        self.start(None);
+        if self.processes.last().is_some_and(|p| p.workers != workers) {
+            self.world
+                .sometimes("restarted with another number of workers");
+        }
+    }
+
+    /// A process is gone; another one takes its place unless there is one already.
+    fn bury(&mut self, dead: &Process) {
+        self.world.trace(|| format!("dead {}", dead.number));
+        let status = dead.board.read();
+        for _ in 0..status.checkpoints_failed {
+            self.world.sometimes("a checkpoint failed");
+        }
+        if status.checkpoints_failed > 0 && status.checkpoints > 0 {
+            self.world
+                .sometimes("a job had both failed and good checkpoints");
+        }
+        if self.processes.is_empty() {
+            self.start(Some(dead));
+        }
+    }
+
+    /// One process does one thing.
+    fn turn(&mut self) {
+        let awake: Vec<usize> = (0..self.processes.len())
+            .filter(|&at| self.processes[at].frozen == 0)
+            .collect();
+        for process in &mut self.processes {
+            process.frozen = process.frozen.saturating_sub(1);
+        }
+        if awake.is_empty() {
+            return;
+        }
+        let at = awake[self.world.below(awake.len() as u64) as usize];
+        let process = &self.processes[at];
+        let live = process.live();
+        let actor = self.world.below(live.len() as u64 + 1) as usize;
+        match live.get(actor) {
+            Some(&worker) => {
+                let steps = match self.world.chance(150) {
+                    true => 1 + self.world.below(12),
+                    false => 1,
+                };
+                self.world
+                    .trace(|| format!("{}.{worker} {steps}", process.number));
+                process.step(worker, steps);
+                self.idle = 0;
+            }
+            None => {
+                self.world.trace(|| format!("{}", process.number));
+                process.turn();
+                self.idle += u64::from(live.is_empty());
+            }
+        }
+    }
+
+    /// Time passes.
+    fn pass(&mut self) {
+        // Nothing can happen before somebody has waited long enough.
+        if self.idle > 3 && self.world.until_next().is_some() {
+            self.idle = 0;
+            let next = self.world.until_next().unwrap_or_default();
+            return self.world.pass(next);
+        }
+        let us = match self.world.chance(500) {
+            true => self.world.below(self.tempo_us),
+            false => 0,
+        };
+        self.world.pass(Duration::from_micros(us));
+    }
+
+    /// Buries the dead. True if the job is done and nobody is left.
+    fn reap(&mut self) -> Result<bool, String> {
+        let mut at = 0;
+        while at < self.processes.len() {
+            if self.processes[at].is_doomed() {
+                let dead = self.processes.remove(at);
+                self.bury(&dead);
+                continue;
+            }
+            let Some(ended) = self.processes[at].ended() else {
+                at += 1;
+                continue;
+            };
+            let process = self.processes.remove(at);
+            self.world.trace(|| format!("ended {ended:?}"));
+            match ended {
+                Ok(Outcome::Finished | Outcome::AlreadyFinished) => {
+                    // A zombie may still be about to wake up: it must do no harm.
+                    self.note(&process);
+                    if self.processes.is_empty() {
+                        return Ok(true);
+                    }
+                    continue;
+                }
+                Ok(Outcome::Stopped) => self.world.sometimes("stopped on request"),
+                Err(fault) => self.check(&fault)?,
+            }
+            self.bury(&process);
+        }
+        Ok(false)
+    }
+
+    fn note(&self, process: &Process) {
+        let status = process.board.read();
+        if status.checkpoints_failed > 0 {
+            self.world
+                .sometimes("a job had both failed and good checkpoints");
+        }
+    }
+
+    /// What an attempt may end with.
+    fn check(&self, fault: &Fault) -> Result<(), String> {
+        match fault.class {
+            Class::Fenced => self.world.sometimes("a zombie was fenced"),
+            Class::Transient { .. } => self
+                .world
+                .sometimes("an attempt ended, and the next went on"),
+            Class::Unavailable if fault.message.contains("already running") => {
+                self.world.sometimes("a start was refused, as the job ran");
+            }
+            Class::User | Class::Unavailable | Class::Corrupt | Class::Bug => {
+                return Err(format!("an attempt ended with {:?}: {fault}", fault.class));
+            }
+        }
+        Ok(())
+    }
+}
