@@ -235,6 +235,8 @@ async fn a_checkpoint_that_cannot_be_written_fails_and_the_next_one_takes_it_ove
             let mut job = job(numbers(3000, endless), &out, &dead, 2);
             job.limits.upload_attempts = 1;
             job.limits.epoch_bytes = 500;
+            // Enough of them, however fast the input is read.
+            job.checkpoint_every = Duration::from_millis(1);
             job.keep = 10_000;
             job
         };
