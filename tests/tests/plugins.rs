@@ -356,8 +356,8 @@ fn metrics_tell_what_plugins_do() {
         "{scraped}"
     );
     assert!(
-        figure("plugin_seconds", "", &scraped) > Some(0.06),
-        "a row that loops has a sixteenth of a second: {scraped}"
+        figure("plugin_seconds", "", &scraped) > Some(0.01),
+        "a row that loops has some milliseconds at least: {scraped}"
     );
     assert!(figure("plugin_memory_bytes", "", &scraped) >= Some(65536.0));
     let info = format!("thalweg_plugin_info{{job=\"moods\",sha256=\"{hash}\",step=\"moody\"}} 1");

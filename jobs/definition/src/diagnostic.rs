@@ -107,7 +107,13 @@ impl Diagnostic {
         let close = |name: &&str| {
             wrong.len() <= MISSPELT_BYTES_MAX && name.len().abs_diff(wrong.len()) <= 4 * far
         };
-        let candidates = valid.into_iter().filter(close).take(CANDIDATES_MAX);
+        let mut candidates: Vec<&str> = valid.into_iter().filter(close).collect();
+        // Those that begin alike and are about as long first: there may be hundreds of functions.
+        candidates.sort_by_key(|name| {
+            let unlike = name.chars().next() != wrong.chars().next();
+            (unlike, name.len().abs_diff(wrong.len()))
+        });
+        let candidates = candidates.into_iter().take(CANDIDATES_MAX);
         let best = candidates.min_by_key(|name| near(name));
         let best = best.filter(|name| near(name) <= far);
         self.hint = best
