@@ -14,7 +14,7 @@ use std::process::Command;
 use serde_json::Value;
 use thalweg_generate::{GenerateSpec, Generator, What};
 use thalweg_tests::kafka::Broker;
-use thalweg_tests::process::{Run, build_road_risk};
+use thalweg_tests::process::{Run, build_road_risk, until};
 use thalweg_tests::python::python;
 use thalweg_tests::standin::StandIn;
 
@@ -258,19 +258,33 @@ fn road_risk_through(broker: &mut Broker) {
                  speed_kmh:real, friction:real, extra:dynamic, partition:int, offset:long, \
                  received_at:datetime, temperature_c:real, rain_mm_h:real, risk:real)";
     let adx = StandIn::start("adx", &[table], &ledger("adx"), &[]);
-    Run::of(&root().join("examples/road-risk/kafka.yaml"))
-        .said_in(folder.path())
-        .env("KAFKA_BROKERS", &broker.address())
-        .env("COSMOS_ENDPOINT", &cosmos.url())
-        .env("ADX_CLUSTER", &adx.url())
-        .set("settings.checkpoint.to", ledger("checkpoints").display())
-        .set("settings.checkpoint.every", "1s")
-        .set("settings.dead_letters.file.path", ledger("dead").display())
+    let run = || {
+        Run::of(&root().join("examples/road-risk/kafka.yaml"))
+            .said_in(folder.path())
+            .env("KAFKA_BROKERS", &broker.address())
+            .env("COSMOS_ENDPOINT", &cosmos.url())
+            .env("ADX_CLUSTER", &adx.url())
+            .set("settings.checkpoint.to", ledger("checkpoints").display())
+            .set("settings.checkpoint.every", "1s")
+            .set("settings.dead_letters.file.path", ledger("dead").display())
+            .set("tables.weather.kafka.until", "latest")
+            // History is read much faster than it happened: a wait of event time is over at once.
+            .set("steps.with_weather.enrich.wait", "24h")
+            .workers(2)
+    };
+    // The end of the vehicles would be the end of their patience: the weather is read before it.
+    let running = run().listen().start();
+    until("all weather is read", || {
+        let answer = running.get("/status");
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let status: Value = serde_json::from_str(body).expect("JSON");
+        let mut nodes = status["nodes"].as_array().into_iter().flatten();
+        nodes.any(|node| node["name"] == "weather" && node["finished"] == true)
+    });
+    running.signal("TERM");
+    running.end().well();
+    run()
         .set("sources.vehicles.kafka.until", "latest")
-        .set("tables.weather.kafka.until", "latest")
-        // What is read all at once waits for no weather for long: event time flies.
-        .set("steps.with_weather.enrich.wait", "24h")
-        .workers(2)
         .end()
         .well();
     let implausible = "speed_kmh > 260 or friction < 0";
