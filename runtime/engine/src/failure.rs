@@ -44,6 +44,21 @@ pub(crate) struct Failure {
     pub(crate) place: Option<Place>,
 }
 
+impl Failure {
+    /// A part has panicked, at no particular record.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "a panic is told once, and gone then"
+    )]
+    pub(crate) fn panicked(part: impl fmt::Display, panic: Box<dyn Any + Send>) -> Self {
+        Self {
+            fault: Fault::bug(format!("{part} has panicked: {}", said(&*panic))),
+            cause: Cause::Panic,
+            place: None,
+        }
+    }
+}
+
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         Self {
@@ -141,7 +156,7 @@ pub(crate) fn guarded<T>(
 }
 
 /// What a panic has said.
-pub(crate) fn said(panic: &(dyn Any + Send)) -> &str {
+fn said(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no word")

@@ -18,7 +18,7 @@ use crate::conductor::Rhythm;
 use crate::coordinator::{Command, Coordinator, Lane, Outcome};
 use crate::discovery;
 use crate::failpoint;
-use crate::failure::{Cause, Failure, said};
+use crate::failure::Failure;
 use crate::fit;
 use crate::graph::{Graph, Node, SinkNode};
 use crate::herald;
@@ -224,7 +224,20 @@ pub(crate) async fn attempt(run: &mut Run) -> Result<Outcome, Failure> {
     if simulated {
         coordinator.unwatched();
     }
-    let mut result = (coordinator.run(reports, news, found, &mut run.commands)).await;
+    let running = coordinator.run(reports, news, found, &mut run.commands);
+    tokio::pin!(running);
+    let mut result = loop {
+        tokio::select! {
+            result = &mut running => break result,
+            ended = outlets.join_next(), if !outlets.is_empty() => {
+                if let Some(Err(error)) = ended
+                    && let Ok(panic) = error.try_into_panic()
+                {
+                    shared.fail_with(Failure::panicked("a publisher", panic));
+                }
+            }
+        }
+    };
     if let Err(fault) = &result {
         shared.fail(fault.clone());
     }
@@ -283,11 +296,8 @@ fn execute(plan: &Arc<Plan>, workers: usize) {
         let ended = catch_unwind(AssertUnwindSafe(|| worker::run(worker, &plan, turns)));
         if let Err(panic) = ended {
             plan.shared.watches[index].end();
-            plan.shared.fail_with(Failure {
-                fault: Fault::bug(format!("worker {index} has panicked: {}", said(&*panic))),
-                cause: Cause::Panic,
-                place: None,
-            });
+            let part = format_args!("worker {index}");
+            plan.shared.fail_with(Failure::panicked(part, panic));
             // Timely waits for ever on the dataflow of a panicked worker; dropping it may panic too.
             drop(catch_unwind(AssertUnwindSafe(|| worker::abandon(worker))));
             plan.shared.report(Report::Ended);

@@ -1,9 +1,11 @@
 //! The supervisor: attempts of a job, one after the other, until it ends. It acts on what
 //! [`restart`](crate::restart) decides.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use thalweg_checkpoint::{Identity, RestoreFrom, Store};
 use thalweg_metrics::Metrics;
 use thalweg_stream::{Clock, Fault, Generation};
@@ -99,9 +101,13 @@ impl Run {
         loop {
             let (began, before) = (run.clock.elapsed(), run.board.read().checkpoints);
             // On the heap: it is large, and callers hold it.
-            let failure = match Box::pin(attempt(run)).await {
-                Ok(outcome) => return Ok(outcome),
-                Err(failure) => failure,
+            let ended = AssertUnwindSafe(Box::pin(attempt(run)))
+                .catch_unwind()
+                .await;
+            let failure = match ended {
+                Ok(Ok(outcome)) => return Ok(outcome),
+                Ok(Err(failure)) => failure,
+                Err(panic) => Failure::panicked("the coordinator", panic),
             };
             let status = run.board.read();
             let ran = matches!(status.phase, Phase::Running | Phase::Stopping);
