@@ -1,4 +1,4 @@
-"""Whether Thalweg's files say what DuckDB's says: compare.py FOLDER FILE.
+"""Whether an engine's files say what DuckDB's says: compare.py FOLDER FILE.
 
 Counts, minima and maxima must be equal; averages may differ by 1e-12 of their value, as DuckDB
 sums floats in an order of its own and Thalweg compensates what rounding loses. Exits with 1 and
@@ -32,7 +32,7 @@ def main() -> None:
     query = QUERY.format(folder=folder, file=file, columns=COLUMNS)
     rows, ours, theirs, keys, different, reports = duckdb.connect().execute(query).fetchone()
     if different or not rows == ours == theirs == keys:
-        print(f"{rows} results, {keys} different keys, {ours} of ours, {theirs} of DuckDB's, {different} differ")
+        print(f"{rows} results, {keys} different keys, {ours} of the engine's, {theirs} of DuckDB's, {different} differ")
         sys.exit(1)
     print(f"{rows} results over {reports} events, all equal")
 

@@ -1,4 +1,4 @@
-"""fleet10m beside DuckDB: file of JSON, ten-second windows of ten thousand devices, file of JSON.
+"""fleet10m beside DuckDB and Flink: file of JSON, ten-second windows of ten thousand devices, file of JSON.
 
 Every engine runs once a round, in turns, as a process of its own; wall clock, CPU and the highest
 resident memory are the kernel's (wait4). The table has the median of each. After the first round
@@ -87,6 +87,29 @@ def duckdb_run(python: str, source: pathlib.Path, run: pathlib.Path, threads: in
     return {**usage, "query": float(usage["said"])}
 
 
+def flink_built() -> list[str]:
+    """The command that runs the job of flink/, but for its arguments; Maven fetches what it needs."""
+    build = ROOT / "target/bench/flink-build"
+    classpath = build / "classpath"
+    goals = ["compile", "dependency:build-classpath", f"-Dmdep.outputFile={classpath}"]
+    subprocess.run(["mvn", "-q", "-B", "-f", str(HERE / "flink/pom.xml"), *goals], check=True, stdout=sys.stderr)
+    # Flink reaches into these packages; Java 17 and later must be told.
+    opens = [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in ("lang", "util")]
+    return ["java", *opens, "-cp", f"{build / 'classes'}:{classpath.read_text()}", "Fleet10m"]
+
+
+def flink_run(command: list[str], source: pathlib.Path, run: pathlib.Path, parallelism: int) -> dict:
+    fresh(run)
+    return measured([*command, str(source), str(run), str(parallelism)], {})
+
+
+def compared(ours: pathlib.Path, theirs: pathlib.Path) -> None:
+    """Ends the program if a folder's results are not those of DuckDB."""
+    compare = [sys.executable, str(HERE / "compare.py"), str(ours), str(theirs)]
+    if subprocess.run(compare).returncode != 0:
+        sys.exit(1)
+
+
 def startup(thalweg: str, folder: pathlib.Path, rounds: int) -> None:
     """How long `validate` takes, and `run` to the first line of output."""
     environment = {**os.environ, "FLEET_RUN": str(folder / "startup")}
@@ -131,6 +154,7 @@ def main() -> None:
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "target/bench")
     parser.add_argument("--workers", type=int, nargs="*", default=[2, 1])
     parser.add_argument("--variant", choices=["shuffled", "million", "wide"], help="the events as other text (variant.py)")
+    parser.add_argument("--flink", action="store_true", help="the same job in Flink, too (needs Java and Maven)")
     parser.add_argument("--also", nargs="*", default=[], help="other binaries to run beside, on 2 workers")
     arguments = parser.parse_args()
     folder, thalweg = arguments.folder, arguments.thalweg
@@ -138,19 +162,23 @@ def main() -> None:
     source = generated(thalweg, folder, arguments.events)
     if arguments.variant:
         source = varied(sys.executable, source, arguments.variant)
+    flink = flink_built() if arguments.flink else None
     runs: dict[str, list[dict]] = {}
     for turn in range(arguments.rounds):
         theirs = folder / "duckdb"
-        name = f"DuckDB, 2 threads"
+        name = "DuckDB, 2 threads"
         runs.setdefault(name, []).append(duckdb_run(sys.executable, source, theirs, 2))
         for workers in arguments.workers:
             ours = folder / f"thalweg-{workers}"
             name = f"Thalweg, {workers} worker{'s' * (workers > 1)}"
             runs.setdefault(name, []).append(thalweg_run(thalweg, source, ours, workers))
             if turn == 0:
-                compare = [sys.executable, str(HERE / "compare.py"), str(ours / "per-device"), str(theirs / "result.jsonl")]
-                if subprocess.run(compare).returncode != 0:
-                    sys.exit(1)
+                compared(ours / "per-device", theirs / "result.jsonl")
+        if flink:
+            java = folder / "flink"
+            runs.setdefault("Flink 2.3.0, parallelism 2", []).append(flink_run(flink, source, java, 2))
+            if turn == 0:
+                compared(java / "per-device", theirs / "result.jsonl")
         for other in arguments.also:
             runs.setdefault(other, []).append(thalweg_run(other, source, folder / "other", 2))
     table(runs, arguments.events)
