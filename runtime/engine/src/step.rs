@@ -44,6 +44,10 @@ const DRAIN_BYTES: usize = 1 << 20;
 pub(crate) struct Stage {
     pub(crate) node: usize,
     pub(crate) operator: Box<dyn Operator>,
+    /// Whether the operator may put something out when an epoch ends. One that never does holds no
+    /// capability then: epochs pass through a chain of them in one round of the workers, not in
+    /// one for each.
+    pub(crate) needs_epochs: bool,
     /// The outputs united in each input, for its progress.
     pub(crate) edges: Vec<Vec<Edge>>,
     pub(crate) ports: usize,
@@ -95,7 +99,9 @@ pub(crate) fn step<'scope>(
         move |frontiers| {
             clock_input.for_each(|capability, infos| {
                 for info in infos.drain(..) {
-                    intake.retain(info.epoch.0, &capability);
+                    if stage.stage.needs_epochs {
+                        intake.retain(info.epoch.0, &capability);
+                    }
                     intake.infos.insert(info.epoch.0, info);
                 }
             });
@@ -243,6 +249,10 @@ impl Discipline {
             for epoch in intake.batches.keys().copied().collect::<Vec<_>>() {
                 self.apply(epoch, intake, outputs)?;
             }
+        }
+        if !self.stage.needs_epochs {
+            let waiting = &intake.batches;
+            (intake.capabilities).retain(|epoch, _| waiting.contains_key(epoch));
         }
         if self.draining.is_some() {
             self.at_once(Self::drain)?;

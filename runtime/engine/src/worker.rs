@@ -342,6 +342,7 @@ impl<'a, 'scope> Building<'a, 'scope> {
         let stage = Stage {
             node: at,
             operator,
+            needs_epochs: node.factory.needs_epochs(),
             edges: node.inputs.clone(),
             ports: node.factory.outputs().len(),
             late_port: (node.factory.outputs().iter()).position(|(name, _)| *name == LATE),
@@ -368,6 +369,7 @@ impl<'a, 'scope> Building<'a, 'scope> {
                 shared,
                 Epoch(self.plan.first.0.saturating_sub(1)),
             )),
+            needs_epochs: true,
             edges: vec![node.input.clone()],
             ports: 0,
             late_port: None,

@@ -141,7 +141,8 @@ pub trait OperatorFactory: Send + Sync {
         Progress::union(inputs)
     }
 
-    /// Whether the operator needs to know when epochs end.
+    /// Whether the operator does something when epochs end. If not, what it puts out is only for rows,
+    /// and an epoch is over behind it as soon as it is before it.
     fn needs_epochs(&self) -> bool;
 
     /// A description of the shape of its state, compared with that of the checkpoint before a
