@@ -36,7 +36,7 @@ impl Cause {
 }
 
 /// Why an attempt has failed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Failure {
     pub(crate) fault: Fault,
     pub(crate) cause: Cause,
@@ -54,6 +54,17 @@ impl Failure {
         Self {
             fault: Fault::bug(format!("{part} has panicked: {}", said(&*panic))),
             cause: Cause::Panic,
+            place: None,
+        }
+    }
+}
+
+impl Failure {
+    /// Another process is gone, or does not answer.
+    pub(crate) fn lost(process: usize, why: impl fmt::Display) -> Self {
+        Self {
+            fault: Fault::transient(format!("process {process} is lost: {why}")),
+            cause: Cause::Process,
             place: None,
         }
     }

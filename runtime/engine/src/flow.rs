@@ -1,11 +1,13 @@
 //! What goes through the nodes of a job: counted by every worker, read by the coordinator for
 //! metrics and `/status`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thalweg_stream::{DeadClass, DeadLetter, Figures, Output};
 
 use crate::shared::{Shared, lock};
@@ -115,18 +117,18 @@ impl Tally {
 }
 
 /// One figure that a part has told.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Figure {
     /// A counter's total.
     Total(u64),
     /// A gauge.
-    Level(f64),
+    Level(#[serde(with = "bits")] f64),
     /// A gauge of 1.
     Fact,
 }
 
 /// Figures by name and labels.
-pub(crate) type Told = BTreeMap<(&'static str, Vec<String>), Figure>;
+pub(crate) type Told = BTreeMap<(Cow<'static, str>, Vec<String>), Figure>;
 
 /// Collects figures; totals and levels that are told twice are added up.
 #[derive(Debug, Default)]
@@ -134,6 +136,10 @@ pub(crate) struct Collected(pub(crate) Told);
 
 impl Collected {
     pub(crate) fn add(&mut self, name: &'static str, labels: Vec<String>, figure: Figure) {
+        self.sum(Cow::Borrowed(name), labels, figure);
+    }
+
+    fn sum(&mut self, name: Cow<'static, str>, labels: Vec<String>, figure: Figure) {
         let sum = self.0.entry((name, labels));
         sum.and_modify(|sum| match (sum, &figure) {
             (Figure::Total(sum), Figure::Total(more)) => *sum += more,
@@ -170,16 +176,35 @@ impl FigureBoard {
         lock(&self.0).insert((node, worker), told);
     }
 
+    /// The newest figures of all that have told some.
+    pub(crate) fn all(&self) -> Vec<((usize, usize), Told)> {
+        let told = lock(&self.0);
+        told.iter().map(|(at, told)| (*at, told.clone())).collect()
+    }
+
     /// The figures of every node, added up over workers.
     pub(crate) fn by_node(&self) -> BTreeMap<usize, Told> {
         let mut nodes: BTreeMap<usize, Collected> = BTreeMap::new();
         for (&(node, _), told) in lock(&self.0).iter() {
             let sum = nodes.entry(node).or_default();
             for ((name, labels), figure) in told {
-                sum.add(name, labels.clone(), figure.clone());
+                sum.sum(name.clone(), labels.clone(), figure.clone());
             }
         }
         nodes.into_iter().map(|(at, sum)| (at, sum.0)).collect()
+    }
+}
+
+/// A number as its bits: JSON knows no infinity.
+mod bits {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+        value.to_bits().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        u64::deserialize(from).map(f64::from_bits)
     }
 }
 
@@ -239,7 +264,7 @@ mod tests {
         let told = board.by_node().remove(&7).expect("told");
         let figure = |name, labels: &[&str]| {
             let labels = labels.iter().map(|&label| label.to_owned()).collect();
-            told.get(&(name, labels)).cloned()
+            told.get(&(Cow::Borrowed(name), labels)).cloned()
         };
         assert_eq!(figure("dedup_hits_total", &[]), Some(Figure::Total(8)));
         assert_eq!(figure("state_keys", &["x"]), Some(Figure::Level(1.0)));

@@ -183,6 +183,35 @@ impl Graph {
         found
     }
 
+    /// The same for graphs that are built of one definition by one build: processes of one job
+    /// compare it.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut text = format!("{} {}", env!("CARGO_PKG_VERSION"), self.dead_letters);
+        for node in &self.nodes {
+            let (name, identity) = (node.name(), node.identity());
+            let more = match node {
+                Node::Source(source) => {
+                    let (bounded, placement) = (source.source.bounded(), source.source.placement());
+                    let times = (source.out_of_order_ms, source.idle_after_ms);
+                    let (schema, after) = (source.decoder.schema(), &source.after);
+                    format!("{bounded} {placement:?} {times:?} {schema:?} {after:?}")
+                }
+                Node::Step(step) => {
+                    let (routes, outputs) = (step.factory.routes(), step.factory.outputs());
+                    let (shape, inputs) = (step.factory.state_shape(), &step.inputs);
+                    let on_error = step.on_error;
+                    format!("{routes:?} {outputs:?} {shape:?} {inputs:?} {on_error:?}")
+                }
+                Node::Sink(sink) => {
+                    let (can, input) = (sink.sink.capabilities(), &sink.input);
+                    format!("{} {:?} {can:?} {input:?}", sink.destination, sink.delivery)
+                }
+            };
+            text += &format!("\n{name:?} {identity:?} {more}");
+        }
+        thalweg_stream::key::hash(text.as_bytes())
+    }
+
     /// The sources, with their positions.
     pub fn sources(&self) -> impl Iterator<Item = (usize, &SourceNode)> {
         self.nodes

@@ -1,7 +1,6 @@
 //! One attempt to run a job: claim, connect, restore, run, end.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +10,6 @@ use thalweg_metrics::Metrics;
 use thalweg_stream::planted::planted;
 use thalweg_stream::sink::{SinkContext, StageStore};
 use thalweg_stream::{Clock, Fault};
-use timely::{CommunicationConfig, WorkerConfig};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::conductor::Rhythm;
@@ -23,16 +21,19 @@ use crate::fit;
 use crate::graph::{Graph, Node, SinkNode};
 use crate::herald;
 use crate::journal::{Allow, Journal, Open};
+use crate::mesh::message::{Brief, SinkBrief};
+use crate::mesh::{Mesh, Wires};
+use crate::meter::Meter;
 use crate::publishing::Outlet;
 use crate::report::Report;
-use crate::schedule::Turns;
 use crate::shared::{Limits, Shared};
 use crate::splits::Splits;
 use crate::stage::MemoryStage;
 use crate::status::{NodeStatus, Phase, RestoreStatus, StatusBoard};
 use crate::supervisor::Run;
+use crate::threads::{self, LEAVE};
 use crate::unpublished::Unpublished;
-use crate::worker::{self, Plan, groups};
+use crate::worker::{Plan, groups};
 
 /// A job to run.
 pub struct Job {
@@ -40,7 +41,7 @@ pub struct Job {
     pub name: Arc<str>,
     /// Its dataflow.
     pub graph: Graph,
-    /// Worker threads, 1 to 256.
+    /// Worker threads of each process, 1 to 256 in all.
     pub workers: usize,
     /// How often it takes a checkpoint.
     pub checkpoint_every: Duration,
@@ -117,20 +118,31 @@ pub(crate) async fn attempt(run: &mut Run) -> Result<Outcome, Failure> {
     let (mut watches, found) = discovery::watch(&graph, &splits.register);
     journal.set_splits(splits.register);
     failpoint::hit(&["restore", "before"]);
-    let sections = restore(&journal, &graph, workers).await?;
+    let launch = run.launch.as_deref();
+    let mut mesh = Mesh::start(launch, workers, journal.generation()).await?;
+    let here = mesh.team().here.clone();
+    let mut sections = Vec::with_capacity(workers);
+    for worker in here.clone() {
+        sections.push(Mutex::new(
+            restore(&journal, &graph, worker, workers).await?,
+        ));
+    }
     failpoint::hit(&["restore", "after"]);
     let first = journal.first_epoch();
     let (report_sender, reports) = mpsc::unbounded_channel::<Report>();
     let shared = Shared::new(
         limits,
         Arc::clone(&clock),
-        workers,
+        mesh.team().clone(),
         graph.nodes.len(),
         first,
-        Arc::clone(&metrics),
+        Meter::Here(Arc::clone(&metrics)),
         report_sender,
     );
-    let shared = Arc::new(shared.suspecting(run.suspect.clone()));
+    let shared = shared
+        .suspecting(run.suspect.clone())
+        .leading(mesh.orders());
+    let shared = Arc::new(shared);
     let (news_sender, news) = mpsc::unbounded_channel();
     let mut lanes = BTreeMap::new();
     let mut contexts = BTreeMap::new();
@@ -147,6 +159,33 @@ pub(crate) async fn attempt(run: &mut Run) -> Result<Outcome, Failure> {
         Some((Arc::clone(&sink.name), stage))
     });
     journal.set_stages(own.collect());
+    let watermarks = (restored.as_ref()).map(|restored| watermarks(restored, &graph));
+    let watermarks = watermarks.unwrap_or_default();
+    if mesh.processes() > 1 {
+        let brief = Brief {
+            process: 0,
+            processes: mesh.processes(),
+            workers: here.len(),
+            job: Arc::clone(&name),
+            version: run.version.clone(),
+            graph: graph.fingerprint(),
+            limits,
+            suspect: run.suspect.clone(),
+            first,
+            starts: splits.starts.clone(),
+            tracked: splits.tracked.clone(),
+            watermarks: watermarks.clone(),
+            sinks: (contexts.iter())
+                .map(|(&at, context)| (at, SinkBrief::of(context)))
+                .collect(),
+        };
+        mesh.prepare(&brief).await?;
+        for worker in here.end..workers {
+            // One after the other: the state of all need not fit in this process.
+            let state = restore(&journal, &graph, worker, workers).await?;
+            mesh.restore(worker, state).await?;
+        }
+    }
     let took = clock.elapsed().saturating_sub(started);
     board.update(|status| {
         status.lineage = journal.lineage().to_string();
@@ -171,10 +210,7 @@ pub(crate) async fn attempt(run: &mut Run) -> Result<Outcome, Failure> {
         first,
         starts: splits.starts,
         tracked: splits.tracked,
-        watermarks: restored
-            .as_ref()
-            .map(|r| watermarks(r, &graph))
-            .unwrap_or_default(),
+        watermarks,
         names,
         sinks: contexts,
         restored: sections,
@@ -184,11 +220,14 @@ pub(crate) async fn attempt(run: &mut Run) -> Result<Outcome, Failure> {
         schedule.begin(workers);
     }
     let simulated = schedule.is_some();
+    let (wires, handles) = Wires::watch(mesh.sockets(), &shared)
+        .map_err(|error| Fault::unavailable(format!("the data connections: {error}")))?;
+    mesh.begin(&shared).await?;
     let (ended, threads) = oneshot::channel();
     std::thread::Builder::new()
         .name("timely".to_owned())
         .spawn(move || {
-            execute(&plan, workers);
+            threads::execute(&plan, handles);
             // Nobody waits for them if the run has been dropped.
             ended.send(()).ok();
             if let Some(schedule) = schedule {
@@ -250,10 +289,18 @@ pub(crate) async fn attempt(run: &mut Run) -> Result<Outcome, Failure> {
     if let Err(fault) = result {
         result = Err(Journal::abandon(log, fault).await);
     }
+    let alone = mesh.processes() == 1;
+    match &result {
+        Ok(_) => mesh.end(&*clock).await,
+        Err(_) => wires.end(),
+    }
+    let bounded = !simulated && (result.is_err() || !alone);
     let left = tokio::select! {
         left = threads => Some(left),
-        () = clock.sleep(LEAVE), if result.is_err() && !simulated => None,
+        () = clock.sleep(LEAVE), if bounded => None,
     };
+    // What timely still waits for comes back.
+    wires.end();
     match (result, left) {
         (Ok(_), Some(Err(_))) => Err(Fault::bug("the workers' thread has panicked").into()),
         (Ok(outcome), _) => Ok(outcome),
@@ -267,45 +314,12 @@ pub(crate) async fn attempt(run: &mut Run) -> Result<Outcome, Failure> {
     }
 }
 
-/// How long a failed attempt waits for its workers to leave. One that is stuck in a call stays
-/// behind: it can neither commit nor publish, and leaves when it comes back.
-const LEAVE: Duration = Duration::from_secs(1);
-
 /// Ends the workers of an attempt when it is dropped; those that have ended do not notice.
 struct Ending(Arc<Shared>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
         self.0.fail(Fault::unavailable("the run has been dropped"));
-    }
-}
-
-/// Runs the worker threads; returns when all have ended. A panic ends the attempt, not the process.
-fn execute(plan: &Arc<Plan>, workers: usize) {
-    let config = CommunicationConfig::Process(workers);
-    let (builders, others) = match config.try_build() {
-        Ok(built) => built,
-        Err(error) => return plan.shared.fail(Fault::bug(format!("no workers: {error}"))),
-    };
-    let shared = Arc::clone(&plan.shared);
-    let plan = Arc::clone(plan);
-    let run = move |worker: &mut timely::worker::Worker| {
-        let index = worker.index();
-        let turns = (plan.schedule.as_deref()).map(|schedule| Turns::begin(schedule, index));
-        let turns = turns.as_ref();
-        let ended = catch_unwind(AssertUnwindSafe(|| worker::run(worker, &plan, turns)));
-        if let Err(panic) = ended {
-            plan.shared.watches[index].end();
-            let part = format_args!("worker {index}");
-            plan.shared.fail_with(Failure::panicked(part, panic));
-            // Timely waits for ever on the dataflow of a panicked worker; dropping it may panic too.
-            drop(catch_unwind(AssertUnwindSafe(|| worker::abandon(worker))));
-            plan.shared.report(Report::Ended);
-        }
-    };
-    match timely::execute::execute_from(builders, others, WorkerConfig::default(), run) {
-        Ok(guards) => drop(guards.join()),
-        Err(error) => shared.fail(Fault::bug(format!("no workers: {error}"))),
     }
 }
 
@@ -323,27 +337,22 @@ fn watermarks(manifest: &Manifest, graph: &Graph) -> BTreeMap<usize, i64> {
         .collect()
 }
 
-/// The state of every worker, read by the key groups it owns.
+/// The state of a worker: that of the key groups it owns.
 async fn restore(
     journal: &Journal,
     graph: &Graph,
+    worker: usize,
     workers: usize,
-) -> Result<Vec<Mutex<BTreeMap<Arc<str>, Vec<thalweg_stream::Section>>>>, Fault> {
+) -> Result<BTreeMap<Arc<str>, Vec<thalweg_stream::Section>>, Fault> {
     let ids: Vec<Arc<str>> = graph
         .steps()
         .map(|(_, step)| Arc::clone(&step.id))
         .collect();
-    let mut all = Vec::with_capacity(workers);
-    for worker in 0..workers {
-        let worker = match planted("restore-wrong-groups") {
-            true => (worker + 1) % workers,
-            false => worker,
-        };
-        all.push(Mutex::new(
-            journal.read_state(&ids, groups(worker, workers)).await?,
-        ));
-    }
-    Ok(all)
+    let worker = match planted("restore-wrong-groups") {
+        true => (worker + 1) % workers,
+        false => worker,
+    };
+    journal.read_state(&ids, groups(worker, workers)).await
 }
 
 type Opened = (

@@ -25,6 +25,8 @@ mod herald;
 mod job;
 mod journal;
 mod letters;
+mod mesh;
+mod meter;
 mod parcel;
 mod publishing;
 mod read;
@@ -40,6 +42,7 @@ mod stall;
 mod status;
 mod step;
 mod supervisor;
+mod threads;
 mod tracker;
 mod unpublished;
 mod watch;
@@ -50,6 +53,7 @@ pub use fit::{Fate, Fit, PartFit, PartKind};
 pub use graph::{Delivery, Edge, Graph, Node, OnError, SinkNode, SourceNode, StepNode};
 pub use job::{Job, Surroundings};
 pub use journal::Allow;
+pub use mesh::{Control, FRAME_BYTES_MAX, Launch, Member, Peer, Socket, follow};
 pub use restart::RestartPolicy;
 pub use schedule::{Schedule, Simulation};
 pub use shared::Limits;
@@ -57,4 +61,4 @@ pub use status::{
     CheckpointStatus, NodeStatus, Phase, RestartStatus, RestoreStatus, SplitStatus, Status,
     StatusBoard,
 };
-pub use supervisor::{run, simulate, supervise};
+pub use supervisor::{run, simulate, supervise, supervise_mesh};

@@ -92,6 +92,7 @@ pub(crate) fn read<'scope>(
     let activator = scope.activator_for(Rc::clone(&address));
     shared.register(scope.worker().sync_activator_for(address.to_vec()));
     let (worker, peers) = (scope.index(), scope.peers() as u64);
+    let decoders = shared.team().here.len();
     builder.build(move |capabilities| {
         let mut at = SourceInstance::new(reading, shared, first, (worker, peers as usize));
         let mut capabilities: Option<Vec<Capability<u64>>> = Some(capabilities);
@@ -120,8 +121,8 @@ pub(crate) fn read<'scope>(
                     .for_each(|capability| capability.downgrade(&at.epoch.0));
             }
             at.observe();
-            // Some chunks for every worker, then the decoders have their turn.
-            for _ in 0..2 * peers {
+            // Some chunks for every worker here, then the decoders have their turn.
+            for _ in 0..2 * decoders {
                 let Some(parcel) = at.poll() else { return };
                 chunks.session(&held[0]).give(parcel);
             }

@@ -1,22 +1,30 @@
 //! What the threads of one process share: the epoch clock's announcements, flow control, failure.
+//!
+//! With several processes each has its own. What the leader announces (an epoch's end, new splits,
+//! a failed checkpoint, the end of reading) goes to the others as [`Order`]s, in this order on one
+//! connection; what is true of all processes is computed by each from the dataflow itself
+//! (`completed`, `loaded`) or comes by pulses (bytes held elsewhere).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use thalweg_metrics::Metrics;
+use serde::{Deserialize, Serialize};
 use thalweg_stream::{Clock, DeadLetter, Epoch, EpochKind, Fault};
 use timely::scheduling::SyncActivator;
 use tokio::sync::{Notify, mpsc};
 
 use crate::failure::{Failure, Place};
 use crate::flow::{FigureBoard, Flow};
+use crate::mesh::Order;
+use crate::meter::Meter;
 use crate::report::Report;
 use crate::splits::Joining;
 use crate::watch::Watch;
 
 /// Limits of a job, each beside its reason.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Limits {
     /// Longest time an epoch stays open (milliseconds): what a result waits for at least.
     pub epoch_ms: u64,
@@ -57,6 +65,34 @@ impl Default for Limits {
 /// never waits for the reader, and so few that what was read is still in the cache.
 const UNDECODED_MAX: usize = 3;
 
+/// Bytes read after which a follower tells the leader at once, rather than with its next pulse.
+const TELL_READ: u64 = 256 << 10;
+
+/// The workers of a job, and those of them that are threads of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Team {
+    pub(crate) total: usize,
+    pub(crate) here: Range<usize>,
+}
+
+impl Team {
+    /// All are here.
+    pub(crate) fn alone(workers: usize) -> Self {
+        Self {
+            total: workers,
+            here: 0..workers,
+        }
+    }
+
+    /// Those of one of several processes that have `each`.
+    pub(crate) fn of(process: usize, processes: usize, each: usize) -> Self {
+        Self {
+            total: processes * each,
+            here: process * each..(process + 1) * each,
+        }
+    }
+}
+
 /// One job's state that its worker threads and its coordinator share.
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
@@ -77,11 +113,17 @@ pub(crate) struct Shared {
     open_bytes: AtomicU64,
     /// Whether the open epoch is to be closed whatever has been read.
     hurried: AtomicBool,
+    /// Bytes read after which the coordinator is woken.
+    read_step: u64,
     /// Wakes the coordinator: bytes are read, an epoch is completed, something failed.
     pub(crate) wake_coordinator: Notify,
     /// Bytes each (worker, node) holds back.
     held: Vec<AtomicUsize>,
-    workers: usize,
+    /// Bytes that each node holds back in other processes, as they last told.
+    held_elsewhere: Vec<AtomicUsize>,
+    /// Bytes on their way to the leader in other processes, as they last told.
+    queued_elsewhere: AtomicUsize,
+    team: Team,
     /// Chunks on their way to each (node, worker), the one being decoded included.
     undecoded: Vec<AtomicUsize>,
     /// Whether a reader of the node waits for a decoder to be done.
@@ -105,10 +147,12 @@ pub(crate) struct Shared {
     pub(crate) busy_us: Vec<AtomicU64>,
     /// Every worker, as seen from outside.
     pub(crate) watches: Vec<Watch>,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) metrics: Meter,
     /// Dead letters from publishing that wait to enter the dataflow.
     pub(crate) rejected: Mutex<Vec<(String, String, DeadLetter)>>,
     pub(crate) reports: mpsc::UnboundedSender<Report>,
+    /// Where followers are told what is announced, at the leader.
+    followers: Vec<mpsc::Sender<Order>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -130,13 +174,22 @@ impl Shared {
     pub(crate) fn new(
         limits: Limits,
         clock: Arc<dyn Clock>,
-        workers: usize,
+        team: Team,
         nodes: usize,
         first: Epoch,
-        metrics: Arc<Metrics>,
+        metrics: Meter,
         reports: mpsc::UnboundedSender<Report>,
     ) -> Self {
         let before = first.0.saturating_sub(1);
+        let (workers, here) = (team.total, team.here.clone());
+        let read_step = match here.contains(&0) {
+            true => limits.epoch_bytes.max(1),
+            false => limits.epoch_bytes.clamp(1, TELL_READ),
+        };
+        let watch = |worker| match here.contains(&worker) {
+            true => Watch::default(),
+            false => Watch::elsewhere(),
+        };
         Self {
             limits,
             suspect: None,
@@ -148,11 +201,14 @@ impl Shared {
             joining: Mutex::default(),
             open_bytes: AtomicU64::new(0),
             hurried: AtomicBool::new(false),
+            read_step,
             wake_coordinator: Notify::new(),
             held: (0..workers * nodes).map(|_| AtomicUsize::new(0)).collect(),
             undecoded: (0..workers * nodes).map(|_| AtomicUsize::new(0)).collect(),
             waiting: (0..nodes).map(|_| AtomicBool::new(false)).collect(),
-            workers,
+            held_elsewhere: (0..nodes).map(|_| AtomicUsize::new(0)).collect(),
+            queued_elsewhere: AtomicUsize::new(0),
+            team,
             queued_bytes: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             loaded: (0..nodes).map(|_| AtomicBool::new(false)).collect(),
@@ -163,10 +219,11 @@ impl Shared {
             flow: (0..nodes).map(|_| Flow::default()).collect(),
             figures: FigureBoard::default(),
             busy_us: (0..workers).map(|_| AtomicU64::new(0)).collect(),
-            watches: (0..workers).map(|_| Watch::default()).collect(),
+            watches: (0..workers).map(watch).collect(),
             metrics,
             rejected: Mutex::default(),
             reports,
+            followers: Vec::new(),
         }
     }
 
@@ -174,6 +231,26 @@ impl Shared {
     pub(crate) fn suspecting(mut self, suspect: Option<Place>) -> Self {
         self.suspect = suspect;
         self
+    }
+
+    /// The same at the leader of several processes, which tells the others what it announces.
+    pub(crate) fn leading(mut self, followers: Vec<mpsc::Sender<Order>>) -> Self {
+        self.followers = followers;
+        self
+    }
+
+    /// Has every follower do the same. What waits for one that does not listen is bounded: the
+    /// epochs in flight are, and so is this.
+    fn order(&self, order: &Order) {
+        for (at, follower) in self.followers.iter().enumerate() {
+            if let Err(mpsc::error::TrySendError::Full(_)) = follower.try_send(order.clone()) {
+                self.fail_with(Failure::lost(at + 1, "it does not take orders"));
+            }
+        }
+    }
+
+    pub(crate) fn team(&self) -> &Team {
+        &self.team
     }
 
     pub(crate) fn closed(&self) -> Epoch {
@@ -187,6 +264,7 @@ impl Shared {
     /// Closes the open epoch and announces what it is.
     pub(crate) fn close(&self, kind: EpochKind) -> Epoch {
         let epoch = self.closed().next();
+        self.order(&Order::Close { epoch, kind });
         if kind != EpochKind::Ordinary {
             lock(&self.kinds).insert(epoch.0, kind);
         }
@@ -209,8 +287,18 @@ impl Shared {
     /// them have finished the one that is open now. So whoever meets a record of one has been told
     /// of it, wherever it runs: the announcement comes before the end of the open epoch.
     pub(crate) fn join(&self, splits: Vec<Joining>) {
-        let first = self.closed().next().0 + self.limits.epochs_in_flight;
-        lock(&self.joining).entry(first).or_default().extend(splits);
+        let first = Epoch(self.closed().next().0 + self.limits.epochs_in_flight);
+        if !self.followers.is_empty() {
+            let splits = splits.clone();
+            self.order(&Order::Join { first, splits });
+        }
+        self.join_from(first, splits);
+    }
+
+    /// The same, where the first epoch is known.
+    pub(crate) fn join_from(&self, first: Epoch, splits: Vec<Joining>) {
+        let mut joining = lock(&self.joining);
+        joining.entry(first.0).or_default().extend(splits);
     }
 
     /// The splits that are read from `epoch` on.
@@ -232,6 +320,7 @@ impl Shared {
     /// The checkpoint of `epoch` has failed: what is frozen for it is to be given back before the
     /// next freeze.
     pub(crate) fn checkpoint_failed(&self, epoch: Epoch) {
+        self.order(&Order::CheckpointFailed { epoch });
         self.failed_checkpoint.store(epoch.0, Ordering::Release);
     }
 
@@ -239,10 +328,10 @@ impl Shared {
         self.failed_checkpoint.load(Ordering::Acquire) == checkpoint.0
     }
 
-    /// Counts bytes read in the open epoch; wakes the coordinator when it is full.
+    /// Counts bytes read in the open epoch; wakes the coordinator when it is full, or is to be told.
     pub(crate) fn count_read(&self, bytes: usize) {
         let before = self.open_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        if before < self.limits.epoch_bytes && before + bytes as u64 >= self.limits.epoch_bytes {
+        if before / self.read_step != (before + bytes as u64) / self.read_step {
             self.wake_coordinator.notify_one();
         }
     }
@@ -269,22 +358,50 @@ impl Shared {
             return false;
         }
         let held: usize = charged.iter().map(|&node| self.held_bytes(node)).sum();
-        held + self.queued_bytes.load(Ordering::Relaxed) < self.limits.bytes_max
+        held + self.queued() < self.limits.bytes_max
     }
 
-    /// Bytes that a node holds back on all workers.
+    /// Bytes that a node holds back on all workers of all processes.
     pub(crate) fn held_bytes(&self, node: usize) -> usize {
-        let workers = node * self.workers..(node + 1) * self.workers;
+        let elsewhere = self.held_elsewhere.get(node);
+        self.held_here(node) + elsewhere.map_or(0, |bytes| bytes.load(Ordering::Relaxed))
+    }
+
+    /// Bytes that a node holds back in this process.
+    pub(crate) fn held_here(&self, node: usize) -> usize {
+        let workers = node * self.team.total..(node + 1) * self.team.total;
         let held = self.held.get(workers).unwrap_or_default().iter();
         held.map(|bytes| bytes.load(Ordering::Relaxed)).sum()
     }
 
-    /// The worker that is to have the next chunk of source `node`: the one with the fewest, looked
-    /// for from `first` on. Nothing if all have enough; then the reader is woken when one is done.
+    /// Bytes staged or sealed and not yet uploaded, in all processes.
+    pub(crate) fn queued(&self) -> usize {
+        let elsewhere = self.queued_elsewhere.load(Ordering::Relaxed);
+        self.queued_bytes.load(Ordering::Relaxed) + elsewhere
+    }
+
+    /// What other processes hold, by node, and have on its way.
+    pub(crate) fn set_elsewhere(&self, held: &[usize], queued: usize) {
+        for (known, &bytes) in self.held_elsewhere.iter().zip(held) {
+            known.store(bytes, Ordering::Relaxed);
+        }
+        self.queued_elsewhere.store(queued, Ordering::Relaxed);
+    }
+
+    /// Bytes read in the open epoch in this process, and whether it is to be closed at once.
+    pub(crate) fn read_here(&self) -> (u64, bool) {
+        let bytes = self.open_bytes.load(Ordering::Relaxed);
+        (bytes, self.hurried.load(Ordering::Relaxed))
+    }
+
+    /// The worker that is to have the next chunk of source `node`: the one of this process with the
+    /// fewest, looked for from `first` on. Nothing if all have enough; then the reader is woken when
+    /// one is done. What is read in one process is decoded there: rows travel better than chunks.
     pub(crate) fn least_busy(&self, node: usize, first: usize) -> Option<usize> {
         let least = || {
-            (0..self.workers)
-                .map(|after| (first + after) % self.workers)
+            let here = &self.team.here;
+            (0..here.len())
+                .map(|after| here.start + (first + after) % here.len())
                 .map(|worker| (self.undecoded(node, worker).load(Ordering::Acquire), worker))
                 .min_by_key(|&(chunks, _)| chunks)
                 .filter(|&(chunks, _)| chunks < UNDECODED_MAX)
@@ -298,7 +415,7 @@ impl Shared {
     }
 
     fn undecoded(&self, node: usize, worker: usize) -> &AtomicUsize {
-        &self.undecoded[node * self.workers + worker]
+        &self.undecoded[node * self.team.total + worker]
     }
 
     /// A chunk of source `node` is sent to `worker`.
@@ -315,11 +432,12 @@ impl Shared {
     }
 
     pub(crate) fn set_held(&self, node: usize, worker: usize, bytes: usize) {
-        self.held[node * self.workers + worker].store(bytes, Ordering::Relaxed);
+        self.held[node * self.team.total + worker].store(bytes, Ordering::Relaxed);
     }
 
     /// Sources stop reading for good.
     pub(crate) fn drain(&self) {
+        self.order(&Order::Drain);
         self.draining.store(true, Ordering::Relaxed);
         self.wake_workers();
     }
@@ -335,6 +453,7 @@ impl Shared {
     }
 
     pub(crate) fn set_full(&self, node: usize, full: bool) {
+        self.order(&Order::Full { node, full });
         self.full[node].store(full, Ordering::Release);
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use thalweg_checkpoint::Manifest;
 use thalweg_stream::source::{SplitSpec, SplitStart};
 use thalweg_stream::{Fault, Origin, SplitId};
@@ -27,7 +28,7 @@ pub(crate) struct Register {
 }
 
 /// A split that is to be read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Joining {
     /// Position of its source in the graph.
     pub(crate) node: usize,

@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// How long a worker may be in one call, or the frontier stand still, without using the CPU.
 const BLOCKED_MAX: Duration = Duration::from_secs(4);
 /// How long a worker may be in one call at all: firing ten million windows takes seconds.
@@ -20,7 +22,7 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LOOK_LATE: Duration = Duration::from_secs(1);
 
 /// What is seen of a worker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seen {
     /// It has built its part and has not left.
     pub(crate) at_work: bool,

@@ -16,6 +16,7 @@ use crate::failure::{Cause, Failure, Place};
 use crate::graph::Graph;
 use crate::job::{Job, Surroundings, attempt};
 use crate::journal::Allow;
+use crate::mesh::Launch;
 use crate::restart::{Failed, RestartPolicy, Restarts, Verdict};
 use crate::schedule::{Schedule, Simulation};
 use crate::shared::Limits;
@@ -25,7 +26,10 @@ use crate::status::{Phase, RestartStatus, StatusBoard};
 pub(crate) struct Run {
     pub(crate) name: Arc<str>,
     pub(crate) graph: Arc<Graph>,
+    /// Workers of all processes.
     pub(crate) workers: usize,
+    /// Starts the other processes.
+    pub(crate) launch: Option<Arc<dyn Launch>>,
     pub(crate) checkpoint_every: Duration,
     pub(crate) keep: u32,
     pub(crate) limits: Limits,
@@ -94,6 +98,23 @@ pub async fn supervise(
     run.attempts(policy).await
 }
 
+/// The same over several processes, of which this is the leader: `job.workers` are those of each.
+///
+/// # Errors
+/// As [`supervise`].
+pub async fn supervise_mesh(
+    job: Job,
+    surroundings: Surroundings,
+    policy: RestartPolicy,
+    launch: Arc<dyn Launch>,
+) -> Result<Outcome, Fault> {
+    let identity = Identity::of_this_process();
+    let mut run = Run::new(job, surroundings, identity);
+    run.workers *= launch.processes();
+    run.launch = Some(launch);
+    run.attempts(policy).await
+}
+
 impl Run {
     async fn attempts(&mut self, policy: RestartPolicy) -> Result<Outcome, Fault> {
         let run = self;
@@ -104,6 +125,9 @@ impl Run {
             let ended = AssertUnwindSafe(Box::pin(attempt(run)))
                 .catch_unwind()
                 .await;
+            if let Some(launch) = &run.launch {
+                launch.end().await;
+            }
             let failure = match ended {
                 Ok(Ok(outcome)) => return Ok(outcome),
                 Ok(Err(failure)) => failure,
@@ -141,6 +165,7 @@ impl Run {
             name: job.name,
             graph: Arc::new(job.graph),
             workers: job.workers,
+            launch: None,
             checkpoint_every: job.checkpoint_every,
             keep: job.keep,
             limits: job.limits,

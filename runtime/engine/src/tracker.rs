@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use thalweg_stream::planted::planted;
 use thalweg_stream::watermark::START_OF_TIME;
 use thalweg_stream::{Epoch, EpochKind, Ledger, Progress, SplitId};
@@ -12,7 +13,7 @@ use crate::graph::{Graph, SourceNode};
 use crate::report::{EpochInfo, SplitProgress, SplitReport, TimeReport};
 
 /// A split of a source, as it was restored or found.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct TrackedSplit {
     /// Its number.
     pub(crate) id: SplitId,

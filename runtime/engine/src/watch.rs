@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::flow::{cpu_of, thread_clock};
+use crate::flow::{cpu_of, micros, thread_clock};
 use crate::stall::Seen;
 
 /// No step is at work.
@@ -18,6 +18,8 @@ pub(crate) struct Watch {
     node: AtomicUsize,
     /// The clock of its thread.
     clock: AtomicI32,
+    /// Its CPU time as another process tells it, microseconds, where it is a thread of that.
+    elsewhere: Option<AtomicU64>,
 }
 
 impl Default for Watch {
@@ -27,11 +29,30 @@ impl Default for Watch {
             turns: AtomicU64::new(0),
             node: AtomicUsize::new(NOWHERE),
             clock: AtomicI32::new(0),
+            elsewhere: None,
         }
     }
 }
 
 impl Watch {
+    /// The worker is a thread of another process.
+    pub(crate) fn elsewhere() -> Self {
+        Self {
+            elsewhere: Some(AtomicU64::new(0)),
+            ..Self::default()
+        }
+    }
+
+    /// Another process tells what it has seen, and in which node.
+    pub(crate) fn told(&self, seen: Seen, node: Option<usize>) {
+        if let Some(cpu) = &self.elsewhere {
+            cpu.store(micros(seen.cpu), Ordering::Relaxed);
+        }
+        self.turns.store(seen.turns, Ordering::Relaxed);
+        self.node.store(node.unwrap_or(NOWHERE), Ordering::Relaxed);
+        self.at_work.store(seen.at_work, Ordering::Release);
+    }
+
     /// The calling thread is the worker, and has built its part.
     pub(crate) fn begin(&self) {
         self.clock.store(thread_clock(), Ordering::Relaxed);
@@ -67,9 +88,10 @@ impl Watch {
     /// What is seen of it now.
     pub(crate) fn seen(&self) -> Seen {
         let at_work = self.at_work.load(Ordering::Acquire);
-        let cpu = match at_work {
-            true => cpu_of(self.clock.load(Ordering::Relaxed)),
-            false => Duration::ZERO,
+        let cpu = match (at_work, &self.elsewhere) {
+            (true, None) => cpu_of(self.clock.load(Ordering::Relaxed)),
+            (true, Some(told)) => Duration::from_micros(told.load(Ordering::Relaxed)),
+            (false, _) => Duration::ZERO,
         };
         Seen {
             at_work,

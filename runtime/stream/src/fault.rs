@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Who must act on a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Class {
     /// The user: the definition, a credential or a permission is wrong. Exit status 1.
     User,
@@ -28,7 +30,7 @@ pub enum Class {
 ///
 /// Failures of single records are not faults: they are [dead letters](crate::DeadLetter). Crates
 /// keep their own error enums and convert them into a `Fault` at the traits of this crate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// Who must act.
     pub class: Class,

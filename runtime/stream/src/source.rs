@@ -27,7 +27,7 @@ pub struct SplitSpec {
 }
 
 /// A split and where to begin.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct SplitStart {
     /// Its number in the job.
     pub id: SplitId,

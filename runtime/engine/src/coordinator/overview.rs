@@ -60,7 +60,7 @@ impl Coordinator {
         let held: usize = (0..self.graph.nodes.len())
             .map(|node| self.shared.held_bytes(node))
             .sum();
-        let queue = held + self.shared.queued_bytes.load(Ordering::Relaxed);
+        let queue = held + self.shared.queued();
         self.metrics.set("epochs_in_flight", &[], in_flight as f64);
         self.metrics.set("queue_bytes", &[], queue as f64);
         let dead = self.graph.nodes.get(self.graph.dead_letters);

@@ -17,7 +17,7 @@ fn numbers(count: u64, endless: bool) -> Numbers {
 }
 
 /// The lines of a job that passes numbers on.
-fn passed(count: u64) -> Vec<String> {
+pub(crate) fn passed(count: u64) -> Vec<String> {
     let numbers = (0..count).filter(|n| n % 100 != 99);
     let mut lines: Vec<String> = numbers
         .flat_map(|n| [format!("{n} "), format!("{n} ")])
@@ -26,7 +26,7 @@ fn passed(count: u64) -> Vec<String> {
     lines
 }
 
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     within(what, async {
         while !done() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -36,7 +36,7 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// Records read, as of the last checkpoint.
-fn input(board: &StatusBoard) -> u64 {
+pub(crate) fn input(board: &StatusBoard) -> u64 {
     let status = board.read();
     status
         .ledgers()

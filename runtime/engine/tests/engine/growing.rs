@@ -4,14 +4,14 @@ use super::*;
 
 /// [`Numbers`] whose splits become more when the test says so.
 #[derive(Clone)]
-struct Growing {
-    splits: Arc<tokio::sync::watch::Sender<usize>>,
+pub(crate) struct Growing {
+    pub(crate) splits: Arc<tokio::sync::watch::Sender<usize>>,
     count: u64,
     endless: bool,
 }
 
 impl Growing {
-    fn new(splits: usize, count: u64) -> Self {
+    pub(crate) fn new(splits: usize, count: u64) -> Self {
         Self {
             splits: Arc::new(tokio::sync::watch::Sender::new(splits)),
             count,
@@ -77,7 +77,7 @@ impl SplitReader for GrowingReader {
 }
 
 /// The job of `direct`, from a growing source.
-fn growing(source: &Growing, out: &Shelf, dead: &Shelf, workers: usize) -> Job {
+pub(crate) fn growing(source: &Growing, out: &Shelf, dead: &Shelf, workers: usize) -> Job {
     let numbers = Numbers {
         splits: 0,
         count: 0,
@@ -92,7 +92,7 @@ fn growing(source: &Growing, out: &Shelf, dead: &Shelf, workers: usize) -> Job {
 }
 
 /// What 300 numbers of each of `splits` splits give: rows, and dead letters by split.
-fn holds(out: &Shelf, dead: &Shelf, splits: usize) {
+pub(crate) fn holds(out: &Shelf, dead: &Shelf, splits: usize) {
     let mut lines: Vec<String> = (0..300 * splits)
         .map(|n| n % 300)
         .filter(|n| n % 100 != 99)

@@ -10,10 +10,12 @@
 mod delivery;
 mod growing;
 mod idleness;
+mod mesh;
 mod reading;
 mod restarts;
 mod runs;
 mod staging;
+mod threads;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -148,8 +148,8 @@ async fn one_split_keeps_all_workers_decoding() {
 
 /// Holds all rows back until it is opened.
 #[derive(Clone, Default)]
-struct Dam {
-    open: Arc<AtomicBool>,
+pub(crate) struct Dam {
+    pub(crate) open: Arc<AtomicBool>,
     held: Arc<AtomicUsize>,
 }
 

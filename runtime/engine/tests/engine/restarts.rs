@@ -4,20 +4,21 @@ use thalweg_engine::{Phase, RestartPolicy, supervise};
 
 use super::*;
 
-const POLICY: RestartPolicy = RestartPolicy {
+pub(crate) const POLICY: RestartPolicy = RestartPolicy {
     attempts: 5,
     delay: Duration::from_millis(2),
     delay_max: Duration::from_millis(20),
     reset_after: Duration::from_secs(60),
 };
 
-/// Sums, until it comes to a number: there it panics, so many times.
-struct Trap {
-    at: i64,
-    times: Arc<AtomicUsize>,
+/// Sums, until it comes to a number: there the trap springs, so many times.
+pub(crate) struct Trap {
+    pub(crate) at: i64,
+    pub(crate) times: Arc<AtomicUsize>,
+    pub(crate) spring: fn(),
 }
 
-struct Trapped(Box<dyn Operator>, i64, Arc<AtomicUsize>);
+struct Trapped(Box<dyn Operator>, i64, Arc<AtomicUsize>, fn());
 
 impl OperatorFactory for Trap {
     fn routes(&self) -> Vec<Route> {
@@ -34,7 +35,7 @@ impl OperatorFactory for Trap {
     }
     fn build(&self, context: &BuildContext) -> Result<Box<dyn Operator>, Fault> {
         let (inner, times) = (Sums.build(context)?, Arc::clone(&self.times));
-        Ok(Box::new(Trapped(inner, self.at, times)))
+        Ok(Box::new(Trapped(inner, self.at, times, self.spring)))
     }
 }
 
@@ -48,7 +49,7 @@ impl Operator for Trapped {
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, armed))
             .is_ok()
         {
-            panic!("a trap");
+            (self.3)();
         }
         self.0.on_batch(at, batch, out)
     }
@@ -72,7 +73,7 @@ impl Operator for Trapped {
     }
 }
 
-fn trapped(out: &Shelf, workers: usize, at: i64, times: usize) -> Job {
+pub(crate) fn trapped(out: &Shelf, workers: usize, at: i64, times: usize) -> Job {
     let source = Numbers {
         splits: 3,
         count: 4000,
@@ -81,8 +82,11 @@ fn trapped(out: &Shelf, workers: usize, at: i64, times: usize) -> Job {
     };
     let mut job = job(source, out, &Shelf::default(), workers);
     if let Node::Step(step) = &mut job.graph.nodes[1] {
-        let times = Arc::new(AtomicUsize::new(times));
-        step.factory = Arc::new(Trap { at, times });
+        step.factory = Arc::new(Trap {
+            at,
+            times: Arc::new(AtomicUsize::new(times)),
+            spring: || panic!("a trap"),
+        });
     }
     job
 }
