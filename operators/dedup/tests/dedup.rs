@@ -78,6 +78,25 @@ fn rows_less_than_within_apart_are_duplicates_whatever_slice_they_are_in() {
     );
 }
 
+/// What is kept of a key is a fingerprint, and two keys with one would be taken for one.
+#[test]
+fn different_keys_are_no_duplicates_however_many_there_are() {
+    const KEYS: i64 = 40_000;
+    let factory = factory(vec![0], 100, false);
+    let mut harness = Harness::new(&factory, 1);
+    for keys in (0..KEYS).collect::<Vec<_>>().chunks(8_000) {
+        let rows: Vec<_> = keys
+            .iter()
+            .map(|key| (*key, 1_000, key.cast_unsigned()))
+            .collect();
+        harness.send(0, &batch(&rows));
+        harness.close(&[at(900)]);
+    }
+    let output = harness.take_output();
+    let passed: usize = output.batches.iter().map(|(_, rows)| rows.num_rows()).sum();
+    assert_eq!(passed, KEYS as usize);
+}
+
 #[test]
 fn of_an_epoch_the_earliest_row_is_passed_on() {
     let script = "7@1050 7@1000 7@1099 | 0; 7@950 | 0";

@@ -191,6 +191,35 @@ fn a_key_first_seen_after_the_firing_is_inserted_and_windows_leave_in_order() {
 }
 
 #[test]
+fn results_of_a_window_have_one_order_however_its_keys_came() {
+    let factory = sums(1000, 0, LateFate::DeadLetter);
+    let keys: Vec<String> = (0..200).map(|key| format!("key-{key}")).collect();
+    let told = |keys: &[&str], restart: bool| -> Vec<String> {
+        let mut harness = Harness::new(&factory, 1);
+        for (at_key, key) in keys.iter().enumerate() {
+            harness.send(0, &rows(&[(key, 0, 1)]));
+            if restart && at_key == keys.len() / 2 {
+                harness.close(&[at(0)]);
+                harness.freeze(true, 1);
+                harness.commit();
+                harness.restart(1);
+            }
+        }
+        harness.close(&[at(1000)]);
+        let output = harness.take_output();
+        (output.batches.iter())
+            .flat_map(|(_, batch)| render(batch))
+            .collect()
+    };
+    let forwards: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let backwards: Vec<&str> = forwards.iter().copied().rev().collect();
+    let results = told(&forwards, false);
+    assert_eq!(results.len(), keys.len());
+    assert_eq!(told(&backwards, false), results, "backwards");
+    assert_eq!(told(&forwards, true), results, "through a restart");
+}
+
+#[test]
 fn late_rows_become_dead_letters_and_are_counted() {
     let factory = sums(10, 0, LateFate::DeadLetter);
     let mut harness = Harness::new(&factory, 1);

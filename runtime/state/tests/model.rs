@@ -9,7 +9,7 @@ use std::ops::Range;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use thalweg_state::{
-    FingerprintSet, Key, KeyBlock, KeyedTable, Layout, Part, Register, Sections, fingerprint,
+    Entry, FingerprintSet, Key, KeyBlock, KeyedTable, Layout, Part, Register, Sections, fingerprint,
 };
 use thalweg_stream::Section;
 use thalweg_stream::key::{KEY_GROUPS, owner};
@@ -73,6 +73,9 @@ impl Worker {
 
     fn read(&self, model: &mut Model, keys: &BTreeSet<Vec<u8>>) {
         for (id, pane) in self.table.panes() {
+            // However it came about: what results are put out by has one order.
+            let order = |entry: &Entry<'_>| (entry.hash, entry.key.as_slice().to_vec());
+            assert!(pane.sorted().is_sorted_by_key(|entry| order(&entry)));
             for entry in pane.sorted() {
                 let words = [entry.words[0], entry.words[1]];
                 let key = entry.key.as_slice().to_vec();

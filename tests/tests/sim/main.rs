@@ -26,7 +26,7 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use kernel::{Ran, Scenario, run};
@@ -97,10 +97,11 @@ fn scenario(seed: u64) -> Scenario {
 /// Runs a seed, and again if it is asked for; what it has seen.
 fn check(seed: u64, twice: bool) -> Seen {
     let ran = run(&scenario(seed));
-    let repeat = format!("THALWEG_SEED={seed} cargo test -p thalweg-tests --test sim seeds");
+    let repeat =
+        format!("repeat it: THALWEG_SEED={seed} cargo test -p thalweg-tests --test sim seeds");
     if !ran.wrong.is_empty() {
         ran.trace.iter().for_each(|line| println!("{line}"));
-        panic!("{:#?}\nrepeat it: {repeat}", ran.wrong);
+        panic!("{:#?}\n{repeat}", ran.wrong);
     }
     if twice {
         let Ran { hash, trace, .. } = run(&scenario(seed));
@@ -114,13 +115,26 @@ fn check(seed: u64, twice: bool) -> Seen {
     ran.seen
 }
 
+/// Says so when a seed fails: the other threads need not run theirs.
+struct Failing<'a>(&'a AtomicBool);
+
+impl Drop for Failing<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Runs seeds on two threads until `next` has no more; what all have seen, and how many there were.
 fn check_all(next: impl Fn() -> Option<u64> + Sync) -> (Seen, u64) {
     let all = Mutex::new((Seen::new(), 0));
+    let failed = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                while let Some(seed) = next() {
+                let _failing = Failing(&failed);
+                while let Some(seed) = next().filter(|_| !failed.load(Ordering::Relaxed)) {
                     let seen = check(seed, seed % TWICE == 0);
                     let mut all = lock(&all);
                     all.1 += 1;
