@@ -32,8 +32,8 @@ deny: setup-test  ## licences, sources and duplicate versions of dependencies
 
 test: setup-test lint deny  ## everything: lint, unit, doc and integration tests, planted faults
 	cargo build --workspace --all-targets --locked
-	THALWEG_NO_SKIPS=1 cargo test --workspace --locked --no-fail-fast
 	scripts/faults
+	THALWEG_NO_SKIPS=1 cargo test --workspace --locked --no-fail-fast
 
 faults: setup-build  ## let planted faults work, one at a time, and show which test finds each
 	scripts/faults
