@@ -1,11 +1,15 @@
 //! One job, planned from its definition: for input within `out_of_order` its output is the same,
-//! byte by byte once sorted, whatever the number of workers and the size of batches.
+//! byte by byte once sorted, whatever the number of processes and workers and the size of batches.
 
 #![allow(
     clippy::expect_used,
     clippy::panic,
     reason = "a failed expectation ends a test"
 )]
+
+#[path = "../../runtime/engine/tests/engine/threads.rs"]
+#[allow(dead_code, reason = "here nobody is lost")]
+mod threads;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,10 +18,14 @@ use std::time::Duration;
 
 use thalweg_checkpoint::{Access, RestoreFrom, Store};
 use thalweg_definition::{Environment, LoadOptions, load};
-use thalweg_engine::{Allow, Job, Limits, Outcome, StatusBoard, Surroundings};
+use thalweg_engine::{
+    Allow, Graph, Job, Limits, Outcome, RestartPolicy, StatusBoard, Surroundings, supervise_mesh,
+};
 use thalweg_metrics::Metrics;
 use thalweg_stream::Clock;
 use thalweg_stream::clock::SystemClock;
+
+use threads::Threads;
 
 /// Reports in each of the three files.
 const REPORTS: u64 = 900;
@@ -129,26 +137,36 @@ fn lines(folder: &Path) -> Vec<String> {
     all
 }
 
-/// What a run has put out: windows, alarms and dead letters.
-async fn run(input: &Path, workers: usize, batch_rows: usize) -> [Vec<String>; 3] {
+/// The graph of the job over the files in a folder; every process makes its own.
+fn graph(folder: &Path, clock: &Arc<dyn Clock>) -> Graph {
+    let options = LoadOptions {
+        set: Vec::new(),
+        resolver: &Environment,
+    };
+    let definition = load(JOB, "job.yaml", folder, &options).expect("a definition");
+    let around = thalweg_planner::Surroundings {
+        compile: thalweg_planner::Compile::Here,
+        clock: Arc::clone(clock),
+        output: Arc::new(Mutex::new(std::io::sink())),
+    };
+    thalweg_planner::plan(&definition, &around).expect("a plan")
+}
+
+/// What a run has put out: windows, alarms and dead letters. `workers` are those of each process.
+async fn run(
+    input: &Path,
+    processes: usize,
+    workers: usize,
+    batch_rows: usize,
+) -> [Vec<String>; 3] {
     let folder = tempfile::tempdir().expect("a folder");
     for entry in std::fs::read_dir(input).expect("the input") {
         let entry = entry.expect("an entry");
         std::fs::copy(entry.path(), folder.path().join(entry.file_name())).expect("copied");
     }
-    let options = LoadOptions {
-        set: Vec::new(),
-        resolver: &Environment,
-    };
-    let definition = load(JOB, "job.yaml", folder.path(), &options).expect("a definition");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let around = thalweg_planner::Surroundings {
-        compile: thalweg_planner::Compile::Here,
-        clock: Arc::clone(&clock),
-        output: Arc::new(Mutex::new(std::io::sink())),
-    };
-    let graph = thalweg_planner::plan(&definition, &around).expect("a plan");
-    let name = format!("memory://equal-{workers}-{batch_rows}");
+    let (place, others) = (folder.path().to_owned(), Arc::clone(&clock));
+    let name = format!("memory://equal-{processes}-{workers}-{batch_rows}");
     let (_commands, receiver) = tokio::sync::mpsc::channel(1);
     let board = StatusBoard::default();
     let surroundings = Surroundings {
@@ -160,7 +178,7 @@ async fn run(input: &Path, workers: usize, batch_rows: usize) -> [Vec<String>; 3
     };
     let job = Job {
         name: Arc::from("equal"),
-        graph,
+        graph: graph(folder.path(), &others),
         workers,
         checkpoint_every: Duration::from_millis(40),
         keep: 3,
@@ -177,8 +195,14 @@ async fn run(input: &Path, workers: usize, batch_rows: usize) -> [Vec<String>; 3
         take_over: false,
         allow: Allow::default(),
     };
-    let outcome = thalweg_engine::run(job, surroundings).await;
-    assert_eq!(outcome, Ok(Outcome::Finished), "{workers} workers");
+    let outcome = match processes {
+        1 => thalweg_engine::run(job, surroundings).await,
+        _ => {
+            let launch = Arc::new(Threads::new(processes, move || graph(&place, &others)));
+            supervise_mesh(job, surroundings, RestartPolicy::NEVER, launch).await
+        }
+    };
+    assert_eq!(outcome, Ok(Outcome::Finished), "{processes} × {workers}");
     let status = board.read();
     let ledgers = status.ledgers();
     for (name, ledger) in &ledgers {
@@ -197,23 +221,25 @@ async fn run(input: &Path, workers: usize, batch_rows: usize) -> [Vec<String>; 3
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn output_is_the_same_for_every_number_of_workers_and_every_size_of_batches() {
+async fn output_is_the_same_for_all_processes_workers_and_sizes_of_batches() {
     let input_folder = tempfile::tempdir().expect("a folder");
     input(input_folder.path());
     println!("seed {SEED:#x}");
-    let expected = run(input_folder.path(), 1, 8192).await;
+    let expected = run(input_folder.path(), 1, 1, 8192).await;
     let [windows, alarms, dead] = &expected;
     assert!(windows.len() > 500 && alarms.len() > 300 && dead.len() > 20);
     assert!(alarms.iter().any(|line| line.contains("\"version\":1")));
-    for workers in [1, 2, 4] {
-        for batch_rows in [1, 7, 8192] {
-            if (workers, batch_rows) != (1, 8192) {
-                let found = run(input_folder.path(), workers, batch_rows).await;
-                assert!(
-                    found == expected,
-                    "{workers} workers, batches of {batch_rows} rows: {:?}",
-                    difference(&found, &expected)
-                );
+    for processes in [1, 2] {
+        for workers in [1, 2, 4] {
+            for batch_rows in [1, 7, 8192] {
+                if (processes, workers, batch_rows) != (1, 1, 8192) {
+                    let found = run(input_folder.path(), processes, workers, batch_rows).await;
+                    assert!(
+                        found == expected,
+                        "{processes} × {workers} workers, batches of {batch_rows} rows: {:?}",
+                        difference(&found, &expected)
+                    );
+                }
             }
         }
     }
