@@ -81,6 +81,39 @@ fn fleet_health_accounts_for_every_report() {
     }
 }
 
+/// Semicolons, quoted names and notes over lines come in and go out as comma-separated values.
+#[test]
+fn air_quality_is_a_spreadsheet_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = root().join("examples/air-quality/data/*.csv");
+    let run = example("air-quality", "hours", folder.path());
+    let run = run.set("sources.readings.file.path", data.display());
+    run.workers(2).end().well();
+    let mut rows = Vec::new();
+    for entry in std::fs::read_dir(folder.path().join("out")).expect("output") {
+        let path = entry.expect("an entry").path();
+        if path.is_file() {
+            assert!(path.extension().is_some_and(|extension| extension == "csv"));
+            let text = std::fs::read_to_string(path).expect("readable");
+            let (header, body) = text.split_once('\n').expect("a header");
+            let expected = "window_start;window_end;station;readings;mean;greatest";
+            assert_eq!(header, expected);
+            rows.extend(body.lines().map(str::to_owned));
+        }
+    }
+    rows.sort();
+    let hour = |hour: u32| format!("2026-03-01T{hour:02}:00:00.000Z");
+    let row = |from: u32, rest: &str| format!("{};{};{rest}", hour(from), hour(from + 1));
+    let expected = [
+        row(0, "\"Quay; north\";2;13.0;13.5"),
+        row(0, "Hill;1;4.25;4.25"),
+        row(1, "\"Quay; north\";1;20.0;20.0"),
+        row(1, "Hill;2;6.0;6.25"),
+    ];
+    assert_eq!(rows, expected);
+    assert!(dead_letters(&folder.path().join("run/dead-letters.jsonl")).is_empty());
+}
+
 /// (site, param, hour): readings, mean, least, greatest.
 type Hours = BTreeMap<(String, String, i64), (u64, f64, f64, f64)>;
 

@@ -1,9 +1,12 @@
 //! The model of a definition: what the planner works from.
 
+mod adx;
+
 use std::path::PathBuf;
 
 use thalweg_stream::ColumnType;
 
+pub use self::adx::{Adx, AdxAuth};
 use crate::diagnostic::Spanned;
 
 /// A checked definition.
@@ -246,6 +249,8 @@ pub struct FileSource {
     pub compression: Spanned<String>,
     /// Whether files are read one after the other by name.
     pub by_name: bool,
+    /// Whether to wait for what is added to the files, and for new ones.
+    pub follow: bool,
 }
 
 /// Generated telemetry.
@@ -555,45 +560,4 @@ pub struct Cosmos {
     pub unix_ms: bool,
     /// Whether nulls are left out.
     pub omit_nulls: bool,
-}
-
-/// Rows in Azure Data Explorer, by queued ingestion.
-#[derive(Clone, Debug)]
-pub struct Adx {
-    /// The cluster's address.
-    pub cluster: Spanned<String>,
-    /// The database.
-    pub database: Spanned<String>,
-    /// The table.
-    pub table: Spanned<String>,
-    /// How to sign in.
-    pub auth: AdxAuth,
-    /// Age at which output becomes a blob, milliseconds.
-    pub publish_every_ms: Option<u64>,
-    /// Size at which output becomes a blob, bytes.
-    pub publish_bytes: Option<u64>,
-    /// After how long an ingestion of which nothing was heard may be asked for again, milliseconds.
-    pub repost_after_ms: Option<u64>,
-    /// The name of a JSON mapping of the table.
-    pub mapping: Option<String>,
-    /// Whether changes are appended as rows.
-    pub append_changes: bool,
-}
-
-/// How to sign in to Azure Data Explorer.
-#[derive(Clone, Debug)]
-pub enum AdxAuth {
-    /// Nothing is said: the machine's managed identity; nobody on loopback.
-    Default,
-    /// A token that somebody else renews.
-    Token(Secret),
-    /// A service principal.
-    ServicePrincipal {
-        /// The tenant's id or domain.
-        tenant: String,
-        /// The application's id.
-        client_id: String,
-        /// Its secret.
-        client_secret: Secret,
-    },
 }

@@ -90,16 +90,14 @@ fn file(node: &Node, found: &mut Found) -> Option<FileSource> {
     let path = fields.required("path", found);
     let compression = fields.text("compression", found);
     let by_name = fields.word("order", &[("name", true), ("time", false)], found);
-    let at = fields.node("follow").map_or(node.span, |node| node.span);
-    if fields.flag("follow", found) == Some(true) {
-        found.push(Diagnostic::error(at, "`follow` is not supported yet"));
-    }
+    let follow = fields.flag("follow", found).unwrap_or(false);
     fields.finish(found);
     let compression = compression.unwrap_or_else(|| Spanned::new("auto".to_owned(), node.span));
     Some(FileSource {
         path: path?,
         compression,
         by_name: by_name.unwrap_or(false),
+        follow,
     })
 }
 

@@ -148,6 +148,7 @@ impl Planning<'_> {
                 if let Format::Csv(csv) = &source.format {
                     options.records = records(source, csv);
                 }
+                options.follow = file.follow;
                 options.metadata = fields;
                 FileSource::new(options, clock)
                     .map(|made| (Arc::new(made) as _, thalweg_file::METADATA.to_vec()))

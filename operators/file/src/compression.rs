@@ -43,6 +43,11 @@ impl FromStr for Compression {
 }
 
 impl Compression {
+    /// Whether a file that begins like this is compressed.
+    pub(crate) fn is_compressed(head: &[u8]) -> bool {
+        is_gzip(head) || is_zstd(head)
+    }
+
     /// A reader of the decompressed content, or nothing if the file is to be read as it is.
     pub(crate) fn reader(self, file: &File) -> io::Result<Option<Box<dyn Read + Send>>> {
         let mut signature = [0; 4];
@@ -54,7 +59,7 @@ impl Compression {
             Self::Auto | Self::Gzip | Self::Zstd if signature.is_empty() => return Ok(None),
             Self::Gzip => true,
             Self::Zstd => false,
-            Self::Auto if signature.starts_with(&[0x1f, 0x8b]) => true,
+            Self::Auto if is_gzip(signature) => true,
             Self::Auto if is_zstd(signature) => false,
             Self::Auto => return Ok(None),
         };
@@ -67,17 +72,22 @@ impl Compression {
     }
 }
 
+/// RFC 1952 §2.3.1.
+fn is_gzip(signature: &[u8]) -> bool {
+    signature.starts_with(&[0x1f, 0x8b])
+}
+
 /// A frame, or a skippable frame: RFC 8878 §3.1.
 fn is_zstd(signature: &[u8]) -> bool {
     match signature {
-        [0x28, 0xb5, 0x2f, 0xfd] => true,
-        [first, 0x2a, 0x4d, 0x18] => first & 0xf0 == 0x50,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => true,
+        [first, 0x2a, 0x4d, 0x18, ..] => first & 0xf0 == 0x50,
         _ => false,
     }
 }
 
 /// Reads from the file's beginning without moving its position.
-fn read_some_at(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read_some_at(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, filled as u64) {

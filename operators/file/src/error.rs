@@ -8,9 +8,6 @@ use thalweg_stream::{Class, Fault};
 /// Why a file could not be read, staged or published.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A part of the reference that is not built yet.
-    #[error("file: \"{0}\" is not supported yet")]
-    NotSupported(&'static str),
     /// An option has a value that makes no sense.
     #[error("file: \"{option}\" is {value:?}, but must be {must}")]
     Option {
@@ -167,8 +164,7 @@ impl Error {
 
     fn class(&self) -> Class {
         match self {
-            Self::NotSupported(_)
-            | Self::Option { .. }
+            Self::Option { .. }
             | Self::Pattern { .. }
             | Self::NoMatch(_)
             | Self::NotAFile(_)

@@ -1,6 +1,6 @@
 //! Files: a source of lines, an exactly-once sink, the dead-letter file, and two small sinks.
 //!
-//! - [`FileSource`] reads plain and compressed files, found by a glob, as splits.
+//! - [`FileSource`] reads plain and compressed files, found by a glob, as splits; it can follow them.
 //! - [`FileSink`] stages whole files inside its own folder and publishes each by a rename.
 //! - [`DeadLetterFile`] appends to one file, at the length that the manifest records.
 //! - [`StdoutSink`] writes lines as they come; [`DiscardSink`] counts rows and drops them.
@@ -14,6 +14,7 @@
 //! Deliberately absent: `object_store`. Its local store neither fsyncs nor renames without
 //! copying through its own staging names, and both are what this crate is about.
 
+mod bounded;
 mod buffer;
 mod compression;
 mod dead_letter;
@@ -21,10 +22,14 @@ mod discard;
 mod durable;
 mod encode;
 mod error;
+mod find;
+mod follow;
+mod identity;
 mod journal;
 mod line_writer;
 mod listing;
 mod publish;
+mod queue;
 mod reader;
 mod sink;
 mod source;

@@ -1,32 +1,24 @@
-//! Reading splits on a thread: which file is next, and the queue between thread and worker.
-//!
-//! The thread reads ahead by a few chunks at most and then waits for the worker to take some; the
-//! worker never waits, and is woken when a poll that found nothing would find something.
+//! The worker's side of reading: takes pieces from the queue, and knows where each split stands.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::array::{ArrayRef, BinaryViewArray, StringViewArray};
 use bytes::Bytes;
 use memchr::{memchr, memrchr};
 use thalweg_stream::source::{SplitStart, SplitState, SplitStatus, Waker};
-use thalweg_stream::{Chunk, Clock, Fault, Framing, Quoting, SplitId, SplitReader};
+use thalweg_stream::{Chunk, Clock, Fault, Figures, Framing, Quoting, SplitId, SplitReader};
 
-use crate::buffer::BufferPool;
+use crate::bounded::Thread;
 use crate::compression::Compression;
 use crate::error::Error;
+use crate::follow::{Counts, Follower, Following};
+use crate::identity::Followed;
+use crate::queue::{Item, Shared, State};
 use crate::source::{MetadataField, Order, Records};
-use crate::split_file::{self, Piece, SplitFile};
-
-/// Bytes that are read ahead, unless a single record is larger…
-const QUEUE_BYTES_MAX: usize = 4 << 20;
-/// …and pieces: many small files are read ahead too.
-const QUEUE_PIECES_MAX: usize = 64;
-/// Most that may be open at once, where a plain file weighs 1.
-const OPEN_WEIGHT_MAX: usize = 256;
-/// A decompressor holds a window of up to some MiB, so there are at most 32 of them.
-const COMPRESSED_WEIGHT: usize = 8;
+use crate::split_file;
 
 /// How files are to be read.
 #[derive(Debug)]
@@ -40,52 +32,40 @@ pub(crate) struct Plan {
     pub(crate) record_bytes_max: usize,
 }
 
-/// Opens splits for reading, on a thread that ends with the reader.
+/// Opens splits for reading, on a thread that ends with the reader. Without `following` they are read
+/// to their ends.
 pub(crate) fn open(
     plan: Plan,
+    following: Option<Following>,
     metadata: Arc<[MetadataField]>,
     clock: Arc<dyn Clock>,
     splits: Vec<SplitStart>,
     waker: Waker,
 ) -> Result<FileReader, Error> {
-    let lanes = (splits.iter())
-        .map(|split| Lane {
-            id: split.id,
-            name: Arc::clone(&split.spec.name),
-            path: None,
-            header: None,
-            handed_out: split.offset.unwrap_or(0),
-            finished: false,
-        })
-        .collect();
-    let shared = Arc::new(Shared {
-        state: Mutex::new(State::new(splits.len())),
-        room: Condvar::new(),
-        waker,
-    });
-    let places = (splits.iter().enumerate())
-        .map(|(lane, split)| (split.id, lane))
-        .collect();
-    let quoting = plan.records.quoting;
-    let thread = Thread {
-        pool: BufferPool::new(plan.chunk_bytes),
-        plan,
+    let shared = Arc::new(Shared::new(waker));
+    let mut reader = FileReader {
         shared: Arc::clone(&shared),
-        waiting: splits.into_iter().enumerate().collect(),
-        open: Vec::new(),
-    };
-    std::thread::Builder::new()
-        .name("file-reader".to_owned())
-        .spawn(move || thread.run())
-        .map_err(Error::io("start a thread for", "files".as_ref()))?;
-    Ok(FileReader {
-        shared,
-        quoting,
-        lanes,
-        places,
+        quoting: plan.records.quoting,
+        lanes: Vec::new(),
+        places: BTreeMap::new(),
         metadata,
-        clock,
-    })
+        clock: Arc::clone(&clock),
+        counts: (following.as_ref()).map(|following| Arc::clone(&following.counts)),
+    };
+    reader.enter(splits);
+    let thread = std::thread::Builder::new().name("file-reader".to_owned());
+    let started = match following {
+        None => {
+            let reads = Thread::new(plan, shared);
+            thread.spawn(move || reads.run())
+        }
+        Some(following) => {
+            let follows = Follower::new(plan, following, clock, shared);
+            thread.spawn(move || follows.run())
+        }
+    };
+    started.map_err(Error::io("start a thread for", "files".as_ref()))?;
+    Ok(reader)
 }
 
 /// The worker's side.
@@ -96,18 +76,21 @@ pub(crate) struct FileReader {
     places: BTreeMap<SplitId, usize>,
     metadata: Arc<[MetadataField]>,
     clock: Arc<dyn Clock>,
+    /// What went wrong with files that are followed.
+    counts: Option<Arc<Counts>>,
 }
 
 /// A split, as far as the worker has it.
 struct Lane {
     id: SplitId,
-    name: Arc<str>,
+    /// Where its file was met.
+    file: Arc<str>,
     /// The value of the metadata column `path`, made when it is first wanted.
     path: Option<ArrayRef>,
     /// The value of the metadata column for its header.
     header: Option<ArrayRef>,
     handed_out: u64,
-    finished: bool,
+    state: SplitState,
 }
 
 impl Lane {
@@ -118,11 +101,39 @@ impl Lane {
 }
 
 impl FileReader {
-    /// Notes the end of a file, if the queue has reached one.
-    fn pass_end(lanes: &mut [Lane], state: &mut State) {
-        if let Some(Item::End(lane)) = state.queue.front() {
-            if let Some(lane) = lanes.get_mut(*lane) {
-                lane.finished = true;
+    /// Gives lanes to splits, and the splits to the thread.
+    fn enter(&mut self, splits: Vec<SplitStart>) {
+        let mut coming = Vec::with_capacity(splits.len());
+        for split in splits {
+            let file = match Followed::of(&split.spec) {
+                Some(followed) => followed.path.into(),
+                None => Arc::clone(&split.spec.name),
+            };
+            let lane = self.lanes.len();
+            self.places.insert(split.id, lane);
+            self.lanes.push(Lane {
+                id: split.id,
+                file,
+                path: None,
+                header: None,
+                handed_out: split.offset.unwrap_or(0),
+                state: SplitState::Reading,
+            });
+            coming.push((lane, split));
+        }
+        self.shared.lock().add(coming);
+        self.shared.notify();
+    }
+
+    /// Notes the ends of files that the queue has reached.
+    fn pass_ends(lanes: &mut [Lane], state: &mut State) {
+        while let Some((lane, at)) = match state.queue.front() {
+            Some(Item::End(lane)) => Some((*lane, SplitState::Finished)),
+            Some(Item::AtEnd(lane)) => Some((*lane, SplitState::AtEnd)),
+            Some(Item::Piece { .. } | Item::Failed(_)) | None => None,
+        } {
+            if let Some(lane) = lanes.get_mut(lane) {
+                lane.state = at;
             }
             state.queue.pop_front();
         }
@@ -132,19 +143,19 @@ impl FileReader {
         let Some(lane) = self.lanes.get_mut(lane) else {
             return Err(Error::Died("the order of files").into());
         };
-        let name = &lane.name;
+        let file = &lane.file;
         let metadata: Vec<Option<ArrayRef>> =
             (self.metadata.iter())
                 .map(|field| match field {
                     MetadataField::Offset => None,
                     MetadataField::Header => lane.header.clone(),
                     MetadataField::Path => Some(Arc::clone(lane.path.get_or_insert_with(|| {
-                        Arc::new(StringViewArray::from_iter_values([name]))
+                        Arc::new(StringViewArray::from_iter_values([file]))
                     }))),
                 })
                 .collect();
         lane.handed_out = start + bytes.len() as u64;
-        if lane.finished {
+        if lane.state == SplitState::Finished {
             lane.forget();
         }
         Ok(Chunk {
@@ -163,13 +174,13 @@ impl SplitReader for FileReader {
     fn poll(&mut self, bytes_max: usize) -> Result<Option<Chunk>, Fault> {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
-        while let Some(Item::End(lane)) = state.queue.front() {
+        if let Some(Item::End(lane)) = state.queue.front()
+            && let Some(lane) = self.lanes.get_mut(*lane)
+        {
             // Its last chunk was handed out by an earlier poll.
-            if let Some(lane) = self.lanes.get_mut(*lane) {
-                lane.forget();
-            }
-            Self::pass_end(&mut self.lanes, &mut state);
+            lane.forget();
         }
+        Self::pass_ends(&mut self.lanes, &mut state);
         let (lane, start, bytes) = match state.queue.pop_front() {
             Some(Item::Piece { lane, start, bytes }) => (lane, start, bytes),
             Some(Item::Failed(fault)) => {
@@ -177,14 +188,15 @@ impl SplitReader for FileReader {
                 state.queue.push_front(Item::Failed(fault.clone()));
                 return Err(fault);
             }
-            Some(Item::End(_)) | None => {
-                if state.ended && self.lanes.iter().any(|lane| !lane.finished) {
+            Some(Item::End(_) | Item::AtEnd(_)) | None => {
+                let finished = |lane: &Lane| lane.state == SplitState::Finished;
+                if state.ended && !self.lanes.iter().all(finished) {
                     return Err(Error::Died("the thread that reads files").into());
                 }
                 state.hungry = !state.ended;
                 drop(state);
                 // Ends of files take room in the queue as well.
-                shared.room.notify_one();
+                shared.notify();
                 return Ok(None);
             }
         };
@@ -197,9 +209,10 @@ impl SplitReader for FileReader {
                 bytes: rest,
             });
         }
-        while let Some(Item::End(_)) = state.queue.front() {
-            Self::pass_end(&mut self.lanes, &mut state);
+        if let Some(at) = self.lanes.get_mut(lane) {
+            at.state = SplitState::Reading;
         }
+        Self::pass_ends(&mut self.lanes, &mut state);
         if let Some(header) = state.headers.remove(&lane)
             && let Some(lane) = self.lanes.get_mut(lane)
         {
@@ -208,7 +221,7 @@ impl SplitReader for FileReader {
         let room = state.has_room();
         drop(state);
         if room {
-            shared.room.notify_one();
+            shared.notify();
         }
         self.chunk(lane, start, now).map(Some)
     }
@@ -223,13 +236,17 @@ impl SplitReader for FileReader {
         };
         let length = self.shared.lock().lengths.get(place).copied().flatten();
         SplitStatus {
-            state: if lane.finished {
-                SplitState::Finished
-            } else {
-                SplitState::Reading
-            },
+            state: lane.state,
             behind: length.map(|length| length.saturating_sub(lane.handed_out)),
         }
+    }
+
+    fn add(&mut self, splits: Vec<SplitStart>) -> Result<(), Fault> {
+        if self.counts.is_none() {
+            return Err(Error::Died("the list of files").into());
+        }
+        self.enter(splits);
+        Ok(())
     }
 
     fn observe(&mut self, split: SplitId, newest_event_time: i64) {
@@ -240,12 +257,23 @@ impl SplitReader for FileReader {
             seen.unobserved = 0;
         }
     }
+
+    fn figures(&self, figures: &mut dyn Figures) {
+        if let Some(counts) = &self.counts {
+            for (name, count) in [
+                ("files_truncated_total", &counts.truncated),
+                ("files_lost_total", &counts.lost),
+            ] {
+                figures.total(name, &[], count.load(Ordering::Relaxed));
+            }
+        }
+    }
 }
 
 impl Drop for FileReader {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
-        self.shared.room.notify_one();
+        self.shared.notify();
     }
 }
 
@@ -277,225 +305,6 @@ fn cut(mut bytes: Bytes, bytes_max: usize, quoting: Option<Quoting>, start: u64)
     };
     let rest = bytes.split_off(at);
     (bytes, rest)
-}
-
-/// What thread and worker share.
-struct Shared {
-    state: Mutex<State>,
-    /// Signalled when the queue has room again, or the reader is gone.
-    room: Condvar,
-    waker: Waker,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Queues an item and wakes the worker if it found nothing.
-    fn push(&self, item: Item) {
-        let mut state = self.lock();
-        if let Item::Piece { lane, bytes, .. } = &item {
-            state.queued_bytes += bytes.len();
-            if let Some(seen) = state.seen.get_mut(*lane) {
-                seen.unobserved = seen.unobserved.saturating_add(1);
-            }
-        }
-        state.queue.push_back(item);
-        let wake = std::mem::take(&mut state.hungry);
-        drop(state);
-        if wake {
-            (self.waker)();
-        }
-    }
-}
-
-struct State {
-    queue: VecDeque<Item>,
-    queued_bytes: usize,
-    seen: Vec<Seen>,
-    /// Length of each file that is open or was, unless compressed.
-    lengths: Vec<Option<u64>>,
-    /// Headers of files, by lane, until the first chunk takes them.
-    headers: BTreeMap<usize, Vec<u8>>,
-    /// Whether the last poll found nothing.
-    hungry: bool,
-    /// Whether the reader is gone.
-    closed: bool,
-    /// Whether the thread is gone.
-    ended: bool,
-}
-
-impl State {
-    fn new(lanes: usize) -> Self {
-        Self {
-            queue: VecDeque::new(),
-            queued_bytes: 0,
-            seen: vec![Seen::NOTHING; lanes],
-            lengths: vec![None; lanes],
-            headers: BTreeMap::new(),
-            hungry: false,
-            closed: false,
-            ended: false,
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.queued_bytes < QUEUE_BYTES_MAX && self.queue.len() < QUEUE_PIECES_MAX
-    }
-}
-
-enum Item {
-    Piece {
-        lane: usize,
-        start: u64,
-        bytes: Bytes,
-    },
-    /// A file has been read to its end.
-    End(usize),
-    /// Reading cannot go on.
-    Failed(Fault),
-}
-
-/// What is known of a split's event time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Seen {
-    /// The newest event time decoded from it.
-    newest: i64,
-    /// Pieces read since that was last told.
-    unobserved: u32,
-}
-
-impl Seen {
-    const NOTHING: Self = Self {
-        newest: i64::MIN,
-        unobserved: 0,
-    };
-}
-
-/// Of the lanes given, the one to read next: the one furthest behind in event time. Those of which
-/// nothing is known yet come first and take turns, and so do all where nothing is ever told.
-fn furthest_behind(seen: &[Seen], lanes: impl Iterator<Item = usize>) -> Option<usize> {
-    lanes.min_by_key(|lane| {
-        let seen = seen.get(*lane).copied().unwrap_or(Seen::NOTHING);
-        let rank = match seen.newest {
-            i64::MIN => seen.unobserved,
-            _ => 0,
-        };
-        (seen.newest, rank, *lane)
-    })
-}
-
-/// The thread's side.
-struct Thread {
-    plan: Plan,
-    pool: Arc<BufferPool>,
-    shared: Arc<Shared>,
-    /// Not opened yet, in the order of the splits.
-    waiting: VecDeque<(usize, SplitStart)>,
-    /// Being read, by lane.
-    open: Vec<(usize, SplitFile)>,
-}
-
-impl Thread {
-    fn run(mut self) {
-        // Says that the thread is gone even if it panics.
-        let _guard = Ended(Arc::clone(&self.shared));
-        if let Err(error) = self.read() {
-            self.shared.push(Item::Failed(error.into()));
-        }
-    }
-
-    /// Reads until all is read or nobody wants it any more.
-    fn read(&mut self) -> Result<(), Error> {
-        loop {
-            self.open_more()?;
-            let Some(at) = self.choose() else {
-                return Ok(());
-            };
-            let Some((lane, file)) = self.open.get_mut(at) else {
-                return Ok(());
-            };
-            let lane = *lane;
-            let piece = file.next(&self.pool)?;
-            let last = piece.as_ref().is_none_or(|piece| piece.last);
-            if let Some(Piece { start, bytes, .. }) = piece {
-                self.shared.push(Item::Piece { lane, start, bytes });
-            }
-            if last {
-                self.open.swap_remove(at);
-                self.shared.push(Item::End(lane));
-            }
-        }
-    }
-
-    /// Opens as many files as may be open together.
-    fn open_more(&mut self) -> Result<(), Error> {
-        let most = match self.plan.order {
-            Order::Time => OPEN_WEIGHT_MAX,
-            Order::Name => 1,
-        };
-        let mut weight: usize = self.open.iter().map(|(_, file)| weight(file)).sum();
-        while weight < most
-            && let Some((lane, start)) = self.waiting.pop_front()
-        {
-            let mut file = SplitFile::open(
-                &self.plan.folder.join(&*start.spec.name),
-                Arc::clone(&start.spec.name),
-                self.plan.compression,
-                start.offset.unwrap_or(0),
-                self.plan.record_bytes_max,
-                self.plan.records,
-            )?;
-            weight += self::weight(&file);
-            let mut state = self.shared.lock();
-            if let Some(length) = state.lengths.get_mut(lane) {
-                *length = file.length();
-            }
-            if let Some(header) = file.take_header() {
-                state.headers.insert(lane, header);
-            }
-            drop(state);
-            self.open.push((lane, file));
-        }
-        Ok(())
-    }
-
-    /// Waits until the queue has room; then the position of the file to read next. Nothing if the
-    /// reader is gone or all is read.
-    fn choose(&self) -> Option<usize> {
-        let mut state = self.shared.lock();
-        while !state.closed && !state.has_room() {
-            state = (self.shared.room.wait(state)).unwrap_or_else(PoisonError::into_inner);
-        }
-        if state.closed {
-            return None;
-        }
-        let lane = furthest_behind(&state.seen, self.open.iter().map(|(lane, _)| *lane))?;
-        self.open.iter().position(|(open, _)| *open == lane)
-    }
-}
-
-fn weight(file: &SplitFile) -> usize {
-    match file.length() {
-        Some(_) => 1,
-        None => COMPRESSED_WEIGHT,
-    }
-}
-
-/// Tells the worker, when dropped, that the thread is gone.
-struct Ended(Arc<Shared>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.ended = true;
-        let wake = std::mem::take(&mut state.hungry);
-        drop(state);
-        if wake {
-            (self.0.waker)();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use thalweg_stream::source::{Placement, SplitSpec, SplitStart, Waker};
@@ -11,6 +12,8 @@ use thalweg_stream::{Clock, ColumnType, Fault, Quoting, Source, SplitReader};
 use crate::RECORD_BYTES_MAX;
 use crate::compression::Compression;
 use crate::error::{Error, blocking};
+use crate::find::{Finder, Truncated, identify};
+use crate::follow::{Counts, Following};
 use crate::listing;
 use crate::reader::{self, Plan};
 
@@ -21,6 +24,14 @@ pub const METADATA: [(&str, ColumnType); 2] =
 
 /// Size of a chunk and of a read buffer, bytes.
 pub(crate) const CHUNK_BYTES: usize = 1 << 20;
+
+/// How often files that are followed are looked at…
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// …and new ones looked for.
+const FIND_EVERY: Duration = Duration::from_secs(1);
+/// For how long a file that was rotated away must not grow until it is at its end: whoever writes it
+/// may be told later than it was renamed.
+const RETIRE_AFTER: Duration = Duration::from_secs(10);
 
 /// Which of several files is read next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +94,7 @@ pub struct FileSourceOptions {
     pub compression: Compression,
     /// Which file is read next.
     pub order: Order,
-    /// Whether to wait for what is added to the files, and for new ones. Not supported yet.
+    /// Whether to wait for what is added to the files, and for new ones.
     pub follow: bool,
     /// The metadata field of each metadata column.
     pub metadata: Vec<String>,
@@ -105,12 +116,15 @@ impl FileSourceOptions {
     }
 }
 
-/// The lines of files. Bounded: it ends where the files end when it gets there.
+/// The lines of files. Bounded unless they are followed: it ends where the files end when it gets there.
 #[derive(Debug)]
 pub struct FileSource {
     options: FileSourceOptions,
     metadata: Arc<[MetadataField]>,
     clock: Arc<dyn Clock>,
+    /// If they are followed: how, and what finds new ones.
+    following: Option<Following>,
+    finder: Arc<Mutex<Option<Finder>>>,
 }
 
 /// A metadata field.
@@ -127,8 +141,19 @@ impl FileSource {
     /// # Errors
     /// If an option is not supported or names what there is not.
     pub fn new(options: FileSourceOptions, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        if options.follow {
-            return Err(Error::NotSupported("follow"));
+        if options.follow && options.order == Order::Name {
+            return Err(Error::Option {
+                option: "order",
+                value: "name".to_owned(),
+                must: "time where files are followed: they have no ends",
+            });
+        }
+        if options.follow && matches!(options.compression, Compression::Gzip | Compression::Zstd) {
+            return Err(Error::Option {
+                option: "compression",
+                value: format!("{:?}", options.compression).to_lowercase(),
+                must: "none where files are followed",
+            });
         }
         let header =
             (options.records.header == Header::Carried).then_some(Ok(MetadataField::Header));
@@ -144,27 +169,71 @@ impl FileSource {
             })
             .chain(header)
             .collect::<Result<_, Error>>()?;
+        let following = options.follow.then(|| Following {
+            look_every: LOOK_EVERY,
+            retire_after: RETIRE_AFTER,
+            truncated: Truncated::default(),
+            counts: Arc::new(Counts::default()),
+        });
         Ok(Self {
             options,
             metadata,
             clock,
+            following,
+            finder: Arc::default(),
         })
     }
+}
+
+impl FileSource {
+    /// New splits besides `known`.
+    async fn find(&self, known: &[SplitSpec]) -> Result<Vec<SplitSpec>, Fault> {
+        let (finder, known) = (Arc::clone(&self.finder), known.to_vec());
+        blocking(move || match &mut *lock(&finder) {
+            Some(finder) => finder.find(&known),
+            None => Err(Error::Died("what looks for files")),
+        })
+        .await
+    }
+
+    /// Splits with what their files are known by, also those of runs that did not follow them.
+    async fn identified(&self, known: &[SplitSpec]) -> Result<Vec<SplitSpec>, Fault> {
+        let (folder, known) = (self.options.folder.clone(), known.to_vec());
+        blocking(move || {
+            known
+                .into_iter()
+                .map(|spec| identify(&folder, spec))
+                .collect()
+        })
+        .await
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
 impl Source for FileSource {
     fn bounded(&self) -> bool {
-        true
+        self.following.is_none()
     }
 
     fn placement(&self) -> Placement {
         Placement::Single
     }
 
-    /// Lists the files at the first start; afterwards the list is the checkpoint's. Must be called
-    /// on a tokio runtime.
+    /// Lists the files at the first start; afterwards the list is the checkpoint's, and has new ones
+    /// besides if they are followed. Must be called on a tokio runtime.
     async fn discover(&self, known: &[SplitSpec]) -> Result<Vec<SplitSpec>, Fault> {
+        if let Some(following) = &self.following {
+            let (folder, path) = (self.options.folder.clone(), self.options.path.clone());
+            let finder = Finder::new(folder, path, following.truncated.clone());
+            *lock(&self.finder) = Some(finder);
+            let mut splits = self.identified(known).await?;
+            splits.extend(self.find(&splits).await?);
+            return Ok(splits);
+        }
         if !known.is_empty() {
             return Ok(known.to_vec());
         }
@@ -179,6 +248,23 @@ impl Source for FileSource {
             .collect())
     }
 
+    async fn grown(&self, known: &[SplitSpec]) -> Result<Vec<SplitSpec>, Fault> {
+        if self.following.is_none() {
+            return std::future::pending().await;
+        }
+        let mut took = Duration::ZERO;
+        loop {
+            // Looking may take a twentieth of the time, however many files there are.
+            self.clock.sleep(FIND_EVERY.max(took * 20)).await;
+            let began = self.clock.elapsed();
+            let found = self.find(known).await?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            took = self.clock.elapsed().saturating_sub(began);
+        }
+    }
+
     fn open(&self, splits: Vec<SplitStart>, waker: Waker) -> Result<Box<dyn SplitReader>, Fault> {
         let plan = Plan {
             folder: self.options.folder.clone(),
@@ -190,7 +276,12 @@ impl Source for FileSource {
         };
         let (metadata, clock) = (Arc::clone(&self.metadata), Arc::clone(&self.clock));
         Ok(Box::new(reader::open(
-            plan, metadata, clock, splits, waker,
+            plan,
+            self.following.clone(),
+            metadata,
+            clock,
+            splits,
+            waker,
         )?))
     }
 }

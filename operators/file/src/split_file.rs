@@ -34,6 +34,8 @@ pub(crate) struct SplitFile {
     offset: u64,
     record_bytes_max: usize,
     quoting: Option<Quoting>,
+    /// Whether more may come behind its end: then a record that is not complete waits for the rest.
+    growing: bool,
     /// Its first record, if chunks are to carry it.
     header: Option<Vec<u8>>,
 }
@@ -119,13 +121,65 @@ impl SplitFile {
             offset,
             record_bytes_max,
             quoting: records.quoting,
+            growing: false,
             header: None,
         };
-        if records.header != Header::None {
-            let header = opened.read_header()?;
-            opened.header = (records.header == Header::Carried).then_some(header);
-        }
+        opened.pass_header(records.header)?;
         Ok(opened)
+    }
+
+    /// A file that is not compressed and may grow, to be read from `offset` on; nothing if its
+    /// header is not complete.
+    pub(crate) fn follow(
+        file: File,
+        name: Arc<str>,
+        offset: u64,
+        record_bytes_max: usize,
+        records: Records,
+        growing: bool,
+    ) -> Result<Option<Self>, Error> {
+        let metadata = (file.metadata()).map_err(Error::io("look at", Path::new(&*name)))?;
+        let mut opened = Self {
+            name,
+            content: Content::Plain {
+                file,
+                bytes: metadata.len(),
+            },
+            offset,
+            record_bytes_max,
+            quoting: records.quoting,
+            growing,
+            header: None,
+        };
+        Ok(opened.pass_header(records.header)?.then_some(opened))
+    }
+
+    /// It has, now, so many bytes, and may or may not grow.
+    pub(crate) fn grown(&mut self, length: u64, growing: bool) {
+        if let Content::Plain { bytes, .. } = &mut self.content {
+            *bytes = length;
+        }
+        self.growing = growing;
+    }
+
+    /// The file itself, if it is not compressed.
+    pub(crate) fn plain(&self) -> Option<&File> {
+        match &self.content {
+            Content::Plain { file, .. } => Some(file),
+            Content::Stream { .. } => None,
+        }
+    }
+
+    /// Begins behind the header, if there is one; whether that was possible.
+    fn pass_header(&mut self, header: Header) -> Result<bool, Error> {
+        if header == Header::None {
+            return Ok(true);
+        }
+        let Some(read) = self.read_header()? else {
+            return Ok(false);
+        };
+        self.header = (header == Header::Carried).then_some(read);
+        Ok(true)
     }
 
     /// Its first record, once, if chunks are to carry it.
@@ -134,7 +188,8 @@ impl SplitFile {
     }
 
     /// Reads the first record, wherever reading is to begin, and begins behind it at the earliest.
-    fn read_header(&mut self) -> Result<Vec<u8>, Error> {
+    /// Nothing if it is not complete and more may come.
+    fn read_header(&mut self) -> Result<Option<Vec<u8>>, Error> {
         let begin = std::mem::take(&mut self.offset);
         let quoting = self.quoting.unwrap_or(Quoting {
             delimiter: b',',
@@ -151,6 +206,10 @@ impl SplitFile {
             let ends = ends.get_or_insert_with(|| record_ends(quoting, &text, 0));
             if let Some(end) = ends.next(&text) {
                 break end;
+            }
+            if text.len() < room && self.growing {
+                self.offset = begin;
+                return Ok(None);
             }
             if text.len() < room {
                 break text.len();
@@ -170,7 +229,7 @@ impl SplitFile {
             *skip = self.offset.saturating_sub(text.len() as u64);
         }
         text.truncate(end);
-        Ok(text)
+        Ok(Some(text))
     }
 
     /// Its length, if it is not compressed.
@@ -197,22 +256,24 @@ impl SplitFile {
         let mut ends: Option<RecordEnds> = None;
         let (cut, last) = loop {
             filled += self.fill(buffer.get_mut(filled..).unwrap_or_default(), filled)?;
-            if filled < buffer.len() {
+            let all = filled < buffer.len();
+            if all && !self.growing {
                 break (filled, true);
             }
+            let text = buffer.get(..filled).unwrap_or_default();
             let cut = match self.quoting {
                 None => {
-                    let unsearched = buffer.get(searched..).unwrap_or_default();
+                    let unsearched = text.get(searched..).unwrap_or_default();
                     memrchr(b'\n', unsearched).map(|at| searched + at + 1)
                 }
                 Some(quoting) => {
                     let start = self.offset;
-                    let ends = ends.get_or_insert_with(|| record_ends(quoting, &buffer, start));
-                    std::iter::from_fn(|| ends.next(&buffer)).last()
+                    let ends = ends.get_or_insert_with(|| record_ends(quoting, text, start));
+                    std::iter::from_fn(|| ends.next(text)).last()
                 }
             };
-            if let Some(cut) = cut {
-                break (cut, false);
+            if cut.is_some() || all {
+                break (cut.unwrap_or(0), all);
             }
             if filled >= self.record_bytes_max {
                 return Err(Error::RecordTooLong {
@@ -247,11 +308,13 @@ impl SplitFile {
             });
         }
         match &mut self.content {
-            Content::Plain { bytes, .. } if last && self.offset < *bytes => Err(Error::Shrunk {
-                name: self.name.to_string(),
-                offset: *bytes,
-                bytes: self.offset,
-            }),
+            Content::Plain { bytes, .. } if last && !self.growing && self.offset < *bytes => {
+                Err(Error::Shrunk {
+                    name: self.name.to_string(),
+                    offset: *bytes,
+                    bytes: self.offset,
+                })
+            }
             Content::Plain { .. } => Ok(()),
             Content::Stream { carried, .. } => {
                 carried.extend_from_slice(buffer.get(cut..filled).unwrap_or_default());

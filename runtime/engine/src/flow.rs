@@ -127,6 +127,9 @@ pub(crate) enum Figure {
     Fact,
 }
 
+/// How often operators and readers are asked for their figures.
+pub(crate) const FIGURES_EVERY: Duration = Duration::from_secs(1);
+
 /// Figures by name and labels.
 pub(crate) type Told = BTreeMap<(Cow<'static, str>, Vec<String>), Figure>;
 

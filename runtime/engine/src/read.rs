@@ -18,7 +18,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, Stream};
 
-use crate::flow::{add, micros};
+use crate::flow::{Collected, FIGURES_EVERY, add, micros};
 use crate::parcel::{Cargo, Notice, Parcel};
 use crate::report::{SplitReport, TimeReport};
 use crate::shared::Shared;
@@ -140,6 +140,8 @@ struct SourceInstance {
     /// Since when flow control has stopped it, on the monotonic clock.
     paused_since: Option<Duration>,
     connected: bool,
+    /// When figures were last told, on the monotonic clock.
+    told: Duration,
     worker: usize,
     workers: usize,
     /// Where to begin to look for the worker that is to have the next chunk.
@@ -170,6 +172,7 @@ impl SourceInstance {
             finished: false,
             paused_since: None,
             connected: true,
+            told: Duration::ZERO,
         };
         instance.take_on(splits);
         instance
@@ -259,6 +262,7 @@ impl SourceInstance {
             .collect();
         self.epoch = self.epoch.next();
         self.measure(now);
+        self.tell(now, kind);
         self.join();
         let source = self.reading.node;
         Some((
@@ -287,6 +291,19 @@ impl SourceInstance {
             (true, true) | (false, false) => 0,
         };
         self.connected = connected;
+    }
+
+    /// Tells metrics what its reader counts, now and then and at the end.
+    fn tell(&mut self, now: Duration, kind: EpochKind) {
+        if now.saturating_sub(self.told) < FIGURES_EVERY && kind != EpochKind::Final {
+            return;
+        }
+        self.told = now;
+        let mut told = Collected::default();
+        self.reading.reader.figures(&mut told);
+        if !told.0.is_empty() {
+            (self.shared.figures).tell(self.reading.node, self.worker, told.0);
+        }
     }
 
     /// Whether flow control lets it read; counts the time it does not.

@@ -72,11 +72,16 @@ impl Register {
         (self.names).name(id, Arc::clone(source), Arc::clone(&spec.name));
         let described = (source.to_string(), spec.clone());
         self.specs.insert(id.0, described);
-        let offset = None;
+        let (offset, finished) = (None, false);
         Ok(Joining {
             node,
             position,
-            start: SplitStart { id, spec, offset },
+            start: SplitStart {
+                id,
+                spec,
+                offset,
+                finished,
+            },
         })
     }
 }
@@ -116,6 +121,7 @@ impl Splits {
                     Some(split) => (split.id, split.offset, split.newest_event_time),
                     None => (splits.register.next(), None, None),
                 };
+                let finished = known.get(position).is_some_and(|split| split.finished);
                 let entered = splits.register.enter(id, at, &source.name, spec)?;
                 splits.tracked.push(TrackedSplit {
                     id,
@@ -124,6 +130,7 @@ impl Splits {
                 });
                 let start = SplitStart {
                     offset,
+                    finished,
                     ..entered.start
                 };
                 splits.starts.entry(at).or_default().push(start);

@@ -26,7 +26,7 @@ use crate::container::{Batch, KeyDistributor, pieces};
 use crate::decode::Batches;
 use crate::failpoint;
 use crate::failure::{Failure, guarded};
-use crate::flow::{Collected, Figure, Tally};
+use crate::flow::{Collected, FIGURES_EVERY, Figure, Tally};
 use crate::graph::{Edge, union};
 use crate::letters::Letters;
 use crate::report::{EpochInfo, Report};
@@ -35,8 +35,6 @@ use crate::shared::Shared;
 /// The watermark edge: one message for every epoch, to every operator.
 pub(crate) type Clocks<'scope> = Stream<'scope, u64, Vec<Arc<EpochInfo>>>;
 
-/// How often an operator is asked for its figures.
-const FIGURES_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of frozen state handed out between two batches.
 const DRAIN_BYTES: usize = 1 << 20;
 

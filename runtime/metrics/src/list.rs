@@ -151,6 +151,16 @@ pub const ALL: &[Metric] = &[
         "Whether a source is in touch with where it reads from",
     ),
     counter(
+        "files_truncated_total",
+        STEP,
+        "Files that were truncated while they were followed; what they have now is read anew",
+    ),
+    counter(
+        "files_lost_total",
+        STEP,
+        "Followed files that were removed and may have had more than was read",
+    ),
+    counter(
         "decode_errors_total",
         &["step", "reason"],
         "Records that could not be decoded, by code",

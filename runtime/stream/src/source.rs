@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use crate::dead_letter::DeadLetter;
 use crate::fault::Fault;
+use crate::figure::Figures;
 use crate::origin::SplitId;
 use crate::schema::StreamSchema;
 
@@ -35,6 +36,8 @@ pub struct SplitStart {
     pub spec: SplitSpec,
     /// The offset of the first record to read; nothing on the very first start.
     pub offset: Option<u64>,
+    /// Whether the checkpoint has all of it, and it was known that no more would come.
+    pub finished: bool,
 }
 
 /// Which workers read a source's splits.
@@ -134,6 +137,9 @@ pub trait SplitReader: Send {
     fn connected(&self) -> bool {
         true
     }
+
+    /// What it counts, for metrics. Asked about once a second, between chunks.
+    fn figures(&self, _figures: &mut dyn Figures) {}
 }
 
 /// Where a split stands.

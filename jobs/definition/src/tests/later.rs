@@ -61,10 +61,6 @@ const LATER: &[(&str, &str)] = &[
         "sources.s={ generate: { what: random }, schema: { x: string } }",
         "`random`",
     ),
-    (
-        "sources.s={ file: { path: x, follow: true }, schema: { x: string } }",
-        "`follow`",
-    ),
     ("sources.events.format=avro", "format `avro`"),
     ("sources.events.format=protobuf", "format `protobuf`"),
     ("sources.events.format=parquet", "format `parquet`"),

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{Seen, cut, furthest_behind};
+use super::cut;
+use crate::queue::{Seen, furthest_behind};
 
 #[test]
 fn the_next_file_is_the_one_furthest_behind() {

@@ -15,6 +15,7 @@ use thalweg_stream::{Chunk, Class, Fault, Framing, Source, SplitId, SplitReader}
 
 use super::{FileSource, FileSourceOptions, Header, MetadataField, Order, Records};
 use crate::compression::Compression;
+use crate::identity::Followed;
 use crate::reader::{self, FileReader, Plan};
 
 /// A reader with small chunks, and what wakes whoever polls it.
@@ -46,6 +47,7 @@ impl Driver {
                     detail: serde_json::Value::Null,
                 },
                 offset: *offset,
+                finished: false,
             })
             .collect();
         let metadata = Arc::new([
@@ -55,7 +57,7 @@ impl Driver {
         ]);
         let clock = Arc::new(SystemClock::new());
         Self {
-            reader: reader::open(plan, metadata, clock, starts, waker).unwrap(),
+            reader: reader::open(plan, None, metadata, clock, starts, waker).unwrap(),
             woken,
             splits: files.len() as u32,
         }
@@ -481,8 +483,14 @@ fn options_that_there_are_not_are_refused() {
         let clock = Arc::new(SystemClock::new());
         FileSource::new(options, clock).unwrap_err().to_string()
     };
-    let follow = refused(|options| options.follow = true);
-    assert_eq!(follow, "file: \"follow\" is not supported yet");
+    let ends = refused(|options| (options.follow, options.order) = (true, Order::Name));
+    let message = "\"order\" is \"name\", but must be time where files are followed";
+    assert!(ends.contains(message), "{ends}");
+    let packed = refused(|options| {
+        (options.follow, options.compression) = (true, Compression::Gzip);
+    });
+    let message = "file: \"compression\" is \"gzip\", but must be none where files are followed";
+    assert_eq!(packed, message);
     let unknown = refused(|options| options.metadata = vec!["size".to_owned()]);
     assert_eq!(
         unknown,
@@ -491,4 +499,23 @@ fn options_that_there_are_not_are_refused() {
     assert!("bzip2".parse::<Compression>().is_err());
     assert_eq!("zstd".parse::<Compression>().unwrap(), Compression::Zstd);
     assert_eq!("name".parse::<Order>().unwrap(), Order::Name);
+}
+
+#[tokio::test]
+async fn files_that_were_listed_without_being_followed_are_known_when_they_are() {
+    let folder = folder(&[("a.log", b"a\n"), ("b.log", b"b\n")]);
+    let listed = source(folder.path(), "*.log").discover(&[]).await.unwrap();
+    let mut options = FileSourceOptions::new(folder.path(), "*.log");
+    options.follow = true;
+    let follows = FileSource::new(options, Arc::new(SystemClock::new())).unwrap();
+    assert!(!follows.bounded());
+    let known = follows.discover(&listed).await.unwrap();
+    let names = |splits: &[SplitSpec]| splits.iter().map(|at| at.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&known), names(&listed));
+    fs::rename(folder.path().join("a.log"), folder.path().join("c.log")).unwrap();
+    assert_eq!(follows.discover(&known).await.unwrap(), known);
+    // And back: a file is found under its new name.
+    let at = |split: &SplitSpec| Followed::of(split).unwrap().locate(folder.path()).unwrap();
+    assert_eq!(at(&known[0]), Some(folder.path().join("c.log")));
+    assert_eq!(at(&known[1]), Some(folder.path().join("b.log")));
 }

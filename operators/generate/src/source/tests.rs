@@ -60,6 +60,7 @@ fn open_with(
             id: SplitId(at as u32 + 10),
             spec,
             offset: *offset,
+            finished: false,
         })
         .collect();
     source.open(starts, waker)

@@ -120,6 +120,7 @@ fn an_offset_beyond_the_end_ends_the_attempt_with_its_name() {
         id: SplitId(7),
         spec: spec(0, 0, None),
         offset: Some(9),
+        finished: false,
     };
     let mut reader = source.open(vec![start], Arc::new(|| {})).expect("open");
     let fault = loop {
@@ -146,6 +147,7 @@ fn a_reader_wakes_its_worker_and_knows_where_it_stands() {
         id: SplitId(7),
         spec: spec(0, 1, None),
         offset: None,
+        finished: false,
     };
     let (sender, woken) = std::sync::mpsc::channel();
     let sender = Mutex::new(sender);
