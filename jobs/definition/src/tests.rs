@@ -7,8 +7,10 @@ use expect_test::expect_file;
 
 use crate::{Definition, Diagnostics, LoadOptions, Operation, Resolver, SinkKind, load};
 
+mod fuzz;
 mod hidden;
 mod later;
+mod limits;
 
 struct Fixed(BTreeMap<&'static str, &'static str>);
 
@@ -161,30 +163,5 @@ fn large_definitions_take_little_time() {
             "{took} ms for {shown:?}: {}",
             errors.is_err()
         );
-    }
-}
-
-#[test]
-fn damaged_definitions_never_panic() {
-    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-    for _ in 0..3000 {
-        let mut bytes = GOOD.as_bytes().to_vec();
-        for _ in 0..3 {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            if bytes.is_empty() {
-                break;
-            }
-            let at = seed as usize % bytes.len();
-            match seed >> 61 {
-                0..=2 => bytes[at] = b"{}[]:-&*!|>\"'\n\t ,#?0a"[(seed >> 32) as usize % 21],
-                3..=5 => drop(bytes.remove(at)),
-                _ => bytes.truncate(at.max(1)),
-            }
-        }
-        if let Err(errors) = load_with(&String::from_utf8_lossy(&bytes), &[]) {
-            assert!(!errors.render(true).is_empty());
-        }
     }
 }

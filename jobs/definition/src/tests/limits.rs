@@ -1,0 +1,85 @@
+//! What a definition may not be more of, and how that is said.
+
+use expect_test::{Expect, expect};
+
+use super::load_with;
+
+fn check(text: &str, expected: Expect) {
+    let errors = load_with(text, &[]).expect_err("beyond a limit");
+    expected.assert_eq(&errors.render(false));
+}
+
+const HEAD: &str = "\
+job: a
+sources: { s: { generate: { what: fleet }, schema: { x: string } } }
+sinks: { o: { from: s, discard: } }
+";
+
+fn steps(count: usize) -> String {
+    let step = |n| format!("  step{n}: {{ from: s, drop: [x] }}\n");
+    format!("{HEAD}steps:\n{}", (0..count).map(step).collect::<String>())
+}
+
+#[test]
+fn steps_are_at_most_500() {
+    let most = load_with(&steps(500), &[]);
+    assert!(most.is_ok(), "{most:?}");
+    check(
+        &steps(501),
+        expect![[r#"
+        job.yaml:1:1: error: a job has at most 500 steps, this one 501
+        1 | job: a
+          | ^
+    "#]],
+    );
+}
+
+#[test]
+fn texts_are_at_most_a_mebibyte() {
+    let of = |bytes: usize| {
+        let filled = format!("{HEAD}#");
+        format!("{filled}{}", "x".repeat(bytes - filled.len()))
+    };
+    assert!(load_with(&of(1 << 20), &[]).is_ok());
+    check(
+        &of((1 << 20) + 1),
+        expect![[r#"
+        job.yaml:1:1: error: a definition has at most 1 MiB, this one has 1048577 bytes
+        1 | 
+          | ^
+    "#]],
+    );
+}
+
+#[test]
+fn nesting_is_at_most_64_levels() {
+    // The mapping of all is the first.
+    let of = |levels: usize| {
+        let (open, close) = ("[".repeat(levels - 1), "]".repeat(levels - 1));
+        format!("{HEAD}description: {open}{close}\n")
+    };
+    let errors = load_with(&of(64), &[]).expect_err("no text").render(false);
+    assert!(!errors.contains("nested"), "{errors}");
+    check(
+        &of(66),
+        expect![[r#"
+        job.yaml:4:78: error: nested more than 64 deep
+        4 | description: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]
+          |                                                                              ^
+    "#]],
+    );
+}
+
+#[test]
+fn names_have_at_most_63_characters() {
+    let of = |length: usize| HEAD.replace("job: a", &format!("job: {}", "a".repeat(length)));
+    assert!(load_with(&of(63), &[]).is_ok());
+    check(
+        &of(64),
+        expect![[r#"
+        job.yaml:1:6: error: `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa` is no name: names match [a-z][a-z0-9_-]{0,62}
+        1 | job: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+          |      ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    "#]],
+    );
+}
