@@ -1,6 +1,6 @@
 //! The thread that takes records from librdkafka and makes chunks of them.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub(crate) struct Known {
     pub(crate) link: Arc<Link>,
     /// Splits that the thread is to take on, in the order of their lanes.
     coming: Mutex<Vec<Lane>>,
+    /// Offsets that had expired before they were read.
+    pub(crate) lost: AtomicU64,
 }
 
 impl Known {
@@ -54,6 +56,7 @@ impl Known {
         Self {
             link,
             coming: Mutex::default(),
+            lost: AtomicU64::new(0),
         }
     }
 
@@ -209,6 +212,8 @@ impl Fetch {
         if let Some(reading) = self.lane(partition) {
             let lost = low.saturating_sub(reading.lane.next);
             reading.reach(low);
+            let count = u64::try_from(lost).unwrap_or_default();
+            self.known.lost.fetch_add(count, Ordering::Relaxed);
             tracing::warn!(lost, %error, "kafka: records are lost, and the job goes on");
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use thalweg_stream::source::{SplitStart, SplitState, SplitStatus};
-use thalweg_stream::{Chunk, Clock, Fault, SplitId, SplitReader};
+use thalweg_stream::{Chunk, Clock, Fault, Figures, SplitId, SplitReader};
 
 use crate::discover::parse;
 use crate::error::Error;
@@ -138,6 +138,11 @@ impl SplitReader for KafkaReader {
 
     fn connected(&self) -> bool {
         self.known.link.connected()
+    }
+
+    fn figures(&self, figures: &mut dyn Figures) {
+        let lost = self.known.lost.load(Ordering::Relaxed);
+        figures.total("records_lost_total", &[], lost);
     }
 }
 

@@ -161,6 +161,11 @@ pub const ALL: &[Metric] = &[
         "Followed files that were removed and may have had more than was read",
     ),
     counter(
+        "records_lost_total",
+        STEP,
+        "Offsets of a topic that had expired before they were read, passed over by `on_data_loss: continue`",
+    ),
+    counter(
         "decode_errors_total",
         &["step", "reason"],
         "Records that could not be decoded, by code",

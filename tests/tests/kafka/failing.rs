@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use thalweg_tests::process::{Run, Running, binary};
+use thalweg_tests::process::{Run, Running, binary, until};
 
 use super::reading::sealed;
 use super::{Case, Job, Place};
@@ -75,8 +75,13 @@ fn expired(place: &mut Place) {
 
     let continuing = "start: earliest\n      on_data_loss: continue";
     job.define(&place.broker.address(), "trimmed", continuing, "");
-    let running = job.run(1).start();
+    let running = job.run(1).listen().start();
     job.until_rows(150);
+    until("what is lost is counted", || {
+        let metrics = running.get("/metrics");
+        let mut lines = metrics.lines();
+        lines.any(|line| line.starts_with("thalweg_records_lost_total{") && line.ends_with(" 150"))
+    });
     Job::stop(running);
     let expected = "offset 100 has expired; the broker's oldest record is 250";
     assert!(job.said().contains(expected), "{}", job.said());
