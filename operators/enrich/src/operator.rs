@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use thalweg_state::{
-    ColumnBuilder, Key, KeyBlock, KeyedTable, Layout, Part, Reader, Sections, encode_value,
-    short_texts,
+    ColumnBuilder, Key, KeyBlock, KeyedTable, Layout, Part, Reader, Register, Sections,
+    encode_value, short_texts,
 };
 use thalweg_stream::dead_letter::Remains;
 use thalweg_stream::operator::Held;
@@ -32,6 +32,9 @@ const PANE: i64 = 0;
 /// Word of a key's slot: how many versions there are.
 const VERSIONS: usize = 0;
 
+/// Parts of the state that checkpoints have had from the first: the table and the rows that wait.
+pub(crate) const FIRST_PARTS: usize = 2;
+
 /// What is kept of a key of the table.
 pub(crate) const LAYOUT: Layout = Layout {
     words: VERSIONS + 1,
@@ -52,7 +55,7 @@ pub(crate) struct Enrich {
     rows: Vec<RecordBatch>,
     changes: Vec<RecordBatch>,
     /// No row at or before this time is to be answered any more.
-    horizon: i64,
+    horizon: Register,
     /// The table's watermark.
     complete: i64,
     /// Keys of which a version can be forgotten once the horizon has reached a time; nothing until
@@ -70,12 +73,12 @@ impl Enrich {
             table: KeyedTable::new(LAYOUT),
             newest: Newest::default(),
             held: HeldRows::new(plan.rows.clone(), plan.row_key.clone()),
-            sections: Sections::new(context.groups.clone()),
+            sections: Sections::grown(context.groups.clone()),
             row_encoder: KeyEncoder::new(plan.row_key.clone()),
             table_encoder: KeyEncoder::new(plan.table_key.clone()),
             rows: Vec::new(),
             changes: Vec::new(),
-            horizon: START_OF_TIME,
+            horizon: Register::new(START_OF_TIME),
             complete: START_OF_TIME,
             prunable: None,
             versions: 0,
@@ -144,12 +147,12 @@ impl Enrich {
         history.add(version);
         let before = history.len();
         let next = if self.plan.spec.as_of.is_some() {
-            history.prune(self.horizon, self.complete);
+            history.prune(self.horizon.get(), self.complete);
             history.prunable_at()
         } else {
             // Rows of a table without time follow one another by epoch.
             let horizon = if self.plan.table.timed {
-                self.horizon
+                self.horizon.get()
             } else {
                 i64::MAX
             };
@@ -201,7 +204,7 @@ impl Enrich {
             Some(prunable) => prunable,
             None => self.look_through()?,
         };
-        let later = match self.horizon.checked_add(1) {
+        let later = match self.horizon.get().checked_add(1) {
             Some(next) => due.split_off(&next),
             None => BTreeMap::new(),
         };
@@ -215,14 +218,14 @@ impl Enrich {
             };
             let mut history = History::read(&payload)?;
             let before = history.len();
-            history.prune(self.horizon, self.complete);
+            history.prune(self.horizon.get(), self.complete);
             if history.len() < before {
                 out.ledger.merged += (before - history.len()) as u64;
                 self.store(&key, &history);
             }
             if let (Some(time), Some(prunable)) = (history.prunable_at(), &mut self.prunable) {
                 // A deletion that waits for the table is looked at again when the horizon moves.
-                let next = time.max(self.horizon.saturating_add(1));
+                let next = time.max(self.horizon.get().saturating_add(1));
                 prunable.entry(next).or_default().push(key);
             }
         }
@@ -373,7 +376,7 @@ impl Enrich {
             for batch in &batches {
                 self.answer(batch, out)?;
             }
-            self.horizon = self.complete;
+            self.horizon.raise(self.complete);
             return self.prune(out);
         };
         let answered = answerable_to(rule.wait_ms, rows, table);
@@ -394,8 +397,7 @@ impl Enrich {
             let due = filter_record_batch(batch, &BooleanArray::from(due))?;
             self.answer(&due, out)?;
         }
-        let horizon = answered_to(rule.wait_ms, rows, table);
-        self.horizon = self.horizon.max(horizon);
+        (self.horizon).raise(answered_to(rule.wait_ms, rows, table));
         self.prune(out)
     }
 }
@@ -470,27 +472,27 @@ impl Operator for Enrich {
 
     fn freeze(&mut self, full: bool) {
         debug_assert!(self.prunable.is_none() || self.versions == self.stored_versions());
-        let parts: &mut [&mut dyn Part] = &mut [&mut self.table, &mut self.held];
+        let parts: &mut [&mut dyn Part] = &mut [&mut self.table, &mut self.held, &mut self.horizon];
         self.sections.freeze(full, parts);
     }
 
     fn drain(&mut self, budget_bytes: usize, sections: &mut Vec<Section>) -> Result<bool, Fault> {
-        let parts: &mut [&mut dyn Part] = &mut [&mut self.table, &mut self.held];
+        let parts: &mut [&mut dyn Part] = &mut [&mut self.table, &mut self.held, &mut self.horizon];
         let done = self.sections.drain(budget_bytes, sections, parts);
         self.held.check()?;
         Ok(done)
     }
 
     fn freeze_failed(&mut self) {
-        let parts: &mut [&mut dyn Part] = &mut [&mut self.table, &mut self.held];
+        let parts: &mut [&mut dyn Part] = &mut [&mut self.table, &mut self.held, &mut self.horizon];
         self.sections.thaw(parts);
     }
 
     fn restore(&mut self, section: &Section) -> Result<(), Fault> {
-        let parts: &mut [&mut dyn Part] = &mut [&mut self.table, &mut self.held];
+        let parts: &mut [&mut dyn Part] = &mut [&mut self.table, &mut self.held, &mut self.horizon];
         self.prunable = None;
         self.newest = Newest::default();
-        Sections::restore(section, parts)?;
+        Sections::restore_grown(section, parts, FIRST_PARTS)?;
         if planted("forget-table") {
             parts[0].forget_group(section.group);
         }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, TimestampMillisecondArray};
 use arrow::compute::concat;
-use thalweg_state::{KeyedTable, Part, Reader, Sections, ShapeReader, StateRows, builders};
+use thalweg_state::{
+    KeyedTable, Part, Reader, Register, Sections, ShapeReader, StateRows, builders,
+};
 use thalweg_stream::watermark::START_OF_TIME;
 use thalweg_stream::{Column, ColumnType, Fault, Section, StreamKind, StreamSchema};
 
 use crate::held::HeldRows;
-use crate::operator::LAYOUT;
+use crate::operator::{FIRST_PARTS, LAYOUT};
 use crate::version::versions;
 
 /// What is in `sections`, which are some key groups' whole state, of a step of this `shape`:
@@ -36,9 +38,10 @@ pub fn state_rows(shape: &str, sections: &[Section]) -> Result<Option<Vec<StateR
     };
     let mut table = KeyedTable::new(LAYOUT);
     let mut held = HeldRows::new(rows.clone(), Vec::new());
-    let parts: &mut [&mut dyn Part] = &mut [&mut table, &mut held];
+    let mut horizon = Register::new(START_OF_TIME);
+    let parts: &mut [&mut dyn Part] = &mut [&mut table, &mut held, &mut horizon];
     for section in sections {
-        Sections::restore(section, parts)?;
+        Sections::restore_grown(section, parts, FIRST_PARTS)?;
     }
     let mut shown = vec![table_rows(&table, key, take)?];
     if as_of {

@@ -270,6 +270,44 @@ fn versions_are_kept_back_to_what_a_row_on_time_can_see() {
     assert_eq!(harness.ledger().held, 2);
 }
 
+/// A version that comes too late to be kept is not seen by late rows either, also not in the first
+/// epoch after a restart; of a checkpoint that does not say how far answers have come, it is.
+#[test]
+fn what_is_forgotten_stays_so_over_a_restart() {
+    let factory = factory(Missing::Keep, Some(1000));
+    let late = |harness: &mut Harness<'_>| {
+        harness.send(1, &changes(&[(Some("a"), text("late"), 20, 2)]));
+        harness.send(0, &facts(&[(Some("a"), 1, 30, 3)]));
+        harness.close(&[at(200), at(200)]);
+        harness.take()
+    };
+    for checkpoint in [false, true] {
+        let mut harness = Harness::new(&factory, 2);
+        harness.send(1, &changes(&[(Some("a"), text("new"), 50, 1)]));
+        harness.close(&[at(100), at(100)]);
+        if checkpoint {
+            harness.freeze(false, 1);
+            harness.commit();
+            harness.restart(3);
+        }
+        assert_eq!(late(&mut harness), ["0: a 1 null null 30"]);
+    }
+    let mut harness = Harness::new(&factory, 1);
+    harness.send(1, &changes(&[(Some("a"), text("new"), 50, 1)]));
+    harness.close(&[at(100), at(100)]);
+    harness.freeze(false, 1);
+    harness.commit();
+    harness.rewrite(|section| {
+        let mut bytes = section.bytes.to_vec();
+        // Without the register and its length.
+        bytes.truncate(bytes.len() - 16);
+        assert_eq!(std::mem::replace(&mut bytes[0], 1), 2);
+        section.bytes = bytes.into();
+    });
+    harness.restart(1);
+    assert_eq!(late(&mut harness), ["0: a 1 late 20.0 30"]);
+}
+
 #[test]
 fn progress_holds_back_for_held_rows() {
     let factory = factory(Missing::Keep, Some(30));

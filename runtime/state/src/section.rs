@@ -1,6 +1,8 @@
 //! How the parts of an operator's state become sections and come back.
 //!
 //! A section is `version u8`, then each part in the operator's order, framed by its length (u64).
+//! Operators that have got parts since their first release write version 2; in their sections of
+//! version 1 the last parts are missing.
 //! A section may be written for a group of which nothing is known yet: a [`Register`] is the same
 //! for all keys and must reach whoever owns the group later.
 //!
@@ -15,6 +17,8 @@ use crate::wire::{Reader, put_framed};
 
 /// Version of the framing of sections and of the parts of this crate.
 const FORMAT_VERSION: u8 = 1;
+/// The same where an operator has parts that its sections of version 1 lack.
+const GROWN_VERSION: u8 = 2;
 
 /// A piece of an operator's state that can be frozen, written out by group, and taken back.
 pub trait Part {
@@ -52,6 +56,7 @@ pub struct Sections {
     groups: Range<usize>,
     next: usize,
     full: bool,
+    version: u8,
 }
 
 impl Sections {
@@ -62,6 +67,16 @@ impl Sections {
             next: groups.end,
             groups,
             full: false,
+            version: FORMAT_VERSION,
+        }
+    }
+
+    /// For an operator that owns `groups` and has got parts, at the end, since its first release.
+    #[must_use]
+    pub fn grown(groups: Range<usize>) -> Self {
+        Self {
+            version: GROWN_VERSION,
+            ..Self::new(groups)
         }
     }
 
@@ -102,7 +117,7 @@ impl Sections {
             }
             let group = self.next as KeyGroup;
             self.next += 1;
-            let mut bytes = vec![FORMAT_VERSION];
+            let mut bytes = vec![self.version];
             let mut said = false;
             for part in parts.iter_mut() {
                 put_framed(&mut bytes, |out| said |= part.take_group(group, out));
@@ -133,22 +148,51 @@ impl Sections {
     /// # Errors
     /// Corrupt, if it is not ours.
     pub fn restore(section: &Section, parts: &mut [&mut dyn Part]) -> Result<(), Fault> {
-        Self::read(section, parts)
+        Self::restore_checked(section, parts, (FORMAT_VERSION, parts.len()))
+    }
+
+    /// Takes a section of an operator back that [has got parts](Self::grown) behind its first
+    /// `first` ones.
+    ///
+    /// # Errors
+    /// Corrupt, if it is not ours.
+    pub fn restore_grown(
+        section: &Section,
+        parts: &mut [&mut dyn Part],
+        first: usize,
+    ) -> Result<(), Fault> {
+        Self::restore_checked(section, parts, (GROWN_VERSION, first))
+    }
+
+    fn restore_checked(
+        section: &Section,
+        parts: &mut [&mut dyn Part],
+        known_and_first: (u8, usize),
+    ) -> Result<(), Fault> {
+        Self::read(section, parts, known_and_first)
             .map_err(|error| Fault::from(error).within(format!("key group {}", section.group)))
     }
 
-    fn read(section: &Section, parts: &mut [&mut dyn Part]) -> Result<(), StateError> {
+    fn read(
+        section: &Section,
+        parts: &mut [&mut dyn Part],
+        (known, first): (u8, usize),
+    ) -> Result<(), StateError> {
         let mut reader = Reader::new(&section.bytes);
         let found = reader.u8()?;
-        if found != FORMAT_VERSION {
-            return Err(StateError::Version {
-                found,
-                known: FORMAT_VERSION,
-            });
+        if !(FORMAT_VERSION..=known).contains(&found) {
+            return Err(StateError::Version { found, known });
         }
-        for part in parts.iter_mut() {
+        let there = match found {
+            FORMAT_VERSION => first,
+            _ => parts.len(),
+        };
+        for (at, part) in parts.iter_mut().enumerate() {
             if section.base {
                 part.forget_group(section.group);
+            }
+            if at >= there {
+                continue;
             }
             let mut content = reader.framed()?;
             if content.remaining() > 0 {

@@ -239,6 +239,11 @@ impl<'f> Harness<'f> {
         rows
     }
 
+    /// Changes every section that was committed.
+    pub fn rewrite(&mut self, change: impl FnMut(&mut Section)) {
+        self.store.values_mut().flatten().for_each(change);
+    }
+
     pub fn take_output(&mut self) -> Output {
         std::mem::take(&mut self.output)
     }
