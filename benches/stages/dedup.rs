@@ -10,7 +10,7 @@ use thalweg_stream::{
     StreamSchema,
 };
 
-use crate::fleet::{BATCH_ROWS, build, timestamps};
+use crate::fleet::{BATCH_ROWS, KEYS, build, timestamps};
 use crate::stopwatch::{cpu, per_row, report};
 
 const EPOCH_BATCHES: usize = 12;
@@ -18,6 +18,8 @@ const EPOCHS: usize = 150;
 const WITHIN_MS: i64 = 3_600_000;
 /// Epochs until `within` is full of keys; from then on as many expire as come.
 const FULL_EPOCHS: usize = 116;
+/// Epochs measured of each number of keys.
+const MEASURED_EPOCHS: usize = 60;
 /// Epochs from one checkpoint to the next: a minute of event time.
 const CHECKPOINT_EPOCHS: usize = 2;
 
@@ -67,6 +69,83 @@ pub(crate) fn measure() -> Result<(), Fault> {
 
 pub(crate) fn measure_any_time() -> Result<(), Fault> {
     with(false)
+}
+
+/// What a row costs while so many keys are remembered: the same work beside ever more state.
+pub(crate) fn measure_keys() -> Result<(), Fault> {
+    for same_time in [true, false] {
+        for keys in KEYS {
+            let what = match same_time {
+                true => "same time",
+                false => "another time",
+            };
+            with_keys(
+                &format!("deduplication, {keys} keys, {what}"),
+                same_time,
+                keys,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Epochs of at most a tenth of the keys, each row a new key but every tenth, which repeats one of
+/// the epoch before.
+fn with_keys(what: &str, same_time: bool, keys: usize) -> Result<(), Fault> {
+    let spec = DedupSpec {
+        by: vec![0],
+        within_ms: WITHIN_MS,
+        same_time,
+    };
+    let schema = StreamSchema::append(vec![Column::new("id", ColumnType::Int64)], true);
+    let mut operator = build(&DedupFactory::new(schema.clone(), spec)?)?;
+    let batch_rows = BATCH_ROWS.min(keys / 10);
+    let batches = (keys / 10 / batch_rows).min(EPOCH_BATCHES);
+    let mut each = Vec::new();
+    let full = keys / (batches * batch_rows) + 1;
+    let time = |row: usize| row as i64 * WITHIN_MS / keys as i64;
+    for epoch in 0..full + MEASURED_EPOCHS {
+        let first = epoch * batches * batch_rows;
+        let epoch_rows = batches * batch_rows;
+        let batches = (0..batches)
+            .map(|number| {
+                let rows = first + number * batch_rows..first + (number + 1) * batch_rows;
+                let ids = rows.clone().map(|row| match row % 10 {
+                    9 => row.saturating_sub(epoch_rows / 2),
+                    _ => row,
+                });
+                let columns: Vec<ArrayRef> = vec![
+                    Arc::new(Int64Array::from_iter_values(
+                        ids.clone().map(|id| id as i64),
+                    )),
+                    timestamps(ids.map(time)),
+                    Arc::new(UInt64Array::from_iter_values(rows.map(|row| row as u64))),
+                ];
+                Ok(RecordBatch::try_new(schema.arrow(), columns)?)
+            })
+            .collect::<Result<Vec<_>, Fault>>()?;
+        let close = EpochClose {
+            epoch: Epoch(epoch as u64 + 1),
+            kind: EpochKind::Ordinary,
+            inputs: &[Progress {
+                watermark: time(first),
+                ..Progress::START
+            }],
+        };
+        let mut out = Output::default();
+        let (took, done) = per_row(epoch_rows, || {
+            for batch in &batches {
+                operator.on_batch(0, batch, &mut out)?;
+            }
+            operator.on_epoch(&close, &mut out)
+        });
+        done?;
+        if epoch >= full {
+            each.push(took);
+        }
+    }
+    report(what, None, each);
+    Ok(())
 }
 
 fn with(same_time: bool) -> Result<(), Fault> {

@@ -11,6 +11,9 @@ use thalweg_stream::{BuildContext, Column, ColumnType, Fault, Operator, StreamSc
 /// Rows of a batch.
 pub(crate) const BATCH_ROWS: usize = 8192;
 
+/// Numbers of keys over which the cost of a row is to be nearly the same.
+pub(crate) const KEYS: [usize; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
+
 /// Device and speed, with event time.
 pub(crate) fn reports() -> StreamSchema {
     StreamSchema::append(

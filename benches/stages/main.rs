@@ -15,13 +15,15 @@ use thalweg_stream::Fault;
 
 type Stage = (&'static str, fn() -> Result<(), Fault>);
 
-const STAGES: [Stage; 6] = [
+const STAGES: [Stage; 8] = [
     ("formats", formats::measure),
     ("exchange", exchange::measure),
     ("window", window::measure),
     ("dedup", dedup::measure),
     ("dedup-any-time", dedup::measure_any_time),
     ("enrich", enrich::measure),
+    ("dedup-keys", dedup::measure_keys),
+    ("enrich-keys", enrich::measure_keys),
 ];
 
 fn main() -> Result<(), Fault> {

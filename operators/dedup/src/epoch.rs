@@ -1,15 +1,13 @@
 //! The rows of an epoch, until it is known which of them are passed on.
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
 use thalweg_state::Print;
 use thalweg_stream::schema::batch_bytes;
 use thalweg_stream::{Fault, Output, StreamSchema};
 
+use crate::sieve::Sieve;
 use crate::slice::Slices;
-
-/// Bits of the sieve per suspect: of the other rows one in eight or less gets through.
-const SIEVE_BITS: usize = 8;
 
 /// The rows of an epoch.
 #[derive(Debug, Default)]
@@ -26,7 +24,7 @@ pub(crate) struct EpochRows {
 /// A batch, with what is known of each of its rows.
 #[derive(Debug)]
 pub(crate) struct EpochBatch {
-    rows: RecordBatch,
+    pub(crate) rows: RecordBatch,
     pub(crate) prints: Vec<Print>,
     pub(crate) passes: Vec<bool>,
 }
@@ -38,49 +36,44 @@ pub(crate) struct RowAt {
     pub(crate) row: u32,
 }
 
-/// A row of a key that several rows have: ordered by key, event time, origin, arrival.
+/// A row of a key that several rows have: ordered by key, arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Contender {
     print: Print,
+    at: RowAt,
+}
+
+/// What decides between rows of equal key: ordered by event time, origin, arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Standing {
+    time: i64,
     origin: u64,
     at: RowAt,
-    passes: bool,
 }
 
 impl EpochRows {
-    /// Takes in a batch, of which `candidates` rows are not late.
-    pub(crate) fn open(&mut self, batch: &RecordBatch, candidates: usize) {
+    /// Takes in a batch, of which `candidates` rows are not late, with the fingerprints of its keys.
+    pub(crate) fn push(&mut self, batch: &RecordBatch, prints: Vec<Print>, candidates: usize) {
         self.rows += candidates as u64;
         self.bytes += batch_bytes(batch);
         self.batches.push(EpochBatch {
             rows: batch.clone(),
-            prints: Vec::new(),
-            passes: vec![false; batch.num_rows()],
+            passes: vec![false; prints.len()],
+            prints,
         });
     }
 
-    /// The number of the batch that came last.
-    pub(crate) fn last_batch(&self) -> u32 {
-        self.batches.len().saturating_sub(1) as u32
-    }
-
-    /// Says of a row whether its key is new.
-    #[inline]
-    pub(crate) fn decide(&mut self, at: RowAt, new: bool) {
-        if let Some(batch) = self.batches.get_mut(at.batch as usize)
-            && let Some(passes) = batch.passes.get_mut(at.row as usize)
-        {
-            *passes = new;
-        }
-        if !new {
-            self.suspects.push(at);
-        }
-    }
-
-    /// The fingerprints of the batch that came last.
-    pub(crate) fn close(&mut self, prints: Vec<Print>) {
-        if let Some(batch) = self.batches.last_mut() {
-            batch.prints = prints;
+    /// Says of rows whether their keys are new.
+    pub(crate) fn decide(&mut self, rows: impl Iterator<Item = (RowAt, bool)>) {
+        for (at, new) in rows {
+            if let Some(batch) = self.batches.get_mut(at.batch as usize)
+                && let Some(passes) = batch.passes.get_mut(at.row as usize)
+            {
+                *passes = new;
+            }
+            if !new {
+                self.suspects.push(at);
+            }
         }
     }
 
@@ -98,78 +91,94 @@ impl EpochRows {
     }
 
     /// Decides again about all rows that share their key with a suspect: in order of event time,
-    /// then origin, a row is passed on unless one that was is near. Rows of different `apart`
-    /// have nothing to do with each other; rows of a key none of which is new repeat an earlier
-    /// epoch's.
+    /// then origin, a row is passed on unless one that was is near. Where `same_time` holds, rows
+    /// of different slices have nothing to do with each other, and suspects may repeat an earlier
+    /// epoch's rows: those of a slice and key none of which is new.
     pub(crate) fn settle(
         &mut self,
         schema: &StreamSchema,
         slices: Slices,
-        apart: impl Fn(i64) -> Option<i64>,
+        same_time: bool,
     ) -> Result<(), Fault> {
-        let mut contenders = self.contenders(schema)?;
+        let mut contenders = self.contenders(same_time);
+        if contenders.is_empty() {
+            return Ok(());
+        }
         contenders.sort_unstable();
-        let together = |a: &Contender, b: &Contender| {
-            a.print.is_of_key_of(&b.print) && apart(a.print.time) == apart(b.print.time)
+        let (mut times, mut origins) = (Vec::new(), Vec::new());
+        for batch in &self.batches {
+            times.push(schema.event_times(&batch.rows)?);
+            origins.push(schema.origins(&batch.rows)?);
+        }
+        let standing = |contender: &Contender| {
+            let RowAt { batch, row } = contender.at;
+            Standing {
+                time: times[batch as usize][row as usize],
+                origin: origins[batch as usize][row as usize],
+                at: contender.at,
+            }
         };
-        let mut passed: Vec<i64> = Vec::new();
-        for rows in contenders.chunk_by(together) {
-            if rows.len() < 2 || !rows.iter().any(|row| row.passes) {
-                continue;
-            }
-            passed.clear();
-            for row in rows {
-                let time = row.print.time;
-                let first = !passed.iter().any(|&other| slices.near(other, time));
-                if first {
-                    passed.push(time);
+        let apart = |row: &Standing| same_time.then(|| slices.of(row.time));
+        let mut verdicts = Vec::new();
+        let (mut rows, mut passed) = (Vec::new(), Vec::new());
+        for equal in contenders.chunk_by(|a, b| a.print == b.print) {
+            rows.clear();
+            rows.extend(equal.iter().map(standing));
+            rows.sort_unstable();
+            for rows in rows.chunk_by(|a, b| apart(a) == apart(b)) {
+                let new = |row: &Standing| {
+                    self.batches[row.at.batch as usize].passes[row.at.row as usize]
+                };
+                if same_time && !rows.iter().any(new) {
+                    continue;
                 }
-                self.batches[row.at.batch as usize].passes[row.at.row as usize] = first;
+                passed.clear();
+                for row in rows {
+                    let first = !passed.iter().any(|&other| slices.near(other, row.time));
+                    if first {
+                        passed.push(row.time);
+                    }
+                    verdicts.push((row.at, first));
+                }
             }
+        }
+        for (at, passes) in verdicts {
+            self.batches[at.batch as usize].passes[at.row as usize] = passes;
         }
         Ok(())
     }
 
-    /// The suspects, the rows of the same keys that are to be passed on, and a few others.
-    fn contenders(&mut self, schema: &StreamSchema) -> Result<Vec<Contender>, Fault> {
+    /// The suspects, the rows of the same keys that are to be passed on, and a few others. Where
+    /// `same_time` holds, suspects are left out whose key no such row has.
+    fn contenders(&mut self, same_time: bool) -> Vec<Contender> {
         let suspects = std::mem::take(&mut self.suspects);
-        let mut contenders = Vec::with_capacity(suspects.len() * 2);
         if suspects.is_empty() {
-            return Ok(contenders);
+            return Vec::new();
         }
-        let origins = (self.batches.iter())
-            .map(|batch| schema.origins(&batch.rows))
-            .collect::<Result<Vec<_>, Fault>>()?;
-        let contender = |at: RowAt, passes| Contender {
+        let contender = |at: RowAt| Contender {
             print: self.batches[at.batch as usize].prints[at.row as usize],
-            origin: origins[at.batch as usize][at.row as usize],
             at,
-            passes,
         };
-        let bits = (suspects.len() * SIEVE_BITS).next_power_of_two().max(64);
-        let place = |print: &Print| (print.spread() >> 8) as usize & (bits - 1);
-        let mut sieve = vec![0_u64; bits / 64];
-        for at in suspects {
-            let suspect = contender(at, false);
-            let bit = place(&suspect.print);
-            sieve[bit / 64] |= 1 << (bit % 64);
-            contenders.push(suspect);
+        let mut suspected = Sieve::new(suspects.len());
+        for &at in &suspects {
+            suspected.add(contender(at).print);
         }
-        for (number, batch) in self.batches.iter().enumerate() {
-            for (row, (print, _)) in (batch.prints.iter().zip(&batch.passes).enumerate())
-                .filter(|(_, (_, passes))| **passes)
-            {
-                let bit = place(print);
-                if sieve[bit / 64] >> (bit % 64) & 1 == 1 {
-                    let at = RowAt {
-                        batch: number as u32,
-                        row: row as u32,
-                    };
-                    contenders.push(contender(at, true));
+        let mut contenders = Vec::with_capacity(suspects.len() * 2);
+        for (number, batch) in (0_u32..).zip(&self.batches) {
+            for (row, (&print, &passes)) in (0_u32..).zip(batch.prints.iter().zip(&batch.passes)) {
+                if passes && suspected.has(print) {
+                    let at = RowAt { batch: number, row };
+                    contenders.push(Contender { print, at });
                 }
             }
         }
-        Ok(contenders)
+        let mut opposed = Sieve::new(contenders.len());
+        for contender in &contenders {
+            opposed.add(contender.print);
+        }
+        let suspects = suspects.into_iter().map(contender);
+        contenders.extend(suspects.filter(|one| !same_time || opposed.has(one.print)));
+        contenders
     }
 
     /// Puts out what passes, and forgets the epoch.
@@ -181,8 +190,14 @@ impl EpochRows {
             if passes == batch.rows.num_rows() {
                 out.emit(batch.rows);
             } else if passes > 0 {
-                let mask = BooleanArray::from(batch.passes);
-                out.emit(filter_record_batch(&batch.rows, &mask)?);
+                let mut rows = Vec::with_capacity(passes);
+                rows.extend(
+                    (0_u32..)
+                        .zip(&batch.passes)
+                        .filter_map(|(row, &p)| p.then_some(row)),
+                );
+                // Repeats are spread over the batch: rows one by one are faster than runs of them.
+                out.emit(take_record_batch(&batch.rows, &UInt32Array::from(rows))?);
             }
         }
         out.ledger.passed += passed;

@@ -15,9 +15,11 @@
 //!
 //! Deliberately absent: deduplication by sequence numbers, and keeping the last of several.
 
+mod arrange;
 mod epoch;
 mod operator;
 mod rows;
+mod sieve;
 mod slice;
 
 use serde::{Deserialize, Serialize};

@@ -1,12 +1,13 @@
 //! Deduplication as an operator.
 //!
-//! Rows are looked up as they come and kept until their epoch ends, as only then it is known which
+//! Rows are looked up many at a time and kept until their epoch ends, as only then it is known which
 //! of several is the first. Those whose key came before, in this epoch or an earlier one, are
 //! *suspects*; only the rows of their keys have to be put in order at the end.
 //!
 //! Where equal keys have equal times, a row is looked up by adding its key to its own slice. Else
 //! slices change only when the epoch ends: a row that an earlier epoch's row is near to is a
-//! duplicate at once, and the others are told from each other by a set of the epoch's own keys.
+//! duplicate at once, and the others are told from each other at the end, where a sieve of the
+//! epoch's own keys says which of them have to be.
 
 use std::sync::Arc;
 
@@ -21,14 +22,16 @@ use thalweg_stream::{
     OperatorFactory, Origin, Output, Progress, Route, Section, StreamKind, StreamSchema,
 };
 
+use crate::arrange::Arranged;
 use crate::epoch::{EpochRows, RowAt};
-use crate::slice::{BySlice, Slices};
+use crate::sieve::Sieve;
+use crate::slice::Slices;
 use crate::{DedupSpec, SpecError};
 
 /// Rows that are looked up together.
-const BLOCK_ROWS: usize = 256;
-/// The pane of the epoch's own keys.
-const EPOCH: i64 = 0;
+const BLOCK_ROWS: usize = 512;
+/// Rows that are arranged before they are looked up: for each part of the state there are some then.
+const ARRANGED_ROWS: u64 = 1 << 16;
 
 /// Builds deduplications; checked against the input's schema when made.
 #[derive(Debug)]
@@ -115,9 +118,11 @@ impl OperatorFactory for DedupFactory {
             watermark: Register::new(START_OF_TIME),
             sections: Sections::new(context.groups.clone()),
             encoder: KeyEncoder::new(self.plan.spec.by.clone()),
-            seen: FingerprintSet::new(false),
-            by_slice: BySlice::default(),
-            digests: Vec::new(),
+            seen: Sieve::new(0),
+            looked_up: 0,
+            waiting: 0,
+            arranged: Arranged::default(),
+            found: Vec::new(),
             epoch: EpochRows::default(),
         }))
     }
@@ -133,60 +138,124 @@ struct Dedup {
     sections: Sections,
     encoder: KeyEncoder,
     /// The keys of the epoch, where they are not added to their slices at once.
-    seen: FingerprintSet,
-    by_slice: BySlice,
-    digests: Vec<(u64, u128)>,
+    seen: Sieve,
     epoch: EpochRows,
+    /// Batches of the epoch that have been looked up, and rows of it that have not.
+    looked_up: usize,
+    waiting: u64,
+    arranged: Arranged,
+    /// What was found of a block of rows.
+    found: Vec<bool>,
 }
 
 impl Dedup {
-    /// Looks up the rows of the batch that came last, given by slice.
-    fn look_up(&mut self, prints: &[Print]) {
-        let batch = self.epoch.last_batch();
-        let mut block = Vec::with_capacity(BLOCK_ROWS);
-        let mut added = Vec::with_capacity(BLOCK_ROWS);
-        for (slice, rows) in self.by_slice.parts() {
-            for rows in rows.chunks(BLOCK_ROWS) {
-                block.clear();
-                block.extend(rows.iter().map(|&row| prints[row as usize]));
-                added.clear();
-                if self.plan.same_time {
-                    self.passed.insert_all(slice, &block, &mut added);
-                    for (&row, &new) in rows.iter().zip(&added) {
-                        self.epoch.decide(RowAt { batch, row }, new);
-                    }
-                    continue;
-                }
-                let known = known(&self.passed, self.plan.slices, &block);
-                let mut left = known.iter();
-                block.retain(|_| left.next() != Some(&true));
-                self.seen.insert_all(EPOCH, &block, &mut added);
-                let unknown = rows.iter().zip(&known).filter(|(_, known)| !**known);
-                for ((&row, _), &new) in unknown.zip(&added) {
-                    self.epoch.decide(RowAt { batch, row }, new);
-                }
+    /// Looks up the rows that have not been.
+    fn look_up(&mut self) -> Result<(), Fault> {
+        let plan = Arc::clone(&self.plan);
+        let mut arranged = std::mem::take(&mut self.arranged);
+        let earliest = plan.slices.earliest(self.watermark.get());
+        let batches = self.epoch.batches().get(self.looked_up..);
+        arranged.fill(
+            batches.unwrap_or_default(),
+            self.looked_up as u32,
+            (&plan.schema, plan.slices),
+            |_, _, time| time >= earliest,
+        )?;
+        (self.looked_up, self.waiting) = (self.epoch.batches().len(), 0);
+        if !plan.same_time {
+            self.reserve(arranged.rows.len());
+        }
+        // Of rows that are only added, the more the better.
+        let most = if plan.same_time {
+            usize::MAX
+        } else {
+            BLOCK_ROWS
+        };
+        for (slice, block) in arranged.blocks(most) {
+            let (rows, prints) = (
+                &arranged.rows[block.clone()],
+                &arranged.prints[block.clone()],
+            );
+            self.look_up_block(slice, rows, prints, &arranged.times[block]);
+        }
+        self.arranged = arranged;
+        Ok(())
+    }
+
+    fn look_up_block(&mut self, slice: i64, rows: &[RowAt], prints: &[Print], times: &[i64]) {
+        self.found.clear();
+        let rows = rows.iter().copied();
+        if self.plan.same_time {
+            (self.passed).insert_all(slice, prints, times, &mut self.found);
+            (self.epoch).decide(rows.zip(self.found.iter().copied()));
+            return;
+        }
+        self.find(prints, times);
+        let (seen, rows) = (&mut self.seen, rows.zip(prints).zip(&self.found));
+        let unknown = rows.filter(|(_, known)| !**known);
+        (self.epoch).decide(unknown.map(|((at, &print), _)| (at, !seen.add(print))));
+    }
+
+    /// Finds which rows a row that an earlier epoch passed on is near to.
+    fn find(&mut self, prints: &[Print], times: &[i64]) {
+        self.found.resize(prints.len(), false);
+        if let (Some(&oldest), Some(&newest)) = (times.iter().min(), times.iter().max()) {
+            let slices = self.plan.slices;
+            let reach = (slices.in_reach(oldest).0, slices.in_reach(newest).1);
+            self.passed.find_all(reach, prints, |at, time| {
+                self.found[at] |= slices.near(time, times[at]);
+            });
+        }
+    }
+
+    /// Makes room in the sieve of the epoch's keys for so many more.
+    fn reserve(&mut self, rows: usize) {
+        if self.seen.has_room(rows) {
+            return;
+        }
+        self.seen = Sieve::new(self.epoch.rows() as usize * 2);
+        for batch in self.epoch.batches() {
+            // A key has a row that is to be passed on, unless an earlier epoch's is near.
+            let rows = batch.prints.iter().zip(&batch.passes);
+            for (&print, _) in rows.filter(|(_, passes)| **passes) {
+                self.seen.add(print);
             }
         }
     }
 
     /// Adds the rows that are passed on to their slices.
-    fn remember(&mut self) {
-        let mut block = Vec::with_capacity(BLOCK_ROWS);
-        let mut added = Vec::with_capacity(BLOCK_ROWS);
-        for batch in self.epoch.batches() {
-            let times = batch.prints.iter().map(|print| print.time);
-            let passing = |row: usize| batch.passes[row];
-            self.by_slice.assign(self.plan.slices, times, passing);
-            for (slice, rows) in self.by_slice.parts() {
-                for rows in rows.chunks(BLOCK_ROWS) {
-                    block.clear();
-                    block.extend(rows.iter().map(|&row| batch.prints[row as usize]));
-                    added.clear();
-                    self.passed.insert_all(slice, &block, &mut added);
-                }
+    fn remember(&mut self) -> Result<(), Fault> {
+        let plan = Arc::clone(&self.plan);
+        let mut first = 0;
+        while first < self.epoch.batches().len() {
+            let batches = &self.epoch.batches()[first..];
+            let mut rows = 0;
+            let some = batches.iter().take_while(|batch| {
+                let before = rows;
+                rows += batch.prints.len() as u64;
+                before < ARRANGED_ROWS
+            });
+            let some = some.count();
+            self.arranged.fill(
+                &batches[..some],
+                first as u32,
+                (&plan.schema, plan.slices),
+                |batch, row, _| batch.passes[row],
+            )?;
+            for (slice, block) in self.arranged.blocks(BLOCK_ROWS) {
+                let prints = &self.arranged.prints[block.clone()];
+                self.found.clear();
+                (self.passed).insert_all(
+                    slice,
+                    prints,
+                    &self.arranged.times[block],
+                    &mut self.found,
+                );
             }
+            first += some;
         }
-        self.seen.drop_pane(EPOCH);
+        self.seen.renew(self.epoch.rows() as usize);
+        Ok(())
     }
 
     fn late(&self, batch: &RecordBatch, row: usize, time: i64, origin: u64) -> DeadLetter {
@@ -219,32 +288,34 @@ impl Operator for Dedup {
         let plan = Arc::clone(&self.plan);
         let times = plan.schema.event_times(batch)?;
         let earliest = plan.slices.earliest(self.watermark.get());
-        self.encoder.digest(batch, &mut self.digests)?;
-        let prints: Vec<Print> = (self.digests.iter().zip(times))
-            .map(|(&(hash, print), &time)| Print::new(key_group(hash), print, time))
-            .collect();
-        let on_time = |row: usize| times[row] >= earliest;
-        (self.by_slice).assign(plan.slices, times.iter().copied(), on_time);
-        let rows = self.by_slice.rows();
-        if rows < times.len() {
-            out.ledger.late += (times.len() - rows) as u64;
+        let mut prints = Vec::with_capacity(batch.num_rows());
+        (self.encoder).digest(batch, |hash, print| {
+            prints.push(Print::new(key_group(hash), print));
+        })?;
+        let late = times.iter().filter(|&&time| time < earliest).count();
+        if late > 0 {
+            out.ledger.late += late as u64;
             let origins = plan.schema.origins(batch)?;
-            for row in (0..times.len()).filter(|&row| !on_time(row)) {
+            for row in (0..times.len()).filter(|&row| times[row] < earliest) {
                 out.dead(self.late(batch, row, times[row], origins[row]));
             }
         }
-        self.epoch.open(batch, rows);
-        self.look_up(&prints);
-        self.epoch.close(prints);
+        let rows = times.len() - late;
+        self.epoch.push(batch, prints, rows);
+        self.waiting += rows as u64;
+        if self.waiting >= ARRANGED_ROWS {
+            self.look_up()?;
+        }
         Ok(())
     }
 
     fn on_epoch(&mut self, close: &EpochClose<'_>, out: &mut Output) -> Result<(), Fault> {
         let plan = Arc::clone(&self.plan);
-        let slice = |time| plan.same_time.then(|| plan.slices.of(time));
-        self.epoch.settle(&plan.schema, plan.slices, slice)?;
-        if !self.plan.same_time {
-            self.remember();
+        self.look_up()?;
+        self.looked_up = 0;
+        (self.epoch).settle(&plan.schema, plan.slices, plan.same_time)?;
+        if !plan.same_time {
+            self.remember()?;
         }
         self.epoch.put(out)?;
         self.watermark
@@ -290,19 +361,4 @@ impl Operator for Dedup {
         let parts: &mut [&mut dyn Part] = &mut [&mut self.watermark, &mut self.passed];
         Sections::restore(section, parts)
     }
-}
-
-/// Which of `prints`, of one slice, a row that an earlier epoch passed on is near to.
-fn known(passed: &FingerprintSet, slices: Slices, prints: &[Print]) -> Vec<bool> {
-    let mut known = vec![false; prints.len()];
-    let times = prints.iter().map(|print| print.time);
-    if let (Some(oldest), Some(newest)) = (times.clone().min(), times.max()) {
-        let (from, to) = (slices.in_reach(oldest).0, slices.in_reach(newest).1);
-        for pane in passed.panes_between(from, to) {
-            pane.find_all(prints, |at, time| {
-                known[at] |= slices.near(time, prints[at].time);
-            });
-        }
-    }
-    known
 }

@@ -1,5 +1,7 @@
 //! Slices of event time: which one a row belongs to, which ones it can meet, when one expires.
 
+use std::ops::Range;
+
 /// The slices of a deduplication.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slices {
@@ -28,6 +30,11 @@ impl Slices {
     /// The slice that contains `time`.
     pub(crate) fn of(self, time: i64) -> i64 {
         time.div_euclid(self.length_ms)
+    }
+
+    /// The times of a slice, as far as they can be told.
+    pub(crate) fn times(self, slice: i64) -> Range<i64> {
+        self.start(slice)..self.start(slice.saturating_add(1))
     }
 
     /// The first time in a slice.
@@ -59,69 +66,6 @@ impl Slices {
         let end = i128::from(slice + 1) * i128::from(self.length_ms);
         let reach = if self.same_time { 1 } else { 2 };
         end <= i128::from(watermark) - reach * i128::from(self.within_ms)
-    }
-}
-
-/// The rows of a batch by slice. Memory is kept from batch to batch.
-#[derive(Debug, Default)]
-pub(crate) struct BySlice {
-    parts: Vec<(i64, Vec<u32>)>,
-    used: usize,
-    rows: usize,
-}
-
-impl BySlice {
-    /// Assigns the rows with these times for which `counts` holds.
-    pub(crate) fn assign(
-        &mut self,
-        slices: Slices,
-        times: impl ExactSizeIterator<Item = i64>,
-        counts: impl Fn(usize) -> bool,
-    ) {
-        (self.used, self.rows) = (0, 0);
-        // The slice of the row before, usually that of the next.
-        let (mut from, mut at) = (None, 0);
-        for (row, time) in times.enumerate() {
-            if !counts(row) {
-                continue;
-            }
-            let same = from.is_some_and(|from: i64| {
-                time.checked_sub(from)
-                    .is_some_and(|into| (0..slices.length_ms).contains(&into))
-            });
-            if !same {
-                let slice = slices.of(time);
-                from = slice.checked_mul(slices.length_ms);
-                at = self.position(slice);
-            }
-            self.parts[at].1.push(row as u32);
-            self.rows += 1;
-        }
-    }
-
-    fn position(&mut self, slice: i64) -> usize {
-        let used = &self.parts[..self.used];
-        if let Some(at) = used.iter().position(|part| part.0 == slice) {
-            return at;
-        }
-        if self.used == self.parts.len() {
-            self.parts.push((slice, Vec::new()));
-        }
-        let part = &mut self.parts[self.used];
-        part.0 = slice;
-        part.1.clear();
-        self.used += 1;
-        self.used - 1
-    }
-
-    /// The slices with their rows, ascending within each.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = (i64, &[u32])> {
-        (self.parts[..self.used].iter()).map(|(slice, rows)| (*slice, &rows[..]))
-    }
-
-    /// How many rows were assigned.
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
     }
 }
 

@@ -3,6 +3,11 @@
 //! What is new since the last snapshot lies in a log of its own, so that nothing has to be marked,
 //! and nothing written before it changes. A full snapshot goes through the set in order, past what
 //! has been added since.
+//!
+//! In a set with times a fingerprint may be in many panes; a [sieve](crate::sieve) says which of
+//! them are worth a look.
+
+use std::cmp::Ordering;
 
 use thalweg_stream::KeyGroup;
 use thalweg_stream::key::HASH_SEED;
@@ -15,7 +20,12 @@ use crate::log::{Logs, PRINT};
 use crate::ordered::{OrderedSet, Place, Value};
 use crate::pane::{Pane, Panes, Store};
 use crate::section::Part;
+use crate::sieve::{PaneBits, Sieve, pane_bit};
 use crate::wire::{Reader, put_i64};
+
+/// Fingerprints whose places are asked of the memory at once: what comes then stays in the first
+/// cache until it is needed.
+const BLOCK: usize = 64;
 
 /// The fingerprint of encoded bytes: XXH3-128 with the seed of the key hash. Part of the
 /// checkpoint format.
@@ -32,6 +42,9 @@ pub fn fingerprint(bytes: &[u8]) -> u128 {
 #[derive(Debug)]
 pub struct FingerprintSet {
     panes: Panes<PrintStore>,
+    /// Of a set with times; nothing until it is needed.
+    sieve: Option<Sieve>,
+    timed: bool,
 }
 
 impl FingerprintSet {
@@ -40,31 +53,128 @@ impl FingerprintSet {
     pub fn new(timed: bool) -> Self {
         Self {
             panes: Panes::new(timed),
+            sieve: None,
+            timed,
         }
     }
 
     /// Adds `print` to a pane with `time`; false if it is there already, with whatever time.
     pub fn insert(&mut self, pane: i64, group: KeyGroup, print: u128, time: i64) -> bool {
+        let value = Value::new(group, print);
         let at = self.panes.open(pane);
-        let pane = &mut self.panes.panes[at];
-        let new = pane.store.insert(Value::new(group, print), time);
+        let open = &mut self.panes.panes[at];
+        let new = open.store.insert(value, time);
         if new {
-            pane.groups.insert(group);
+            open.groups.insert(group);
+            self.note(pane, std::iter::once(value));
         }
         new
     }
 
-    /// Adds many to one pane, in order; `added` gets whether each was new. Faster than one by one.
-    pub fn insert_all(&mut self, pane: i64, prints: &[Print], added: &mut Vec<bool>) {
+    /// Adds many to one pane, in order; `added` gets whether each was new. Each has its time in
+    /// `times`, which a set without times does not look at. Faster than one by one.
+    pub fn insert_all(
+        &mut self,
+        pane: i64,
+        prints: &[Print],
+        times: &[i64],
+        added: &mut Vec<bool>,
+    ) {
         let at = self.panes.open(pane);
-        let pane = &mut self.panes.panes[at];
-        pane.store.warm(prints);
-        for print in prints {
-            let new = pane.store.insert(print.value, print.time);
-            if new {
-                pane.groups.insert(print.value.group());
+        let known = added.len();
+        let open = &mut self.panes.panes[at];
+        let mut times = times.iter().copied();
+        let mut insert = |store: &mut PrintStore, prints: &[Print]| {
+            for print in prints {
+                let time = times.next().unwrap_or_default();
+                let new = store.insert(print.value(), if self.timed { time } else { 0 });
+                if new {
+                    open.groups.insert(print.value().group());
+                }
+                added.push(new);
             }
-            added.push(new);
+        };
+        if open.store.set.is_worth_loading(prints.len()) {
+            // They come part by part, or few of them in each.
+            for prints in prints.chunk_by(|a, b| a.spread() >> 56 == b.spread() >> 56) {
+                open.store.set.load(prints[0].value(), prints.len());
+                insert(&mut open.store, prints);
+            }
+        } else {
+            for prints in prints.chunks(BLOCK) {
+                open.store.warm(prints.iter().copied());
+                insert(&mut open.store, prints);
+            }
+        }
+        let new = (prints.iter().zip(&added[known..])).filter(|(_, new)| **new);
+        self.note(pane, new.map(|(print, _)| print.value()));
+    }
+
+    /// Tells the sieve, if there is one, of what has been added.
+    #[inline]
+    fn note(&mut self, pane: i64, values: impl Iterator<Item = Value> + Clone) {
+        let Some(mut sieve) = self.sieve.take() else {
+            return;
+        };
+        let near = values.clone().map(|value| sieve.near(value));
+        std::hint::black_box(near.fold(0, |all, line| all ^ line));
+        for value in values {
+            if !sieve.add(pane, value) {
+                self.sift(&mut sieve, (value.high() >> 56) as u8);
+            }
+        }
+        self.sieve = Some(sieve);
+    }
+
+    /// Makes a part of the sieve anew.
+    fn sift(&self, sieve: &mut Sieve, top: u8) {
+        let panes = || self.panes.panes.iter();
+        sieve.rebuild(top, || {
+            panes().flat_map(|pane| {
+                let values = pane.store.set.iter_top(top);
+                values.map(|value| (pane.id, value))
+            })
+        });
+    }
+
+    /// Looks for `prints` in the panes from `first` to `last`; calls `known` with the position of
+    /// each that is in one, and its time there.
+    pub fn find_all(
+        &mut self,
+        (first, last): (i64, i64),
+        prints: &[Print],
+        mut known: impl FnMut(usize, i64),
+    ) {
+        if self.timed && self.sieve.is_none() {
+            let mut sieve = Sieve::default();
+            (0..=u8::MAX).for_each(|top| self.sift(&mut sieve, top));
+            self.sieve = Some(sieve);
+        }
+        let mut worth: Vec<PaneBits> = Vec::with_capacity(prints.len());
+        match &self.sieve {
+            Some(sieve) => {
+                for prints in prints.chunks(BLOCK) {
+                    let near = prints.iter().map(|print| sieve.near(print.value()));
+                    std::hint::black_box(near.fold(0, |all, line| all ^ line));
+                    worth.extend(prints.iter().map(|print| sieve.panes(print.value())));
+                }
+            }
+            None => worth.resize(prints.len(), PaneBits::MAX),
+        }
+        let (mut some, mut asked) = (Vec::new(), Vec::new());
+        some.extend((0..prints.len()).filter(|&at| worth[at] != 0));
+        for pane in self.panes_between(first, last) {
+            let bit = pane_bit(pane.id());
+            asked.clear();
+            asked.extend(some.iter().copied().filter(|&at| worth[at] & bit != 0));
+            for rows in asked.chunks(BLOCK) {
+                (pane.pane.store).warm(rows.iter().map(|&at| prints[at]));
+                for &at in rows {
+                    if let Some(time) = pane.find(prints[at]) {
+                        known(at, time);
+                    }
+                }
+            }
         }
     }
 
@@ -90,6 +200,15 @@ impl FingerprintSet {
     /// Drops a pane with all in it.
     pub fn drop_pane(&mut self, id: i64) {
         self.panes.drop_pane(id);
+        let bit = pane_bit(id);
+        if let Some(sieve) = &mut self.sieve
+            && !self.panes.panes.iter().any(|pane| pane_bit(pane.id) == bit)
+        {
+            sieve.retire(id);
+            if sieve.is_roomy() {
+                self.sieve = None;
+            }
+        }
     }
 
     /// How many fingerprints there are.
@@ -119,41 +238,47 @@ impl FingerprintSet {
     /// Bytes of memory in use.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.panes.memory_bytes()
+        let sieve = self.sieve.as_ref().map_or(0, Sieve::memory_bytes);
+        self.panes.memory_bytes() + sieve
     }
 }
 
-/// A fingerprint to be added or looked for. Ordered by fingerprint, then time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Print {
-    value: Value,
-    /// The time it is added with.
-    pub time: i64,
-}
+/// A fingerprint to be added or looked for, of a key of some group: twelve bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Print(Place);
 
 impl Print {
     /// The fingerprint of a key of `group`.
     #[inline]
     #[must_use]
-    pub fn new(group: KeyGroup, print: u128, time: i64) -> Self {
-        Self {
-            value: Value::new(group, print),
-            time,
-        }
-    }
-
-    /// Whether it is of the same key as `other`.
-    #[inline]
-    #[must_use]
-    pub fn is_of_key_of(&self, other: &Self) -> bool {
-        self.value == other.value
+    pub fn new(group: KeyGroup, print: u128) -> Self {
+        Self(Place::of(Value::new(group, print)))
     }
 
     /// 64 evenly spread bits, the same for the same key.
     #[inline]
     #[must_use]
     pub fn spread(&self) -> u64 {
-        self.value.high()
+        self.value().high()
+    }
+
+    #[inline]
+    fn value(self) -> Value {
+        self.0.value()
+    }
+}
+
+impl PartialOrd for Print {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Print {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.value().cmp(&other.value())
     }
 }
 
@@ -180,25 +305,18 @@ impl SetPane<'_> {
             .filter(move |(group, ..)| !gone.contains(*group))
     }
 
-    /// Calls `known` with the position and the time in the pane of each of `prints` that is there.
-    pub fn find_all(&self, prints: &[Print], mut known: impl FnMut(usize, i64)) {
-        let store = &self.pane.store;
-        store.warm(prints);
-        for (at, print) in prints.iter().enumerate() {
-            if let Some(time) = store.set.find(print.value)
-                && !self.pane.forgotten.contains(print.value.group())
-            {
-                known(at, time);
-            }
-        }
+    #[inline]
+    fn find(&self, print: Print) -> Option<i64> {
+        let value = print.value();
+        let time = self.pane.store.set.find(value)?;
+        (!self.pane.forgotten.contains(value.group())).then_some(time)
     }
 
     /// The time `print` was added with (0 in a set without times), if it is in the pane.
     #[inline]
     #[must_use]
     pub fn time(&self, group: KeyGroup, print: u128) -> Option<i64> {
-        let time = self.pane.store.set.find(Value::new(group, print))?;
-        (!self.pane.forgotten.contains(group)).then_some(time)
+        self.find(Print::new(group, print))
     }
 }
 
@@ -242,8 +360,9 @@ struct Full {
 
 impl PrintStore {
     /// Asks the memory for the places of many at once.
-    fn warm(&self, prints: &[Print]) {
-        let near = prints.iter().map(|print| self.set.near(print.value));
+    #[inline]
+    fn warm(&self, prints: impl Iterator<Item = Print>) {
+        let near = prints.map(|print| self.set.near(print.value()));
         std::hint::black_box(near.fold(0, |all, place| all ^ place));
     }
 
@@ -420,6 +539,7 @@ impl Part for FingerprintSet {
         group: KeyGroup,
         content: &mut Reader<'_>,
     ) -> Result<(), StateError> {
+        self.sieve = None;
         self.panes.restore_group(group, content)
     }
 

@@ -138,6 +138,21 @@ impl Index {
         hash.checked_shr(self.shift).unwrap_or_default() as usize
     }
 
+    /// Something to load so that the places near the home of `hash` are near; it means nothing.
+    #[inline]
+    pub(crate) fn near(&self, hash: u64) -> u64 {
+        (self.parts.get(self.part(hash))).map_or(0, |part| {
+            // They may be on two cache lines.
+            let [first, last] = [hash, hash.wrapping_add(NEAR as u64 - 1)].map(|hash| {
+                part.entries
+                    .get(part.home(hash))
+                    .copied()
+                    .unwrap_or_default()
+            });
+            first ^ last
+        })
+    }
+
     /// A slot near the home of `hash` that may be the one, as the hashes are alike; not every slot
     /// that is in the index is found so.
     #[inline]

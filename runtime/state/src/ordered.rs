@@ -12,6 +12,8 @@
 use thalweg_stream::KeyGroup;
 use thalweg_stream::planted::planted;
 
+use crate::times::Times;
+
 /// Values at which the set is split.
 const SPLIT_AT: usize = 1 << 16;
 /// Parts of a split set.
@@ -22,6 +24,10 @@ const HOMES_MIN: usize = 16;
 const PLACE_BYTES: usize = size_of::<Place>();
 /// Places looked at for the first that is not less: usually as far as one has to look.
 const NEAR: usize = 4;
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 64;
+/// A part is loaded as a whole for values that are so great a share of its places.
+const LOAD_SHARE: usize = 10;
 /// Places behind the last home.
 const SPILL: usize = 8;
 
@@ -106,6 +112,12 @@ impl Value {
     pub(crate) fn high(self) -> u64 {
         self.high
     }
+
+    /// Its lowermost bits, of the key group the last eight.
+    #[inline]
+    pub(crate) fn low(self) -> u32 {
+        self.low
+    }
 }
 
 /// Values, each with a time if the set is made so.
@@ -121,8 +133,7 @@ pub(crate) struct OrderedSet {
 struct Part {
     /// Values, ascending, with gaps; one gap at least at the end.
     places: Vec<Place>,
-    /// As many as places, or none.
-    times: Vec<i64>,
+    times: Times,
     homes: usize,
     len: usize,
     /// Values at which it grows.
@@ -162,8 +173,31 @@ impl OrderedSet {
             // The places that are looked at may be on two cache lines.
             let [first, last] =
                 [home, home + NEAR - 1].map(|at| part.places.get(at).map_or(0, |place| place.low));
-            first ^ last
+            first ^ last ^ part.times.get(home) as u32
         })
+    }
+
+    /// Whether `values` are so good a share of the set that it is better loaded part by part in
+    /// order than here and there.
+    pub(crate) fn is_worth_loading(&self, values: usize) -> bool {
+        let homes: usize = self.parts.iter().map(|part| part.homes).sum();
+        values * LOAD_SHARE >= homes
+    }
+
+    /// Loads all memory of the part of `value` in order, if that pays for so many `values` of it.
+    pub(crate) fn load(&self, value: Value, values: usize) {
+        let Some(part) = self.parts.get(self.part(value).0) else {
+            return;
+        };
+        if values * LOAD_SHARE < part.homes {
+            return;
+        }
+        let places = part.places.iter().step_by(LINE_BYTES / PLACE_BYTES);
+        std::hint::black_box(places.fold(0, |all, place| all ^ place.low));
+        if self.timed {
+            let places = (0..part.places.len()).step_by(LINE_BYTES / size_of::<u32>());
+            std::hint::black_box(places.fold(0, |all, at| all ^ part.times.get(at)));
+        }
     }
 
     /// The time of a value that is there (0 in a set without times).
@@ -172,7 +206,7 @@ impl OrderedSet {
         let (part, spread) = self.part(value);
         let part = self.parts.get(part)?;
         let at = part.find(value, spread).ok()?;
-        Some(part.times.get(at).copied().unwrap_or_default())
+        Some(part.times.get(at))
     }
 
     /// Adds a value; false, changing nothing, if it is there.
@@ -205,7 +239,7 @@ impl OrderedSet {
                 .find(value, (value.high >> shift) as u32)
                 .unwrap_or_else(|at| at);
         }
-        room.insert(at, value, timed.then_some(time));
+        room.insert(at, value, time);
     }
 
     /// How far the upper half of a value is shifted to say where its home is.
@@ -222,21 +256,18 @@ impl OrderedSet {
         for (value, time) in whole.iter().flat_map(Part::iter) {
             let part = &mut self.parts[(value.high >> 56) as usize];
             let at = part.find(value, (value.high >> 24) as u32);
-            part.insert(
-                at.unwrap_or_else(|at| at),
-                value,
-                self.timed.then_some(time),
-            );
+            part.insert(at.unwrap_or_else(|at| at), value, time);
         }
     }
 
-    /// Makes room for `values`, if the set is empty and has none.
+    /// Makes room for `values`, about, if the set is empty.
     pub(crate) fn expect(&mut self, values: usize) {
-        if self.len > 0 || self.parts.iter().any(|part| part.homes > 0) {
+        let homes: usize = self.parts.iter().map(|part| part.homes).sum();
+        if self.len > 0 || homes >= values * 3 / 2 {
             return;
         }
         let parts = if values > SPLIT_AT { PARTS } else { 1 };
-        self.parts = vec![Part::roomy(values / parts, self.timed); parts];
+        self.parts = vec![Part::expecting(values / parts, self.timed); parts];
     }
 
     /// Moves the values of the parts from number `from` on together, about `budget` bytes; the
@@ -272,6 +303,16 @@ impl OrderedSet {
             })
     }
 
+    /// The values that begin with this byte, ascending.
+    pub(crate) fn iter_top(&self, top: u8) -> impl Iterator<Item = Value> + '_ {
+        let first = Value {
+            high: u64::from(top) << 56,
+            low: 0,
+        };
+        (self.iter_from(first).map(|(value, _)| value))
+            .take_while(move |value| value.high >> 56 == u64::from(top))
+    }
+
     /// All values, ascending, with their times.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Value, i64)> + '_ {
         self.parts.iter().flat_map(Part::iter)
@@ -290,6 +331,7 @@ impl OrderedSet {
     pub(crate) fn clear(&mut self) {
         for part in &mut self.parts {
             part.places.fill(EMPTY);
+            part.times.clear();
             part.len = 0;
         }
         self.len = 0;
@@ -298,7 +340,7 @@ impl OrderedSet {
     pub(crate) fn memory_bytes(&self) -> usize {
         let parts = self.parts.iter();
         parts
-            .map(|part| part.places.capacity() * PLACE_BYTES + part.times.capacity() * 8)
+            .map(|part| part.places.capacity() * PLACE_BYTES + part.times.memory_bytes())
             .sum()
     }
 }
@@ -310,20 +352,27 @@ impl Part {
         Self::of(homes, homes * 3 / 4, timed)
     }
 
-    /// An empty one for `len` values and a few more: eight ninths full with them.
+    /// An empty one for about `len` values: two thirds full with them. Neither are many places
+    /// looked at for one of them then nor is much memory.
+    fn expecting(len: usize, timed: bool) -> Self {
+        let homes = (len * 3 / 2).max(HOMES_MIN);
+        Self::of(homes, homes * 3 / 4, timed)
+    }
+
+    /// An empty one for `len` values and a few more: sixteen seventeenths full with them.
     fn compact(len: usize, timed: bool) -> Self {
-        Self::of(Self::compact_homes(len), len + len / 32, timed)
+        Self::of(Self::compact_homes(len), len + len / 64, timed)
     }
 
     fn compact_homes(len: usize) -> usize {
-        len + len / 8
+        len + len / 16
     }
 
     fn of(homes: usize, len_max: usize, timed: bool) -> Self {
         let places = homes + SPILL;
         Self {
             places: vec![EMPTY; places],
-            times: if timed { vec![0; places] } else { Vec::new() },
+            times: Times::new(timed, places),
             homes,
             len: 0,
             len_max,
@@ -373,7 +422,7 @@ impl Part {
 
     /// Puts a value at its place, those behind it one further.
     #[inline]
-    fn insert(&mut self, at: usize, value: Value, time: Option<i64>) {
+    fn insert(&mut self, at: usize, value: Value, time: i64) {
         self.len += 1;
         let mut gap = at;
         let mut carried = Place::of(value);
@@ -389,24 +438,19 @@ impl Part {
         if gap + 1 >= self.places.len() {
             self.extend(gap, carried);
         }
-        if let Some(time) = time {
-            self.times.copy_within(at..gap, at + 1);
-            if let Some(place) = self.times.get_mut(at) {
-                *place = time;
-            }
-        }
+        self.times.make_way(at, gap);
+        self.times.set(at, time);
     }
 
     /// Makes room behind the end, where `left` is left over if it belongs there; one gap stays.
     #[cold]
     fn extend(&mut self, at: usize, left: Place) {
+        self.places.reserve_exact(SPILL);
         if at == self.places.len() {
             self.places.push(left);
         }
         self.places.push(EMPTY);
-        if !self.times.is_empty() {
-            self.times.resize(self.places.len(), 0);
-        }
+        self.times.resize(self.places.len());
     }
 
     /// Moves all values to another one, which is empty and takes its place.
@@ -419,9 +463,7 @@ impl Part {
                 self.extend(self.places.len(), EMPTY);
             }
             self.places[at] = Place::of(value);
-            if let Some(place) = self.times.get_mut(at) {
-                *place = time;
-            }
+            self.times.set(at, time);
             next = at + 1;
         }
         self.len = old.len;
@@ -435,10 +477,7 @@ impl Part {
         let places = self.places.get(from..).unwrap_or_default();
         (places.iter().enumerate())
             .filter(|(_, place)| !place.is_empty())
-            .map(move |(at, &place)| {
-                let time = self.times.get(from + at).copied().unwrap_or_default();
-                (place.value(), time)
-            })
+            .map(move |(at, &place)| (place.value(), self.times.get(from + at)))
     }
 }
 
@@ -461,7 +500,6 @@ mod tests {
         );
         for part in &set.parts {
             assert_eq!(part.places.last(), Some(&EMPTY));
-            assert!(part.times.is_empty() || part.times.len() == part.places.len());
         }
     }
 

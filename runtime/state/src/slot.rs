@@ -26,6 +26,9 @@ use crate::table::Slot;
 use crate::wire::{Reader, put_bytes, put_u64};
 use crate::words::Words;
 
+/// Hashes whose places are asked of the memory at once: what comes then stays in the first cache
+/// until it is needed.
+const BLOCK: usize = 64;
 /// Words before the user's: the key's cell.
 const HEADER_WORDS: usize = 2;
 
@@ -118,8 +121,10 @@ impl SlotStore {
         (pane, logs): (i64, &mut Logs),
     ) {
         let from = slots.len();
-        let firsts = keys.hashes().iter().map(|&hash| self.index.first(hash));
-        slots.extend(firsts.map(Slot));
+        for hashes in keys.hashes().chunks(BLOCK) {
+            self.warm(hashes);
+            slots.extend(hashes.iter().map(|&hash| Slot(self.index.first(hash))));
+        }
         for (at, (slot, &[a, b])) in slots[from..].iter_mut().zip(keys.cells()).enumerate() {
             let [x, y] = self.cell(slot.0);
             // Cells say all there is to say of short keys only.
@@ -134,10 +139,21 @@ impl SlotStore {
         }
     }
 
+    /// Asks the memory for the places of many hashes at once. The search itself has so many steps
+    /// that the processor would look ahead to few of them.
+    #[inline]
+    fn warm(&self, hashes: &[u64]) {
+        let near = hashes.iter().map(|&hash| self.index.near(hash));
+        std::hint::black_box(near.fold(0, |all, entry| all ^ entry));
+    }
+
     /// The slots of many keys at once, [`NO_SLOT`] where there is none; appended to `slots`.
     pub(crate) fn find_all(&self, keys: &KeyBlock<'_>, slots: &mut Vec<u32>) {
         let from = slots.len();
-        slots.extend(keys.hashes().iter().map(|&hash| self.index.first(hash)));
+        for hashes in keys.hashes().chunks(BLOCK) {
+            self.warm(hashes);
+            slots.extend(hashes.iter().map(|&hash| self.index.first(hash)));
+        }
         for (at, (slot, &[a, b])) in slots[from..].iter_mut().zip(keys.cells()).enumerate() {
             let [x, y] = self.cell(*slot);
             if (x ^ a) | (y ^ b) != 0 || is_long(a) {

@@ -31,21 +31,19 @@ impl Default for Places {
 }
 
 impl KeyEncoder {
-    /// The hash of every row's key of `batch`, and its fingerprint: XXH3-128 of the encoded key with
-    /// the seed of the hash.
+    /// Calls `each` with the hash of every row's key of `batch`, in order, and its fingerprint:
+    /// XXH3-128 of the encoded key with the seed of the hash.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn digest(
         &mut self,
         batch: &arrow::array::RecordBatch,
-        out: &mut Vec<(u64, u128)>,
+        mut each: impl FnMut(u64, u128),
     ) -> Result<(), Fault> {
         let columns = self.key_columns(batch)?;
         let mut places = std::mem::take(&mut self.places);
         let rows = batch.num_rows();
-        out.clear();
-        out.reserve(rows);
         let mut lengths = [None; BLOCK_ROWS];
         for from in (0..rows).step_by(BLOCK_ROWS) {
             let block = from..(from + BLOCK_ROWS).min(rows);
@@ -54,14 +52,16 @@ impl KeyEncoder {
             }
             for ((row, place), length) in block.zip(&*places.0).zip(&lengths) {
                 if let Some(key) = length.and_then(|length| place.get(..length)) {
-                    out.push(digest(key));
+                    let (hash, print) = digest(key);
+                    each(hash, print);
                     continue;
                 }
                 self.bytes.clear();
                 for column in &columns {
                     column.encode(row, &mut self.bytes)?;
                 }
-                out.push(digest(&self.bytes));
+                let (hash, print) = digest(&self.bytes);
+                each(hash, print);
             }
         }
         self.places = places;
@@ -236,7 +236,7 @@ mod tests {
             let mut encoder = KeyEncoder::new(by.clone());
             let mut digests = Vec::new();
             encoder
-                .digest(&batch, &mut digests)
+                .digest(&batch, |hash, print| digests.push((hash, print)))
                 .expect("supported types");
             encoder.encode(&batch).expect("supported types");
             for (row, &got) in digests.iter().enumerate() {
