@@ -60,6 +60,26 @@ impl Verdict {
     }
 }
 
+/// Calls `each` for every record of a chunk that says where they are: with its place, its bytes and
+/// its offset.
+pub(crate) fn each_framed<'c>(
+    chunk: &'c Chunk,
+    (ranges, offsets): (&[(u32, u32)], &[u64]),
+    mut each: impl FnMut(usize, &'c [u8], u64) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    if ranges.len() != offsets.len() {
+        return Err(Fault::bug("a chunk has more records than offsets"));
+    }
+    for (&(start, end), &offset) in ranges.iter().zip(offsets) {
+        let (start, end) = (start as usize, end as usize);
+        let Some(record) = chunk.bytes.get(start..end) else {
+            return Err(Fault::bug("a record lies outside its chunk"));
+        };
+        each(start, record, offset)?;
+    }
+    Ok(())
+}
+
 /// What a batch in the making has besides its columns.
 #[derive(Debug)]
 pub(crate) struct Assembly {

@@ -19,7 +19,7 @@ use thalweg_stream::{
     Chunk, Decoded, Decoder, DecoderFactory, Fault, Framing, Quoting, RecordEnds, StreamSchema,
 };
 
-use crate::assembly::Assembly;
+use crate::assembly::{Assembly, each_framed};
 use crate::decoder::BYTE_ORDER_MARK;
 use crate::error::FormatError;
 use crate::spec::{DecodeSpec, Layout};
@@ -148,12 +148,9 @@ impl Decoder for CsvDecoder {
         match &chunk.framing {
             Framing::Lines => self.lines(chunk, out)?,
             Framing::Records { ranges, offsets } => {
-                if ranges.len() != offsets.len() {
-                    return Err(Fault::bug("a chunk has more records than offsets"));
-                }
-                for ((start, end), offset) in ranges.iter().zip(offsets) {
-                    self.framed(chunk, (*start as usize, *end as usize), *offset, out)?;
-                }
+                each_framed(chunk, (ranges, offsets), |start, record, offset| {
+                    self.framed(chunk, (start, record), offset, out)
+                })?;
             }
         }
         self.assembly.end(&mut self.reader, chunk, out)
@@ -186,13 +183,10 @@ impl CsvDecoder {
     fn framed(
         &mut self,
         chunk: &Chunk,
-        (start, end): (usize, usize),
+        (start, whole): (usize, &[u8]),
         offset: u64,
         out: &mut Decoded,
     ) -> Result<(), Fault> {
-        let Some(whole) = chunk.bytes.get(start..end) else {
-            return Err(Fault::bug("a record lies outside its chunk"));
-        };
         let record = without_line_end(whole);
         let result = match RecordEnds::new(self.csv.quoting, 0).next(record) {
             Some(_) => Err(Stop::Several),

@@ -6,7 +6,7 @@ use thalweg_stream::{
     Chunk, DeadClass, Decoded, Decoder, DecoderFactory, Fault, Framing, StreamSchema,
 };
 
-use crate::assembly::{Assembly, Problem, Reader as _};
+use crate::assembly::{Assembly, Problem, Reader as _, each_framed};
 use crate::error::FormatError;
 use crate::record::RecordReader;
 use crate::scan::{Cursor, Stop, pad};
@@ -62,12 +62,9 @@ impl Decoder for JsonDecoder {
         match &chunk.framing {
             Framing::Lines => self.lines(chunk, out)?,
             Framing::Records { ranges, offsets } => {
-                if ranges.len() != offsets.len() {
-                    return Err(Fault::bug("a chunk has more records than offsets"));
-                }
-                for ((start, end), offset) in ranges.iter().zip(offsets) {
-                    self.framed(chunk, (*start as usize, *end as usize), *offset, out)?;
-                }
+                each_framed(chunk, (ranges, offsets), |start, record, offset| {
+                    self.framed(chunk, (start, record), offset, out)
+                })?;
             }
         }
         self.assembly.end(&mut self.reader, chunk, out)
@@ -163,13 +160,11 @@ impl JsonDecoder {
     fn framed(
         &mut self,
         chunk: &Chunk,
-        (start, end): (usize, usize),
+        (start, record): (usize, &[u8]),
         offset: u64,
         out: &mut Decoded,
     ) -> Result<(), Fault> {
-        let Some(record) = chunk.bytes.get(start..end) else {
-            return Err(Fault::bug("a record lies outside its chunk"));
-        };
+        let end = start + record.len();
         let result = match Cursor::over_record(&chunk.bytes, start, end) {
             Some(cursor) => self.whole(cursor, record),
             None => self.copied(record),
