@@ -22,27 +22,22 @@ pub(crate) struct Target<'a, 'p> {
 impl Target<'_, '_> {
     /// Counts every row in its slot.
     pub(crate) fn count_rows(&mut self) {
-        for &slot in self.slots {
-            if let Some(count) = self.pane.touched_mut(slot).get_mut(ROWS) {
+        self.each(None, |_, words| {
+            if let Some(count) = words.get_mut(ROWS) {
                 *count += 1;
             }
-        }
+        });
     }
 
     /// Calls `update` with each row that takes part and the words of its slot.
     #[inline]
     fn each(&mut self, mask: Option<&BooleanBuffer>, mut update: impl FnMut(usize, &mut [u64])) {
-        let rows = self.rows.iter().zip(self.slots);
+        let rows = (self.slots.iter().zip(self.rows)).map(|(&slot, &row)| (slot, row as usize));
         match mask {
-            None => {
-                for (&row, &slot) in rows {
-                    update(row as usize, self.pane.touched_mut(slot));
-                }
-            }
+            None => self.pane.each_touched(rows, update),
             Some(mask) => {
-                for (&row, &slot) in rows.filter(|(row, _)| mask.value(**row as usize)) {
-                    update(row as usize, self.pane.touched_mut(slot));
-                }
+                let rows = rows.filter(|&(_, row)| mask.value(row));
+                self.pane.each_touched(rows, &mut update);
             }
         }
     }
@@ -184,12 +179,42 @@ fn count(measure: &Measure, mask: Option<&BooleanBuffer>, target: &mut Target<'_
     }
 }
 
-#[inline]
-fn extremes(measure: &Measure, words: &mut [u64], value: i64) {
-    if let Some(word) = measure.min.and_then(|at| words.get_mut(at)) {
+/// Where a measure keeps count, sum, least and greatest, of those that it keeps.
+type Places = [Option<usize>; 4];
+
+/// Calls `update` with the places, the value of each row that takes part, and its words. Which
+/// places there are is decided here for all rows, as far as `update` is inlined.
+#[inline(always)]
+fn by_places<V>(
+    measure: &Measure,
+    mask: Option<&BooleanBuffer>,
+    target: &mut Target<'_, '_>,
+    value: impl Fn(usize) -> V,
+    update: impl Fn(Places, V, &mut [u64]),
+) {
+    let count = Some(measure.count).filter(|&count| count != ROWS);
+    match [count, measure.sum, measure.min, measure.max] {
+        [None, Some(sum), None, None] => target.each(mask, |row, words| {
+            update([None, Some(sum), None, None], value(row), words);
+        }),
+        [None, Some(sum), Some(min), Some(max)] => target.each(mask, |row, words| {
+            update([None, Some(sum), Some(min), Some(max)], value(row), words);
+        }),
+        [Some(count), Some(sum), Some(min), Some(max)] => target.each(mask, |row, words| {
+            let places = [Some(count), Some(sum), Some(min), Some(max)];
+            update(places, value(row), words);
+        }),
+        places => target.each(mask, |row, words| update(places, value(row), words)),
+    }
+}
+
+#[inline(always)]
+fn extremes([count, _, min, max]: Places, words: &mut [u64], value: i64) {
+    bump(words, count.unwrap_or(ROWS));
+    if let Some(word) = min.and_then(|at| words.get_mut(at)) {
         *word = (*word as i64).min(value) as u64;
     }
-    if let Some(word) = measure.max.and_then(|at| words.get_mut(at)) {
+    if let Some(word) = max.and_then(|at| words.get_mut(at)) {
         *word = (*word as i64).max(value) as u64;
     }
 }
@@ -200,13 +225,11 @@ fn ints(
     target: &mut Target<'_, '_>,
     value: impl Fn(usize) -> i64,
 ) {
-    target.each(mask, |row, words| {
-        let value = value(row);
-        bump(words, measure.count);
-        if let Some(sum) = measure.sum.and_then(|at| pair(words, at)) {
+    by_places(measure, mask, target, value, |places, value, words| {
+        if let Some(sum) = places[1].and_then(|at| pair(words, at)) {
             add_int(sum, i128::from(value));
         }
-        extremes(measure, words, value);
+        extremes(places, words, value);
     });
 }
 
@@ -216,13 +239,11 @@ fn floats(
     target: &mut Target<'_, '_>,
     value: impl Fn(usize) -> f64,
 ) {
-    target.each(mask, |row, words| {
-        let value = value(row);
-        bump(words, measure.count);
-        if let Some(sum) = measure.sum.and_then(|at| pair(words, at)) {
+    by_places(measure, mask, target, value, |places, value, words| {
+        if let Some(sum) = places[1].and_then(|at| pair(words, at)) {
             add_float(sum, value);
         }
-        extremes(measure, words, rank(value));
+        extremes(places, words, rank(value));
     });
 }
 

@@ -14,6 +14,14 @@ impl Bitmap {
         (self.words.get((at >> 6) as usize)).is_some_and(|w| w >> (at & 63) & 1 == 1)
     }
 
+    /// Whether all of these are in the set, found without a branch for each.
+    #[inline]
+    pub(crate) fn contains_all(&self, mut all: impl Iterator<Item = u32>) -> bool {
+        let word = |at: u32| self.words.get((at >> 6) as usize).copied();
+        all.try_fold(1, |bits, at| Some(bits & word(at)? >> (at & 63)))
+            .is_some_and(|bits| bits & 1 == 1)
+    }
+
     /// Adds `at`, growing as needed.
     pub(crate) fn insert(&mut self, at: u32) {
         let word = (at >> 6) as usize;
@@ -124,6 +132,14 @@ mod tests {
         }
         assert!(set.remove(64) && !set.remove(64) && !set.remove(9999));
         assert_eq!(numbers(&set), [0, 63, 200]);
+        for (all, expected) in [
+            (vec![], true),
+            (vec![63, 0, 200], true),
+            (vec![0, 64], false),
+            (vec![0, 9999, 63], false),
+        ] {
+            assert_eq!(set.contains_all(all.iter().copied()), expected, "{all:?}");
+        }
         let mut all = Bitmap::default();
         for length in [0, 1, 63, 64, 65, 130] {
             all.fill(length);

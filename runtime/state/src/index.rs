@@ -1,18 +1,19 @@
 //! An open-addressed index from hashes to slot numbers.
 //!
-//! Entries are one word each, upper half of the hash and slot number, probed linearly: one cache
-//! line a lookup, and the first candidates of many keys can be fetched before any is needed. A
-//! large index is split by the top byte of the hash, so that each part grows alone and no update
-//! waits for the whole index to be rebuilt.
+//! Entries are one word each, upper half of the hash and slot number, in buckets of four that lie on
+//! one cache line: a lookup looks at all of its home bucket at once, and goes to the next one only if
+//! that is full. So the first candidates of many keys can be found without a branch for each, and
+//! fetched before any is needed. A large index is split by the top byte of the hash, so that each
+//! part grows alone and no update waits for the whole index to be rebuilt.
 
 /// Number of slots at which the index is split.
 const SPLIT_AT: usize = 1 << 16;
 /// Parts of a split index.
 const PARTS: usize = 256;
-/// Entries of the smallest part.
-const ENTRIES_MIN: usize = 16;
-/// Places looked at for a first candidate: usually on one cache line.
-const NEAR: usize = 4;
+/// Buckets of the smallest part.
+const BUCKETS_MIN: usize = 4;
+/// Entries of a bucket.
+const BUCKET_ENTRIES: usize = 4;
 /// No slot.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
 
@@ -25,12 +26,21 @@ pub(crate) struct Index {
     len: usize,
 }
 
-/// Entries are zero where there is nothing, else the upper half of the hash above slot + 1.
+/// Entries are zero where there is nothing, else the upper half of the hash above slot + 1. An
+/// entry is in its home bucket, or behind it and buckets that are all full.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(32))]
+struct Bucket([u64; BUCKET_ENTRIES]);
+
+/// A power of two of buckets, or none.
 #[derive(Debug, Default)]
 struct Part {
-    entries: Vec<u64>,
+    buckets: Vec<Bucket>,
     len: usize,
 }
+
+/// Where an entry is: its bucket, and its place there.
+type Place = (usize, usize);
 
 impl Default for Index {
     fn default() -> Self {
@@ -52,47 +62,64 @@ fn tag(hash: u64) -> u64 {
     hash & !0xffff_ffff
 }
 
+impl Bucket {
+    fn is_full(&self) -> bool {
+        self.0.iter().all(|&entry| entry != 0)
+    }
+}
+
 impl Part {
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        // A power of two, or zero.
-        hash as usize & self.entries.len().wrapping_sub(1)
+        hash as usize & self.buckets.len().wrapping_sub(1)
     }
 
-    /// The first of the nearest places that has this hash, found without a branch per place.
+    fn next(&self, bucket: usize) -> usize {
+        self.home(bucket as u64 + 1)
+    }
+
+    /// The first in its home bucket that has this hash, found without a branch per entry.
     #[inline]
     fn first(&self, hash: u64) -> u32 {
-        let home = self.home(hash);
-        (0..NEAR).rev().fold(NO_SLOT, |found, near| {
-            match self.entries.get(self.home((home + near) as u64)) {
-                Some(&entry) if tag(entry) == tag(hash) => slot_of(entry),
-                _ => found,
+        let Some(Bucket(entries)) = self.buckets.get(self.home(hash)) else {
+            return NO_SLOT;
+        };
+        (entries.iter().rev()).fold(NO_SLOT, |found, &entry| {
+            if (entry ^ hash) >> 32 == 0 {
+                slot_of(entry)
+            } else {
+                found
             }
         })
     }
 
     /// Where the entry of this hash is for which `is_it` holds, and its slot.
     #[inline]
-    fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<(usize, u32)> {
+    fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<(Place, u32)> {
         let mut at = self.home(hash);
         loop {
-            let entry = *self.entries.get(at)?;
-            if entry == 0 {
+            let bucket = self.buckets.get(at)?;
+            for (place, &entry) in bucket.0.iter().enumerate() {
+                if entry != 0 && tag(entry) == tag(hash) && is_it(slot_of(entry)) {
+                    return Some(((at, place), slot_of(entry)));
+                }
+            }
+            if !bucket.is_full() {
                 return None;
             }
-            if tag(entry) == tag(hash) && is_it(slot_of(entry)) {
-                return Some((at, slot_of(entry)));
-            }
-            at = self.home(at as u64 + 1);
+            at = self.next(at);
         }
     }
 
     fn insert(&mut self, hash: u64, slot: u32, hash_of: &impl Fn(u32) -> u64) {
-        if (self.len + 1) * 4 > self.entries.len() * 3 {
-            let length = (self.entries.len() * 2).max(ENTRIES_MIN);
-            let old = std::mem::replace(&mut self.entries, vec![0; length]);
-            for entry in old.into_iter().filter(|&entry| entry != 0) {
-                self.place(hash_of(slot_of(entry)), slot_of(entry));
+        // Full to three quarters at most.
+        if self.len + 1 > self.buckets.len() * (BUCKET_ENTRIES - 1) {
+            let length = (self.buckets.len() * 2).max(BUCKETS_MIN);
+            let old = std::mem::replace(&mut self.buckets, vec![Bucket::default(); length]);
+            for entry in old.into_iter().flat_map(|bucket| bucket.0) {
+                if entry != 0 {
+                    self.place(hash_of(slot_of(entry)), slot_of(entry));
+                }
             }
         }
         self.place(hash, slot);
@@ -101,28 +128,35 @@ impl Part {
 
     fn place(&mut self, hash: u64, slot: u32) {
         let mut at = self.home(hash);
-        while self.entries[at] != 0 {
-            at = self.home(at as u64 + 1);
+        loop {
+            let mut entries = self.buckets[at].0.iter_mut();
+            if let Some(free) = entries.find(|entry| **entry == 0) {
+                *free = tag(hash) | (u64::from(slot) + 1);
+                return;
+            }
+            at = self.next(at);
         }
-        self.entries[at] = tag(hash) | (u64::from(slot) + 1);
     }
 
     fn remove(&mut self, hash: u64, slot: u32, hash_of: &impl Fn(u32) -> u64) -> bool {
         let Some((mut hole, _)) = self.find(hash, |at| at == slot) else {
             return false;
         };
-        // Entries behind the hole move into it unless that is before their home.
-        let mut at = self.home(hole as u64 + 1);
-        while self.entries[at] != 0 {
-            let home = self.home(hash_of(slot_of(self.entries[at])));
+        // Behind a full bucket are entries that found no room in it: one of them gets the room.
+        let mut at = hole.0;
+        while self.buckets[at].is_full() {
+            at = self.next(at);
             let distance = |from: usize| self.home((at as u64).wrapping_sub(from as u64));
-            if distance(home) >= distance(hole) {
-                self.entries[hole] = self.entries[at];
-                hole = at;
+            let entries = &self.buckets[at].0;
+            let moves = entries.iter().position(|&entry| {
+                entry != 0 && distance(self.home(hash_of(slot_of(entry)))) >= distance(hole.0)
+            });
+            if let Some(place) = moves {
+                self.buckets[hole.0].0[hole.1] = entries[place];
+                hole = (at, place);
             }
-            at = self.home(at as u64 + 1);
         }
-        self.entries[hole] = 0;
+        self.buckets[hole.0].0[hole.1] = 0;
         self.len -= 1;
         true
     }
@@ -138,26 +172,17 @@ impl Index {
         hash.checked_shr(self.shift).unwrap_or_default() as usize
     }
 
-    /// Something to load so that the places near the home of `hash` are near; it means nothing.
+    /// Of each hash, a slot in its home bucket that may be the one, as the hashes are alike, or
+    /// [`NO_SLOT`]; not every slot that is in the index is found so.
     #[inline]
-    pub(crate) fn near(&self, hash: u64) -> u64 {
-        (self.parts.get(self.part(hash))).map_or(0, |part| {
-            // They may be on two cache lines.
-            let [first, last] = [hash, hash.wrapping_add(NEAR as u64 - 1)].map(|hash| {
-                part.entries
-                    .get(part.home(hash))
-                    .copied()
-                    .unwrap_or_default()
-            });
-            first ^ last
-        })
-    }
-
-    /// A slot near the home of `hash` that may be the one, as the hashes are alike; not every slot
-    /// that is in the index is found so.
-    #[inline]
-    pub(crate) fn first(&self, hash: u64) -> u32 {
-        (self.parts.get(self.part(hash))).map_or(NO_SLOT, |part| part.first(hash))
+    pub(crate) fn first_all<S>(&self, hashes: &[u64], slots: &mut Vec<S>, slot: impl Fn(u32) -> S) {
+        match self.parts.as_slice() {
+            [part] => slots.extend(hashes.iter().map(|&hash| slot(part.first(hash)))),
+            parts => slots.extend(hashes.iter().map(|&hash| {
+                let part = parts.get(self.part(hash));
+                slot(part.map_or(NO_SLOT, |part| part.first(hash)))
+            })),
+        }
     }
 
     /// The slot of this hash for which `is_it` holds.
@@ -181,7 +206,8 @@ impl Index {
         let whole = std::mem::take(&mut self.parts);
         self.parts = (0..PARTS).map(|_| Part::default()).collect();
         self.shift = u64::BITS - PARTS.ilog2();
-        let entries = whole.into_iter().flat_map(|part| part.entries);
+        let buckets = whole.into_iter().flat_map(|part| part.buckets);
+        let entries = buckets.flat_map(|bucket| bucket.0);
         for slot in entries.filter(|&entry| entry != 0).map(slot_of) {
             let hash = hash_of(slot);
             let part = self.part(hash);
@@ -200,7 +226,7 @@ impl Index {
     /// Empties it, keeping memory.
     pub(crate) fn clear(&mut self) {
         for part in &mut self.parts {
-            part.entries.fill(0);
+            part.buckets.fill(Bucket::default());
             part.len = 0;
         }
         self.len = 0;
@@ -209,7 +235,7 @@ impl Index {
     pub(crate) fn memory_bytes(&self) -> usize {
         self.parts
             .iter()
-            .map(|part| part.entries.capacity() * 8)
+            .map(|part| part.buckets.capacity() * size_of::<Bucket>())
             .sum()
     }
 }
@@ -218,13 +244,18 @@ impl Index {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Index, NO_SLOT, SPLIT_AT};
+    use super::{Index, NO_SLOT, SPLIT_AT, tag};
 
     #[test]
     fn what_is_put_in_is_found_before_and_after_the_split() {
         let hash = |slot: u32| u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut index = Index::default();
-        assert_eq!((index.first(7), index.find(7, |_| true)), (NO_SLOT, None));
+        let first = |index: &Index, hash: u64| {
+            let mut slots = Vec::new();
+            index.first_all(&[hash], &mut slots, |slot| slot);
+            slots[0]
+        };
+        assert_eq!((first(&index, 7), index.find(7, |_| true)), (NO_SLOT, None));
         let count = SPLIT_AT as u32 + 1000;
         for slot in 0..count {
             index.insert(hash(slot), slot, hash);
@@ -236,6 +267,8 @@ mod tests {
         for slot in 0..count {
             let found = index.find(hash(slot), |at| at == slot);
             assert_eq!(found.is_none(), slot % 7 == 0);
+            let first = first(&index, hash(slot));
+            assert!(first == NO_SLOT || tag(hash(first)) == tag(hash(slot)));
         }
         index.clear();
         assert_eq!(index.find(hash(1), |_| true), None);
@@ -247,7 +280,7 @@ mod tests {
         for seed in 0..200_u64 {
             let hash = |slot: u32| {
                 let mixed = (u64::from(slot) + seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                (12 + (mixed >> 61)) | (mixed << 32)
+                (6 + (mixed >> 62)) | (mixed << 32)
             };
             let mut index = Index::default();
             let mut model = BTreeSet::new();

@@ -26,9 +26,6 @@ use crate::table::Slot;
 use crate::wire::{Reader, put_bytes, put_u64};
 use crate::words::Words;
 
-/// Hashes whose places are asked of the memory at once: what comes then stays in the first cache
-/// until it is needed.
-const BLOCK: usize = 64;
 /// Words before the user's: the key's cell.
 const HEADER_WORDS: usize = 2;
 
@@ -121,48 +118,55 @@ impl SlotStore {
         (pane, logs): (i64, &mut Logs),
     ) {
         let from = slots.len();
-        for hashes in keys.hashes().chunks(BLOCK) {
-            self.warm(hashes);
-            slots.extend(hashes.iter().map(|&hash| Slot(self.index.first(hash))));
-        }
-        for (at, (slot, &[a, b])) in slots[from..].iter_mut().zip(keys.cells()).enumerate() {
-            let [x, y] = self.cell(slot.0);
-            // Cells say all there is to say of short keys only.
-            if ((x ^ a) | (y ^ b) != 0 || is_long(a))
-                && let Some(key) = keys.get(at)
-            {
-                slot.0 = self.find(&key).unwrap_or_else(|| self.insert(&key));
+        self.index.first_all(keys.hashes(), slots, Slot);
+        let slots = &mut slots[from..];
+        if !self.confirm(keys, slots.iter_mut().map(|slot| &mut slot.0)) {
+            for (at, slot) in slots.iter_mut().enumerate() {
+                if slot.0 == NO_SLOT
+                    && let Some(key) = keys.get(at)
+                {
+                    slot.0 = self.find(&key).unwrap_or_else(|| self.insert(&key));
+                }
             }
         }
-        for slot in &slots[from..] {
-            self.mark(slot.0, (pane, &mut *logs));
+        if !self.dirty.contains_all(slots.iter().map(|slot| slot.0)) {
+            for slot in slots {
+                self.mark(slot.0, (pane, &mut *logs));
+            }
         }
-    }
-
-    /// Asks the memory for the places of many hashes at once. The search itself has so many steps
-    /// that the processor would look ahead to few of them.
-    #[inline]
-    fn warm(&self, hashes: &[u64]) {
-        let near = hashes.iter().map(|&hash| self.index.near(hash));
-        std::hint::black_box(near.fold(0, |all, entry| all ^ entry));
     }
 
     /// The slots of many keys at once, [`NO_SLOT`] where there is none; appended to `slots`.
     pub(crate) fn find_all(&self, keys: &KeyBlock<'_>, slots: &mut Vec<u32>) {
         let from = slots.len();
-        for hashes in keys.hashes().chunks(BLOCK) {
-            self.warm(hashes);
-            slots.extend(hashes.iter().map(|&hash| self.index.first(hash)));
-        }
-        for (at, (slot, &[a, b])) in slots[from..].iter_mut().zip(keys.cells()).enumerate() {
-            let [x, y] = self.cell(*slot);
-            if (x ^ a) | (y ^ b) != 0 || is_long(a) {
-                *slot = keys
-                    .get(at)
-                    .and_then(|key| self.find(&key))
-                    .unwrap_or(NO_SLOT);
+        self.index.first_all(keys.hashes(), slots, |slot| slot);
+        let slots = &mut slots[from..];
+        if !self.confirm(keys, slots.iter_mut()) {
+            for (at, slot) in slots.iter_mut().enumerate() {
+                if *slot == NO_SLOT {
+                    let found = keys.get(at).and_then(|key| self.find(&key));
+                    *slot = found.unwrap_or(NO_SLOT);
+                }
             }
         }
+    }
+
+    /// Makes those of `slots` [`NO_SLOT`] that are not seen at a glance to be their keys'; whether
+    /// there are none.
+    #[inline]
+    fn confirm<'s>(&self, keys: &KeyBlock<'_>, slots: impl Iterator<Item = &'s mut u32>) -> bool {
+        let (words, stride) = (&self.slots[..], self.stride);
+        slots.zip(keys.cells()).fold(true, |all, (slot, &[a, b])| {
+            let base = *slot as usize * stride;
+            let [x, y] = match words.get(base..base + HEADER_WORDS) {
+                Some(&[x, y]) => [x, y],
+                _ => FREE_CELL,
+            };
+            // Cells say all there is to say of short keys only.
+            let same = ((x ^ a) | (y ^ b) == 0) & !is_long(a);
+            *slot = if same { *slot } else { NO_SLOT };
+            all & same
+        })
     }
 
     /// The slot of `key`, ready to be changed; made if it is new (then true).
@@ -251,6 +255,25 @@ impl SlotStore {
         debug_assert!(self.dirty.contains(slot), "slot was not touched");
         let base = self.base(slot) + HEADER_WORDS;
         (self.slots.get_mut(base..base + self.layout.words)).unwrap_or_default()
+    }
+
+    /// Calls `change` with the user's words of each of these slots, all of them touched since the
+    /// last freeze, and what comes with it.
+    #[inline]
+    pub(crate) fn each_touched<T>(
+        &mut self,
+        slots: impl Iterator<Item = (u32, T)>,
+        mut change: impl FnMut(T, &mut [u64]),
+    ) {
+        let (stride, length) = (self.stride, self.layout.words);
+        let words = &mut self.slots[..];
+        for (slot, with) in slots {
+            debug_assert!(self.dirty.contains(slot), "slot was not touched");
+            let base = slot as usize * stride + HEADER_WORDS;
+            if let Some(words) = words.get_mut(base..base + length) {
+                change(with, words);
+            }
+        }
     }
 
     pub(crate) fn payload(&self, slot: u32) -> &[u8] {
