@@ -24,12 +24,15 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a job in this process; running it again resumes
+    /// Run a job in this process, or several; running it again resumes
     ///
     /// Ctrl-C or SIGTERM takes a checkpoint, publishes and stops; a second one stops at once.
     /// SIGUSR1 takes a savepoint: a checkpoint that is kept for good.
-    /// Started again, the job goes on from its last checkpoint, with any number of workers.
+    /// Started again, the job goes on from its last checkpoint, with any number of workers and processes.
     Run(RunArguments),
+    /// Work for a job that another process leads: what this program starts itself for
+    #[command(hide = true)]
+    Follow,
     /// Check a job definition: every error at once, each with its place and a hint
     Validate(ValidateArguments),
     /// Say what becomes of a job's state when its definition changes
@@ -72,10 +75,6 @@ pub(crate) fn not_yet(mut arguments: impl Iterator<Item = String>) -> Option<&'s
     let command = arguments.nth(1)?;
     let among = |names: &[&'static str], word: &str| names.iter().copied().find(|n| *n == word);
     match command.as_str() {
-        "run" => arguments.find_map(|word| {
-            let name = word.split('=').next().unwrap_or_default();
-            among(&["--processes"], name)
-        }),
         "plugin" => among(&["test"], &arguments.next()?).and(Some("plugin test")),
         command => among(&COMMANDS, command),
     }
@@ -155,9 +154,12 @@ pub(crate) struct ValidateArguments {
 pub(crate) struct RunArguments {
     #[command(flatten)]
     pub(crate) definition: DefinitionArguments,
-    /// Worker threads
+    /// Worker threads of each process
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: u16,
+    /// Processes on this host, this one included: each has that many worker threads
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) processes: u16,
     /// Start from `latest`, the checkpoint of an epoch, or `none`
     #[arg(long, default_value = "latest")]
     pub(crate) from: String,

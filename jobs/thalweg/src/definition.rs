@@ -41,15 +41,30 @@ pub(crate) fn planned(
     arguments: &DefinitionArguments,
     clock: &Arc<dyn Clock>,
 ) -> Result<Planned, Failure> {
-    let path = &arguments.job;
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::User(format!("{}: {error}", path.display())))?;
+    let text = read(&arguments.job)?;
+    planned_text(&arguments.job, &text, &arguments.set, arguments.json, clock)
+}
+
+/// The text of a definition.
+pub(crate) fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure::User(format!("{}: {error}", path.display())))
+}
+
+/// The same of a text that has been read from `path`, with the values of `--set`.
+pub(crate) fn planned_text(
+    path: &Path,
+    text: &str,
+    values: &[String],
+    json: bool,
+    clock: &Arc<dyn Clock>,
+) -> Result<Planned, Failure> {
     let name = path.display().to_string();
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     let mut set = Vec::new();
-    for pair in &arguments.set {
+    for pair in values {
         let (field, value) = pair
             .split_once('=')
             .ok_or_else(|| Failure::User(format!("--set {pair}: it has the form path=value")))?;
@@ -60,7 +75,7 @@ pub(crate) fn planned(
         set,
         resolver: &Environment,
     };
-    let checked = check(&text, &name, folder.unwrap_or(Path::new(".")), &options);
+    let checked = check(text, &name, folder.unwrap_or(Path::new(".")), &options);
     let document = checked.document;
     terminal::keep(document.secrets());
     // Credentials are no part of the version: it stands in checkpoints, and they are renewed.
@@ -95,7 +110,7 @@ pub(crate) fn planned(
             version,
             warnings: diagnostics,
         }),
-        _ if arguments.json => Err(Failure::Result(json!(diagnostics).to_string())),
+        _ if json => Err(Failure::Result(json!(diagnostics).to_string())),
         _ => Err(Failure::Definition(diagnostics.render(terminal::color()))),
     }
 }

@@ -3,6 +3,7 @@
 mod command;
 mod definition;
 mod export;
+mod follow;
 mod generate;
 mod graph;
 mod http;
@@ -10,6 +11,7 @@ mod inspect;
 mod manual;
 mod plan;
 mod plugin;
+mod processes;
 mod progress;
 mod run;
 mod terminal;
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         .init();
     let result = match cli.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Follow => follow::run(),
         Command::Validate(arguments) => definition::validate(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments),
         Command::Graph(arguments) => graph::graph(&arguments),

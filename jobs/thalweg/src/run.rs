@@ -1,4 +1,4 @@
-//! `thalweg run`: a job in this process.
+//! `thalweg run`: a job in this process, and in others that it starts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +13,22 @@ use thalweg_stream::clock::SystemClock;
 use thalweg_stream::{Clock, Epoch, Fault};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::command::RunArguments;
-use crate::definition::{planned, store_location};
+use crate::command::{DefinitionArguments, RunArguments};
+use crate::definition::{planned_text, read, store_location};
 use crate::http::{self, Served};
+use crate::processes::Processes;
 use crate::{Failure, progress, terminal};
 
 pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let from = start(&arguments.from)?;
-    let planned = planned(&arguments.definition, &clock)?;
+    let DefinitionArguments {
+        job: path,
+        set,
+        json,
+    } = &arguments.definition;
+    let text = read(path)?;
+    let planned = planned_text(path, &text, set, *json, &clock)?;
     planned.warn();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -49,6 +56,17 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             dropped: arguments.allow_drop,
         },
     };
+    let launch = (arguments.processes > 1).then(|| {
+        let processes = usize::from(arguments.processes);
+        let name = Arc::clone(&job.name);
+        Arc::new(Processes::new(
+            name,
+            path.clone(),
+            text,
+            set.clone(),
+            processes,
+        ))
+    });
     let policy = policy(&planned.definition.settings.restart);
     let surroundings = Surroundings {
         store,
@@ -72,7 +90,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             terminal::say(&format!("listening on http://{bound}"));
         }
         tokio::select! {
-            outcome = thalweg_engine::supervise(job, surroundings, policy) => outcome,
+            outcome = supervised(job, surroundings, policy, launch) => outcome,
             fault = signals(commands) => Err(fault),
             () = progress::draw(board.clone(), Arc::clone(&clock)) => Err(Fault::bug("the progress line has ended")),
         }
@@ -82,6 +100,18 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     progress::clear();
     let outcome = outcome?;
     tell(arguments, &board, outcome, clock.elapsed())
+}
+
+async fn supervised(
+    job: Job,
+    surroundings: Surroundings,
+    policy: RestartPolicy,
+    launch: Option<Arc<Processes>>,
+) -> Result<Outcome, Fault> {
+    match launch {
+        None => thalweg_engine::supervise(job, surroundings, policy).await,
+        Some(launch) => thalweg_engine::supervise_mesh(job, surroundings, policy, launch).await,
+    }
 }
 
 fn policy(restart: &Restart) -> RestartPolicy {

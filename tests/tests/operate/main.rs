@@ -14,6 +14,7 @@ mod export;
 mod full;
 mod golden;
 mod letters;
+mod processes;
 mod restarts;
 mod running;
 mod savepoints;

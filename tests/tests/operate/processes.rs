@@ -1,0 +1,142 @@
+//! A job over several processes, of which some are killed and frozen.
+
+use std::time::{Duration, Instant};
+
+use super::{Job, Process, status, until};
+
+const JOB: &str = r"
+job: spread
+settings:
+  checkpoint: { every: 200ms, to: ./checkpoints }
+  restart: { attempts: 3, delay: 100ms }
+sources:
+  reports:
+    generate: { what: fleet, devices: 40, seed: 5, events: 60000, rate: 6000, splits: 2, duplicates: 0.02 }
+    schema: { device_id: { type: string, required: true }, ts: { type: timestamp, required: true }, seq: int64 }
+    event_time: { column: ts, out_of_order: 10s }
+steps:
+  once: { from: reports, dedup: { by: [device_id, seq], within: 1h, same_time: true } }
+  counted: { from: once, window: { tumbling: 1s, by: [device_id], aggregate: { n: count(*) } } }
+sinks:
+  windows: { from: counted, file: { path: ./windows } }
+";
+
+/// A job that is not held back.
+fn swift() -> String {
+    JOB.replace(", rate: 6000", "")
+}
+
+fn sorted(job: &Job) -> Vec<String> {
+    let mut lines: Vec<String> = (job.lines("windows").iter())
+        .map(ToString::to_string)
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// What one process makes of it.
+fn expected() -> Vec<String> {
+    let job = Job::new(&swift());
+    let (code, said) = job.start(&["--workers", "1"]).end();
+    assert_eq!(code, Some(0), "{said}");
+    let lines = sorted(&job);
+    assert!(lines.len() > 50, "{}", lines.len());
+    lines
+}
+
+/// The processes that follow one, by their numbers.
+fn followers(leader: u32) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").expect("Linux");
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let follows = |process: &u32| {
+        let read = |what: &str| std::fs::read_to_string(format!("/proc/{process}/{what}"));
+        let parent = read("stat").unwrap_or_default();
+        // After the name in parentheses: state and parent.
+        let parent = parent
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.split(' ').nth(1));
+        let command = read("cmdline").unwrap_or_default();
+        parent == Some(leader.to_string().as_str()) && command.contains("\0follow\0")
+    };
+    numbers.filter(follows).collect()
+}
+
+fn signal(name: &str, process: u32) {
+    let sent = std::process::Command::new("kill")
+        .args([format!("-{name}"), process.to_string()])
+        .status();
+    assert!(sent.expect("kill").success(), "signal {name}");
+}
+
+/// Whether a process is there, and has not ended.
+fn lives(process: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z"))
+}
+
+/// A run that is well under way: with its address and what follows it.
+fn started(job: &Job, processes: usize) -> (Process, String, Vec<u32>) {
+    let count = processes.to_string();
+    let mut running = job.start(&["--processes", &count, "--listen", "127.0.0.1:0"]);
+    let address = running.address();
+    let leader = running.child().id();
+    until("checkpoints are taken", || {
+        let status = status(&address);
+        status["phase"] == "running" && status["checkpoint"]["epoch"].as_u64() > Some(0)
+    });
+    let followers = followers(leader);
+    assert_eq!(followers.len(), processes - 1);
+    (running, address, followers)
+}
+
+#[test]
+fn two_processes_make_what_one_makes() {
+    let expected = expected();
+    for workers in ["1", "2", "4"] {
+        let job = Job::new(&swift());
+        let (code, said) = (job.start(&["--processes", "2", "--workers", workers])).end();
+        assert_eq!(code, Some(0), "{said}");
+        assert!(sorted(&job) == expected, "{workers} workers");
+    }
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "how soon is real time")]
+fn a_killed_and_a_frozen_process_cost_a_restart_within_five_seconds_and_nothing_else() {
+    let expected = expected();
+    for (name, why) in [
+        ("KILL", "killed by signal 9"),
+        ("STOP", "not been heard of"),
+    ] {
+        let job = Job::new(JOB);
+        let (running, address, followers) = started(&job, 2);
+        let [follower] = followers[..] else {
+            panic!("{followers:?}");
+        };
+        signal(name, follower);
+        let began = Instant::now();
+        until("it is noticed", || {
+            status(&address)["restarts"].as_u64() == Some(1)
+        });
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(5), "{name}: {took:?}");
+        let told = status(&address);
+        let error = told["restarted"]["error"].as_str().unwrap_or_default();
+        assert!(error.contains("process 1 is lost"), "{name}: {error}");
+        assert!(error.contains(why), "{name}: {error}");
+        let (code, said) = running.end();
+        assert_eq!(code, Some(0), "{said}");
+        assert!(sorted(&job) == expected, "{name}");
+        assert!(!lives(follower), "{name}");
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_leader_that_is_killed() {
+    let job = Job::new(JOB);
+    let (mut running, _, followers) = started(&job, 3);
+    running.signal("KILL");
+    until("the others end", || !followers.iter().any(|&f| lives(f)));
+    drop(running);
+}
