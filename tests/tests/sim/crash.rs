@@ -2,6 +2,7 @@
 //! object store, the job log in it, and what sinks publish), and each goes wrong in every way.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use crate::kernel::{Ran, Scenario, run};
 use crate::world::{Kind, Strike};
@@ -14,8 +15,9 @@ const KINDS: [Kind; 5] = [
     Kind::Lost,
     Kind::Torn,
 ];
-/// The job of the pairs has no more effects than this.
-const EFFECTS_MAX: u64 = 20;
+/// How many effects the job of the pairs has: enough for output of several checkpoints, and no more
+/// than its pairs can be tried.
+const EFFECTS: RangeInclusive<usize> = 14..=20;
 
 fn calm(seed: u64, strikes: &[Strike]) -> Ran {
     let ran = run(&Scenario {
@@ -82,23 +84,20 @@ const SEED_LONG: u64 = 2;
 
 #[test]
 fn every_two_crashes() {
-    let dry = calm(SEED_SMALL, &[]);
-    let effects = dry.effects.len() as u64;
-    assert!(
-        effects <= EFFECTS_MAX,
-        "{effects} effects: {:?}",
-        dry.effects
-    );
+    let effects = |seed: u64| calm(seed, &[]).effects.len();
+    let seed = (SEED_SMALL..SEED_SMALL + 100).find(|&seed| EFFECTS.contains(&effects(seed)));
+    let seed = seed.expect("a job of so many effects");
+    let effects = effects(seed) as u64;
     let mut points = Points::default();
     let mut runs = 0;
     for first in crashes(1, effects) {
-        let ran = calm(SEED_SMALL, &[first]);
+        let ran = calm(seed, &[first]);
         for second in crashes(first.effect + 1, ran.effects.len() as u64) {
-            points.hit(&calm(SEED_SMALL, &[first, second]), second);
+            points.hit(&calm(seed, &[first, second]), second);
             runs += 1;
         }
     }
-    println!("{effects} effects, {runs} pairs");
+    println!("seed {seed}: {effects} effects, {runs} pairs");
     points.tell();
 }
 
