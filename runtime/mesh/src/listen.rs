@@ -31,6 +31,9 @@ pub struct Listener {
     tls: Option<Tls>,
 }
 
+/// Who called from where, and what came of the handshake.
+type Shaken = (SocketAddr, Result<(Role, usize, Socket), Error>);
+
 /// Who is waited for. Shared by the handshakes in progress.
 type Wanted = Arc<Mutex<BTreeSet<(usize, Role)>>>;
 
@@ -107,7 +110,7 @@ impl Listener {
     fn begin(
         &self,
         accepted: std::io::Result<(TcpStream, SocketAddr)>,
-        handshakes: &mut JoinSet<(SocketAddr, Result<(Role, usize, Socket), Error>)>,
+        handshakes: &mut JoinSet<Shaken>,
         member: &Member,
         wanted: &Wanted,
     ) {

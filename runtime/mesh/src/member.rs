@@ -105,7 +105,9 @@ impl Member {
         for (&process, control) in &mut controls {
             match hear(process, control, patience).await? {
                 Word::Listening(address) => addresses.push(address),
-                word => return Err(out_of_turn(process, &word)),
+                word @ (Word::Addresses(_) | Word::Connected) => {
+                    return Err(out_of_turn(process, &word));
+                }
             }
         }
         for (&process, control) in &controls {
@@ -114,7 +116,9 @@ impl Member {
         for (&process, control) in &mut controls {
             match hear(process, control, patience).await? {
                 Word::Connected => {}
-                word => return Err(out_of_turn(process, &word)),
+                word @ (Word::Listening(_) | Word::Addresses(_)) => {
+                    return Err(out_of_turn(process, &word));
+                }
             }
         }
         let links = controls.into_values().zip(streams.into_values());
@@ -158,7 +162,7 @@ impl Member {
         say(0, &control, &Word::Listening(address)).await?;
         let addresses = match hear(0, &mut control, patience).await? {
             Word::Addresses(addresses) => addresses,
-            word => return Err(out_of_turn(0, &word)),
+            word @ (Word::Listening(_) | Word::Connected) => return Err(out_of_turn(0, &word)),
         };
         for (process, address) in addresses.iter().enumerate().take(self.process).skip(1) {
             let connected = connect(&member, Role::Data, process, address, tls, patience).await?;

@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 
 use super::load_with;
 
-fn check(text: &str, expected: Expect) {
+fn check(text: &str, expected: &Expect) {
     let errors = load_with(text, &[]).expect_err("beyond a limit");
     expected.assert_eq(&errors.render(false));
 }
@@ -26,7 +26,7 @@ fn steps_are_at_most_500() {
     assert!(most.is_ok(), "{most:?}");
     check(
         &steps(501),
-        expect![[r#"
+        &expect![[r#"
         job.yaml:1:1: error: a job has at most 500 steps, this one 501
         1 | job: a
           | ^
@@ -43,7 +43,7 @@ fn texts_are_at_most_a_mebibyte() {
     assert!(load_with(&of(1 << 20), &[]).is_ok());
     check(
         &of((1 << 20) + 1),
-        expect![[r#"
+        &expect![[r#"
         job.yaml:1:1: error: a definition has at most 1 MiB, this one has 1048577 bytes
         1 | 
           | ^
@@ -62,7 +62,7 @@ fn nesting_is_at_most_64_levels() {
     assert!(!errors.contains("nested"), "{errors}");
     check(
         &of(66),
-        expect![[r#"
+        &expect![[r#"
         job.yaml:4:78: error: nested more than 64 deep
         4 | description: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]
           |                                                                              ^
@@ -76,7 +76,7 @@ fn names_have_at_most_63_characters() {
     assert!(load_with(&of(63), &[]).is_ok());
     check(
         &of(64),
-        expect![[r#"
+        &expect![[r#"
         job.yaml:1:6: error: `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa` is no name: names match [a-z][a-z0-9_-]{0,62}
         1 | job: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
           |      ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
