@@ -135,7 +135,8 @@ mod tests {
         }
         let mut times = Times::new(true, 2);
         for (all, bytes) in [([0, i64::MAX], 16), ([i64::MAX, i64::MAX - 1], 8)] {
-            (times.set(0, all[0]), times.set(1, all[1]));
+            times.set(0, all[0]);
+            times.set(1, all[1]);
             assert_eq!([times.get(0), times.get(1)], all);
             assert_eq!(times.memory_bytes(), bytes);
             times.clear();

@@ -57,14 +57,16 @@ fn hello_but(at: usize) -> Vec<u8> {
 }
 
 fn refusal(joined: Result<Joined, Error>) -> Refusal {
-    match joined.expect_err("refused") {
-        Error::RefusedBy {
-            refusal,
-            process: 0,
-        }
-        | Error::Refused(refusal) => refusal,
-        other => panic!("{other}"),
+    let error = joined.expect_err("refused");
+    let (Error::RefusedBy {
+        refusal,
+        process: 0,
     }
+    | Error::Refused(refusal)) = error
+    else {
+        panic!("{error}")
+    };
+    refusal
 }
 
 /// Lets `wrong` try; then the right ones must be let in all the same.
@@ -74,7 +76,7 @@ async fn refused<F: Future<Output = ()>>(wrong: impl FnOnce(SocketAddr) -> F) {
     let leading = member(0, 2);
     let led = lead(&leading, &listener, PATIENCE);
     let others = async {
-        wrong(at).await;
+        Box::pin(wrong(at)).await;
         join(&member(1, 2), &at.to_string(), None).await
     };
     let (led, joined) = tokio::join!(led, others);
@@ -100,13 +102,13 @@ async fn those_who_belong_elsewhere_are_refused_and_told_why() {
             Refusal::Secret,
         ),
     ];
-    refused(|at| async move {
+    let all = refused(|at| async move {
         for (wrong, expected) in table {
             let joined = join_within(&wrong, &at.to_string(), None, SHORT).await;
             assert_eq!(refusal(joined), expected);
         }
-    })
-    .await;
+    });
+    Box::pin(all).await;
 }
 
 #[tokio::test]
