@@ -34,6 +34,11 @@ pub(super) struct Receiving {
 }
 
 impl Sending {
+    /// Whether the connection takes no more. The receiving side then comes to its end, too.
+    pub(super) fn closed(&self) -> bool {
+        self.frames.is_closed()
+    }
+
     /// Sends a message; waits while the connection takes no more.
     pub(super) async fn send(&self, head: &impl Serialize, body: &[Bytes]) -> Result<(), Failure> {
         for frame in frames(head, body)? {

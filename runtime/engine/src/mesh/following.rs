@@ -130,7 +130,11 @@ impl Work {
             .map_err(|error| Fault::bug(format!("no thread for the workers: {error}")))?;
         let result = tokio::select! {
             result = listen(receiving, &shared, &graph, &names) => result,
-            failure = tell(sending, &shared, reports) => Err(failure),
+            failure = tell(sending, &shared, reports) => match sending.closed() {
+                // What has come before says whether the job has ended, or why the leader is lost.
+                true => listen(receiving, &shared, &graph, &names).await,
+                false => Err(failure),
+            },
         };
         let result = match result {
             Ok(()) => Ok(()),

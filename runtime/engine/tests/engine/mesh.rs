@@ -252,14 +252,7 @@ async fn a_record_that_ends_every_attempt_in_a_follower_is_named() {
     let (store, out) = (memory("mesh-named", 1), Shelf::default());
     let at = (3_000..).find(|&n| owner(n, 2) == 1).expect("many");
     let shelf = out.clone();
-    let make = move || {
-        let mut job = trapped(&shelf, 1, at, usize::MAX);
-        // One split: the number is one record.
-        if let Node::Source(node) = &mut job.graph.nodes[0] {
-            node.source = Arc::new(numbers(1, 4_000));
-        }
-        job
-    };
+    let make = move || trapped(&shelf, 1, 1, (at, usize::MAX));
     let job = make();
     let launch = Arc::new(Threads::new(2, move || make().graph));
     let (around, _commands, board) = surroundings(&store);
@@ -282,7 +275,7 @@ async fn a_worker_that_is_stuck_in_a_follower_is_found() {
     // Of all attempts together, the trap springs once.
     let (shelf, times) = (out.clone(), Arc::new(AtomicUsize::new(1)));
     let make = move || {
-        let mut job = trapped(&shelf, 1, at, 0);
+        let mut job = trapped(&shelf, 1, 3, (at, 0));
         if let Node::Step(step) = &mut job.graph.nodes[1] {
             step.factory = Arc::new(Trap {
                 at,
