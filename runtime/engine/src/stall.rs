@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 const BLOCKED_MAX: Duration = Duration::from_secs(4);
 /// How long a worker may be in one call at all: firing ten million windows takes seconds.
 const CALL_MAX: Duration = Duration::from_secs(60);
-/// CPU time in [`BLOCKED_MAX`] that does not count.
+/// CPU time within [`BLOCKED_MAX`] that does not count.
 const CPU_NOISE: Duration = Duration::from_millis(40);
 /// Time between two looks.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -41,14 +41,42 @@ pub(crate) enum Stall {
     Frontier { since: Duration },
 }
 
+/// Something that moves, or ought to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mover {
+    /// When it was last seen to move.
+    moved: Duration,
+    /// Since when it has not used the CPU, and the CPU time by then.
+    quiet: (Duration, Duration),
+}
+
+impl Mover {
+    fn moves(&mut self, now: Duration, cpu: Duration) {
+        *self = Self {
+            moved: now,
+            quiet: (now, cpu),
+        };
+    }
+
+    /// It has not moved; for how long, if that is too long.
+    fn stands(&mut self, now: Duration, cpu: Duration) -> Option<Duration> {
+        if cpu.saturating_sub(self.quiet.1) > CPU_NOISE {
+            self.quiet = (now, cpu);
+        }
+        let since = now.saturating_sub(self.moved);
+        let blocked = now.saturating_sub(self.quiet.0) >= BLOCKED_MAX;
+        (blocked || since >= CALL_MAX).then_some(since)
+    }
+}
+
 /// Looks at workers and at the frontier.
 #[derive(Debug, Default)]
 pub(crate) struct StallAlarm {
     looked: Duration,
-    /// When each worker was last seen to turn, and what was seen then.
-    workers: Vec<(Duration, Seen)>,
-    /// When the frontier was last seen to move, and the CPU time of all workers by then.
-    frontier: (Duration, u64, Duration),
+    /// Each worker, and its turns so far.
+    workers: Vec<(Mover, u64)>,
+    /// The epochs that are finished everywhere, by the CPU of all workers; and how many they were.
+    frontier: (Mover, u64),
 }
 
 impl StallAlarm {
@@ -65,36 +93,34 @@ impl StallAlarm {
         workers: &[Seen],
     ) -> Option<Stall> {
         let late = now.saturating_sub(self.looked) >= LOOK_LATE;
+        let anew = late || self.workers.len() != workers.len();
         self.looked = now;
-        let cpu: Duration = workers.iter().map(|seen| seen.cpu).sum();
-        if late || self.workers.len() != workers.len() {
-            self.workers = workers.iter().map(|&seen| (now, seen)).collect();
-            self.frontier = (now, completed, cpu);
-            return None;
-        }
-        for ((moved, before), seen) in self.workers.iter_mut().zip(workers) {
-            if !seen.at_work || seen.turns != before.turns {
-                (*moved, *before) = (now, *seen);
+        self.workers.resize_with(workers.len(), Default::default);
+        let (mut stall, mut turning) = (None, true);
+        for (worker, ((mover, turns), seen)) in self.workers.iter_mut().zip(workers).enumerate() {
+            if anew || !seen.at_work || seen.turns != *turns {
+                *turns = seen.turns;
+                mover.moves(now, seen.cpu);
+                continue;
+            }
+            turning = false;
+            if let Some(since) = mover.stands(now, seen.cpu) {
+                stall = stall.or(Some(Stall::Worker { worker, since }));
             }
         }
+        let cpu = workers.iter().map(|seen| seen.cpu).sum();
+        let (mover, finished) = &mut self.frontier;
         let at_work = workers.iter().all(|seen| seen.at_work);
-        if !at_work || closed <= completed || completed != self.frontier.1 {
-            self.frontier = (now, completed, cpu);
+        if anew || !at_work || closed <= completed || completed != *finished {
+            *finished = completed;
+            mover.moves(now, cpu);
+        } else if let Some(since) = mover.stands(now, cpu)
+            && turning
+        {
+            // While a worker is in a call, that worker is what stands still.
+            stall = Some(Stall::Frontier { since });
         }
-        let workers = self.workers.iter().zip(workers).enumerate();
-        for (worker, ((moved, before), seen)) in workers {
-            let since = now.saturating_sub(*moved);
-            let idle = seen.cpu.saturating_sub(before.cpu) <= CPU_NOISE;
-            if since >= CALL_MAX || (since >= BLOCKED_MAX && idle) {
-                return Some(Stall::Worker { worker, since });
-            }
-        }
-        let since = now.saturating_sub(self.frontier.0);
-        let idle = cpu.saturating_sub(self.frontier.2) <= CPU_NOISE;
-        match since >= CALL_MAX || (since >= BLOCKED_MAX && idle) {
-            true => Some(Stall::Frontier { since }),
-            false => None,
-        }
+        stall
     }
 }
 
@@ -142,6 +168,26 @@ mod tests {
         let busy = |look: u64| ([5, 4], vec![seen(1, look * 200)]);
         assert_eq!(watch(55, busy), None);
         assert!(watch(70, busy).is_some());
+    }
+
+    #[test]
+    fn a_worker_that_computed_before_it_was_blocked_is_found_as_soon() {
+        // A second of work in the call, and then nothing.
+        let found = watch(9, |look| ([5, 4], vec![seen(1, look.min(4) * 200)]));
+        let Some((5, Stall::Worker { worker: 0, .. })) = found else {
+            panic!("{found:?}")
+        };
+    }
+
+    #[test]
+    fn a_worker_that_is_blocked_later_than_the_frontier_is_the_one_that_is_told() {
+        // The last epoch is finished a second before the worker is blocked.
+        let found = watch(9, |look| {
+            ([5, 4], vec![seen(look, look), seen(look.min(4), 0)])
+        });
+        let Some((_, Stall::Worker { worker: 1, .. })) = found else {
+            panic!("{found:?}")
+        };
     }
 
     #[test]
