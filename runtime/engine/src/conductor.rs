@@ -36,6 +36,9 @@ pub(crate) struct Facts {
     pub(crate) urgent: bool,
     /// All epochs that hold input are committed, and all output is visible and confirmed.
     pub(crate) settled: bool,
+    /// Somebody asked for a stop so long ago that output which is still not visible is left to the
+    /// next run.
+    pub(crate) overdue: bool,
     /// The last epoch has been closed.
     pub(crate) ended: bool,
 }
@@ -55,9 +58,9 @@ pub(crate) fn close(facts: &Facts, rhythm: &Rhythm) -> Option<EpochKind> {
         return None;
     }
     // At most one checkpoint is in preparation, and output that cannot be published slows the job.
-    let may_seal = !facts.preparing && facts.backlog < rhythm.backlog_max;
+    let may_seal = !facts.preparing && (facts.overdue || facts.backlog < rhythm.backlog_max);
     let ending = facts.ending != Ending::No;
-    if may_seal && ending && facts.settled {
+    if may_seal && ending && (facts.settled || facts.overdue) {
         return Some(EpochKind::Final);
     }
     if may_seal && facts.savepoint {
@@ -101,6 +104,7 @@ mod tests {
         ending: Ending::No,
         urgent: false,
         settled: false,
+        overdue: false,
         ended: false,
     };
 
@@ -164,6 +168,26 @@ mod tests {
             ),
             Some(EpochKind::Savepoint)
         );
+    }
+
+    #[test]
+    fn a_stop_does_not_wait_for_ever() {
+        let stopping = Facts {
+            ending: Ending::Stop,
+            backlog: 8,
+            ..CALM
+        };
+        assert_eq!(close(&stopping, &RHYTHM), None);
+        let overdue = Facts {
+            overdue: true,
+            ..stopping
+        };
+        assert_eq!(close(&overdue, &RHYTHM), Some(EpochKind::Final));
+        let preparing = Facts {
+            preparing: true,
+            ..overdue
+        };
+        assert_eq!(close(&preparing, &RHYTHM), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod checkpoint;
 mod overview;
 mod savepoint;
+mod stopping;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -87,6 +88,10 @@ pub(crate) struct Coordinator {
     base: BTreeMap<String, Ledger>,
     latest: Option<Arc<EpochInfo>>,
     ending: Ending,
+    /// When somebody asked for a stop, on the monotonic clock.
+    stop_asked: Option<Duration>,
+    /// The stop leaves output to the next run, and has said so.
+    leaving: bool,
     /// No checkpoint has been begun since the run is known to end.
     urgent: bool,
     /// A checkpoint of this epoch or a later one holds all input that was read.
@@ -158,6 +163,8 @@ impl Coordinator {
             base,
             latest: None,
             ending: Ending::No,
+            stop_asked: None,
+            leaving: false,
             urgent: false,
             covered_by: Epoch(u64::MAX),
             committed,
@@ -202,6 +209,7 @@ impl Coordinator {
                 return Err(failure.fault);
             }
             self.advance()?;
+            self.check_stop()?;
             if self.ended && matches!(self.preparing, Preparing::No) && self.running == 0 {
                 return self.end().await;
             }
@@ -306,6 +314,7 @@ impl Coordinator {
         let ms = |since: Duration| {
             u64::try_from(now.saturating_sub(since).as_millis()).unwrap_or(u64::MAX)
         };
+        let overdue = self.leaves_output();
         let facts = Facts {
             open_ms: ms(self.last_closed),
             full: self.shared.epoch_full(),
@@ -326,6 +335,7 @@ impl Coordinator {
             ending: self.ending,
             urgent: self.urgent,
             settled: self.is_settled(),
+            overdue,
             ended: self.ended,
         };
         let Some(kind) = conductor::close(&facts, &self.rhythm) else {
@@ -352,21 +362,6 @@ impl Coordinator {
                 .lanes
                 .values()
                 .all(|lane| lane.unpublished.is_settled(self.committed) && lane.flushing.is_empty())
-    }
-
-    fn on_command(&mut self, command: Command) {
-        match command {
-            Command::Savepoint(asker) => self.savepoints.ask(asker),
-            Command::Stop if self.ending == Ending::No => {
-                self.shared.drain();
-                self.ending = Ending::Stop;
-                self.urgent = true;
-                // The open epoch may hold input read before the sources stopped.
-                self.covered_by = self.shared.closed().next().next();
-                self.board.update(|status| status.phase = Phase::Stopping);
-            }
-            Command::Stop => {}
-        }
     }
 
     /// A source has more splits, or has failed.

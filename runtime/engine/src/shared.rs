@@ -44,6 +44,10 @@ pub struct Limits {
     /// Attempts at writing an object before its checkpoint fails; they take some 15 s together,
     /// longer than a store fails over.
     pub upload_attempts: u32,
+    /// How long a stop waits for output to become visible (milliseconds). What is not visible by
+    /// then stays listed in the last checkpoint, and the next run publishes it. Less than what
+    /// schedulers leave a process (30 s is common), as the last checkpoint comes after it.
+    pub stop_ms: u64,
 }
 
 impl Default for Limits {
@@ -57,6 +61,7 @@ impl Default for Limits {
             batch_rows: thalweg_stream::BATCH_ROWS_MAX,
             unpublished_max: 8,
             upload_attempts: 10,
+            stop_ms: 10_000,
         }
     }
 }

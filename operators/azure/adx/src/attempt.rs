@@ -4,10 +4,13 @@
 //! A blob's data is posted under one `ingest-by:` tag for ever; each attempt to post it has a
 //! number from 0 and a status row whose id is a function of tag and number. **Inserting that row
 //! is the gate**: whoever inserts it may post, once; everybody else waits for what becomes of it.
-//! Insertion only, so that no right to change rows is needed and a late report about an old
-//! attempt never hides a newer one. The next attempt begins only when the one before has failed
-//! or is older than `repost_after`, *and* no extent carries the tag: two are never in flight
-//! unless a message outlives `repost_after`, and then the tag still keeps the rows single.
+//! Once the message has left, a second row, the *mark*, says so. Insertion only, so that no right to
+//! change rows is needed and a late report about an old attempt never hides a newer one.
+//!
+//! The next attempt begins only when no extent carries the tag *and* the one before has failed, is
+//! older than `repost_after`, or has had [`UNMARKED_MAX`] to be marked and is not: its process died
+//! with the message in its hands. Two are in flight only if it died in the moment between message
+//! and mark, or if a message outlives `repost_after`, and then the tag still keeps the rows single.
 
 use std::time::Duration;
 
@@ -19,6 +22,9 @@ use crate::error::without_queries;
 
 /// The namespace of our source ids (a random UUID, fixed for ever).
 const NAMESPACE: Uuid = Uuid::from_u128(0x8b0f_4d5c_4a55_4f0e_9a39_5f6e_77c1_d2a4);
+/// An attempt this old whose message has left is marked; without a mark it may never have left. Much
+/// longer than a mark takes, and so short that a start after a crash is not held up.
+pub(crate) const UNMARKED_MAX: Duration = Duration::from_secs(5);
 /// Attempts one call makes before it gives the unit back, to be tried later.
 pub(crate) const ATTEMPTS_PER_CALL: u32 = 4;
 
@@ -28,6 +34,11 @@ pub(crate) fn source_id(tag: &str, number: u32) -> Uuid {
         0 => Uuid::new_v5(&NAMESPACE, tag.as_bytes()),
         _ => Uuid::new_v5(&NAMESPACE, format!("{tag}#{number}").as_bytes()),
     }
+}
+
+/// The id of the row that marks attempt `number` under `tag` as posted.
+pub(crate) fn mark_id(tag: &str, number: u32) -> Uuid {
+    Uuid::new_v5(&source_id(tag, number), b"posted")
 }
 
 /// What is known of an attempt from its status row.
@@ -72,6 +83,8 @@ pub(crate) struct Facts {
     pub(crate) last: Option<Attempt>,
     /// Whether an extent carries the tag; nothing if it has not been asked since the last change.
     pub(crate) tagged: Option<bool>,
+    /// Whether the newest attempt is marked as posted; nothing if it has not been asked.
+    pub(crate) posted: Option<bool>,
     /// Attempts this call has made.
     pub(crate) made: u32,
 }
@@ -83,6 +96,8 @@ pub(crate) enum Action {
     Done,
     /// Ask the table whether an extent carries the tag.
     AskTag,
+    /// Ask whether the newest attempt is marked as posted.
+    AskMark,
     /// Wait, and read the status again.
     Wait,
     /// Make attempt `number`: upload, insert its row, post.
@@ -102,8 +117,13 @@ pub(crate) fn decide(facts: &Facts, repost_after: Duration) -> Action {
     let next = Action::Post(last.number.saturating_add(1));
     match &last.state {
         State::Succeeded | State::Skipped => Action::Done,
-        State::Pending if last.age < repost_after => Action::Wait,
-        State::Pending => unless_tagged(facts, next),
+        State::Pending if last.age >= repost_after => unless_tagged(facts, next),
+        State::Pending if last.age < UNMARKED_MAX => Action::Wait,
+        State::Pending => match facts.posted {
+            None => Action::AskMark,
+            Some(true) => Action::Wait,
+            Some(false) => unless_tagged(facts, next),
+        },
         State::Failed(failure) => match verdict(failure) {
             Verdict::Visible => Action::Done,
             Verdict::InFlight if last.age < repost_after => match facts.tagged {
@@ -181,6 +201,19 @@ pub(crate) fn first_row(
     })
 }
 
+/// The row that marks an attempt as posted.
+pub(crate) fn mark(id: Uuid, writer: &str, now_ms: i64) -> Value {
+    let id = id.to_string();
+    json!({
+        "PartitionKey": id,
+        "RowKey": id,
+        "Status": "Posted",
+        "UpdatedOn": time_text(now_ms),
+        "UpdatedOn@odata.type": "Edm.DateTime",
+        "ThalwegWriter": writer,
+    })
+}
+
 /// Who inserted a row, if it was one of us.
 pub(crate) fn writer_of(row: &Value) -> Option<&str> {
     row.get("ThalwegWriter")?.as_str()
@@ -221,7 +254,10 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{Action, Attempt, Facts, Failure, State, decide, first_row, read_row, source_id};
+    use super::{
+        Action, Attempt, Facts, Failure, State, UNMARKED_MAX, decide, first_row, mark_id, read_row,
+        source_id,
+    };
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -240,7 +276,16 @@ mod tests {
             age,
             ours,
         });
-        decide(&Facts { last, tagged, made }, HOUR)
+        let posted = Some(true);
+        decide(
+            &Facts {
+                last,
+                tagged,
+                posted,
+                made,
+            },
+            HOUR,
+        )
     }
 
     #[test]
@@ -248,6 +293,7 @@ mod tests {
         let facts = |tagged| Facts {
             last: None,
             tagged,
+            posted: None,
             made: 0,
         };
         assert_eq!(decide(&facts(None), HOUR), Action::AskTag);
@@ -271,6 +317,32 @@ mod tests {
             after(State::Pending, old, false, 0, Some(false)),
             Action::Post(3)
         );
+    }
+
+    #[test]
+    fn an_attempt_without_its_mark_is_followed_by_another_soon() {
+        let unmarked = |age, posted, tagged| {
+            let last = Some(Attempt {
+                number: 2,
+                state: State::Pending,
+                age,
+                ours: false,
+            });
+            let facts = Facts {
+                last,
+                tagged,
+                posted,
+                made: 0,
+            };
+            decide(&facts, HOUR)
+        };
+        let (young, soon) = (UNMARKED_MAX / 2, UNMARKED_MAX);
+        assert_eq!(unmarked(young, None, None), Action::Wait);
+        assert_eq!(unmarked(soon, None, None), Action::AskMark);
+        assert_eq!(unmarked(soon, Some(true), None), Action::Wait);
+        assert_eq!(unmarked(soon, Some(false), None), Action::AskTag);
+        assert_eq!(unmarked(soon, Some(false), Some(true)), Action::Done);
+        assert_eq!(unmarked(soon, Some(false), Some(false)), Action::Post(3));
     }
 
     #[test]
@@ -346,6 +418,10 @@ mod tests {
         assert_eq!(
             source_id("job/l/s/1/0", 1).to_string(),
             "62a25874-0b8e-5f5b-8c91-1fb1d8214ffb"
+        );
+        assert_eq!(
+            mark_id("job/l/s/1/0", 0).to_string(),
+            "f8659a49-6a65-57ab-a97f-777e33c04ce4"
         );
         assert_ne!(source_id("a", 0), source_id("a", 1));
         assert_ne!(source_id("a", 1), source_id("a", 2));

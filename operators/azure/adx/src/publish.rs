@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::answer::time_text;
 use crate::attempt::{
-    Action, Attempt, Facts, State, decide, first_row, read_row, source_id, writer_of,
+    Action, Attempt, Facts, State, decide, first_row, mark, mark_id, read_row, source_id, writer_of,
 };
 use crate::client::{Client, VERSION_HEADER, backoff, quoted_name, quoted_text};
 use crate::cluster::Endpoint;
@@ -100,6 +100,7 @@ impl AdxPublisher {
         let mut facts = Facts {
             last: self.newest_attempt(part).await?,
             tagged: None,
+            posted: None,
             made: 0,
         };
         if let Some(last) = &facts.last
@@ -115,6 +116,7 @@ impl AdxPublisher {
                     return Ok(());
                 }
                 Action::AskTag => facts.tagged = Some(self.tagged(part).await?),
+                Action::AskMark => facts.posted = Some(self.is_marked(part, &facts).await?),
                 Action::Wait => {
                     tokio::time::sleep(pause.min(self.repost_after)).await;
                     facts.last = self.again(part, facts.last.take(), pause).await?;
@@ -215,6 +217,15 @@ impl AdxPublisher {
         .await
     }
 
+    /// Whether the newest attempt is known to have been posted.
+    async fn is_marked(&self, part: &Part<'_>, facts: &Facts) -> Result<bool, Error> {
+        let Some(last) = &facts.last else {
+            return Ok(false);
+        };
+        let mark = self.read_status(mark_id(&part.tag, last.number)).await?;
+        Ok(mark.is_some())
+    }
+
     /// Whether an extent of the table carries the part's tag.
     async fn tagged(&self, part: &Part<'_>) -> Result<bool, Error> {
         let command = format!(
@@ -238,17 +249,17 @@ impl AdxPublisher {
         made: u32,
     ) -> Result<Facts, Fault> {
         let id = source_id(&part.tag, number);
-        // The blob first: between row and message, where a crash costs `repost_after`, is then
-        // next to nothing.
+        // The blob first: row, message and mark then follow one another closely.
         let blob = self.upload(part, number, stage).await?;
         let ours = self.gate(id, &blob).await?;
-        if ours {
-            self.post(part, id, &blob).await?;
+        if ours && self.post(part, id, &blob).await? {
+            self.mark(mark_id(&part.tag, number)).await?;
         }
         let last = self.read_attempt(part, number).await?;
         Ok(Facts {
             last: last.map(|attempt| Attempt { ours, ..attempt }),
             tagged: None,
+            posted: None,
             made: made + 1,
         })
     }
@@ -324,8 +335,22 @@ impl AdxPublisher {
         Ok(message.to_json())
     }
 
-    /// Posts the message of `id`. Once it may have left, it is never posted again.
-    async fn post(&self, part: &Part<'_>, id: Uuid, blob: &SasUrl) -> Result<(), Error> {
+    /// Marks an attempt as posted.
+    async fn mark(&self, id: Uuid) -> Result<(), Error> {
+        let writer = self.context.generation.to_string();
+        let row = &mark(id, &writer, self.context.clock.now_ms());
+        let marking = self.with_lent(|lent, _| async move {
+            let table = own_table(&lent, id)?;
+            self.storage().insert_entity(table, row).await
+        });
+        // There before if the reply was lost: nobody else marks what we have posted.
+        let (Created::Now | Created::Before) = marking.await?;
+        Ok(())
+    }
+
+    /// Posts the message of `id`; whether it is known to have left. Once it may have left, `id` is
+    /// never posted again.
+    async fn post(&self, part: &Part<'_>, id: Uuid, blob: &SasUrl) -> Result<bool, Error> {
         let posted = self
             .with_lent(|lent, tries| async move {
                 let message = self.message(&lent, id, blob.reveal(), part.raw_bytes, &part.tag)?;
@@ -340,13 +365,13 @@ impl AdxPublisher {
             .await?;
         self.lock().remove(&id);
         add(&self.counters.posted, 1);
-        if let Some(reason) = posted {
+        if let Some(reason) = &posted {
             tracing::warn!(
                 table = %self.table, tag = %part.tag, reason,
                 "it is not known whether an ingestion was posted; waiting for its status"
             );
         }
-        Ok(())
+        Ok(posted.is_none())
     }
 
     /// Uploads the part's blob for attempt `number`, and gives its address.

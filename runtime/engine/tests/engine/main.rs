@@ -15,6 +15,7 @@ mod reading;
 mod restarts;
 mod runs;
 mod staging;
+mod stopping;
 mod threads;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::harness::{Stage, StandIn, lost, once, publish, publisher, released};
+use crate::harness::{
+    Stage, StandIn, lost, once, publish, publisher, publisher_in, released, wait_until,
+};
 use thalweg_standin_ledger::{Action, Rule};
 
 /// Requests to storage: the worker's operations have no blank in their names.
@@ -21,21 +23,29 @@ fn hang(skip: u64) -> Rule {
     rule
 }
 
-/// Publishes until request number `at`, and dies there; whether there was such a request.
-async fn crash(standin: &StandIn, stage: &Arc<Stage>, at: u64, applied: bool) -> bool {
+/// Publishes until request number `at`, and dies there; whether there was such a request. Other
+/// faults hold besides.
+async fn crash(
+    standin: &StandIn,
+    stage: &Arc<Stage>,
+    at: u64,
+    applied: bool,
+    others: Vec<Rule>,
+) -> bool {
     let mut spec = standin.spec();
     spec.repost_after = REPOST_AFTER;
     let publisher = publisher(spec, 1).await;
     let unit = stage.unit(1, 0..30, 2).await;
-    let hanging = if applied {
+    let mut rules = Vec::new();
+    if applied {
         let mut lose = Rule::on(STORAGE, lost(), 1);
         lose.skip = at;
-        standin.faults(vec![lose, hang(at)]);
-        1
-    } else {
-        standin.faults(vec![hang(at)]);
-        0
-    };
+        rules.push(lose);
+    }
+    let hanging = rules.len();
+    rules.push(hang(at));
+    rules.extend(others);
+    standin.faults(rules);
     let stage = stage.clone();
     let task = tokio::spawn(async move { publisher.publish(&released(&unit), &*stage).await });
     loop {
@@ -58,7 +68,7 @@ async fn every_crash_point(applied: bool) -> u64 {
     for at in 0..12 {
         let standin = StandIn::start().await;
         let stage = Arc::new(Stage::default());
-        let crashed = crash(&standin, &stage, at, applied).await;
+        let crashed = crash(&standin, &stage, at, applied, Vec::new()).await;
         reached += u64::from(crashed);
         standin.faults(Vec::new());
         let mut spec = standin.spec();
@@ -94,31 +104,46 @@ async fn a_crash_after_any_request_loses_and_doubles_nothing() {
     assert!(every_crash_point(true).await >= 4);
 }
 
-#[tokio::test]
-async fn a_crash_between_row_and_message_costs_repost_after_and_no_more() {
+/// A crash at request `at` while the worker is slow with the first message, and a successor so
+/// much later: how many messages and rows of status there are then, and that the numbers are there once.
+async fn succeed_later(at: u64, later: Duration) -> (usize, usize) {
     let standin = StandIn::start().await;
     let stage = Arc::new(Stage::default());
-    // Ask, upload, row; dead before the message.
-    assert!(crash(&standin, &stage, 3, false).await);
-    assert_eq!(
-        (
-            standin.applied("INSERT entity"),
-            standin.applied("POST message")
-        ),
-        (1, 0)
-    );
+    let slow = Action {
+        delay_ms: 4_000,
+        ..Action::default()
+    };
+    let slow = vec![Rule::on("ingest", slow, 1)];
+    assert!(crash(&standin, &stage, at, false, slow).await);
     standin.faults(Vec::new());
-    let mut spec = standin.spec();
-    spec.repost_after = REPOST_AFTER;
-    let successor = publisher(spec, 2).await;
+    // Nothing is posted again because of its age alone.
+    let successor = publisher_in(standin.spec(), 2, later).await;
     let unit = stage.unit(1, 0..30, 2).await;
     publish(&*successor, &unit, &stage).await.unwrap();
+    let messages = standin.applied("POST message");
+    wait_until(|| standin.entries("ingest").len() == messages).await;
     assert_eq!(standin.numbers().await, once(0..30));
-    assert_eq!(
-        (
-            standin.applied("INSERT entity"),
-            standin.applied("POST message")
-        ),
-        (2, 1)
-    );
+    assert_eq!(standin.applied("ingest"), 1);
+    (messages, standin.applied("INSERT entity"))
+}
+
+#[tokio::test]
+async fn a_message_that_never_left_is_posted_soon_after_a_crash() {
+    // Ask, upload, row; dead before the message. Both have a row, the second a mark.
+    let posted = succeed_later(3, Duration::from_secs(6)).await;
+    assert_eq!(posted, (1, 3));
+}
+
+#[tokio::test]
+async fn a_message_that_may_have_left_is_posted_again_and_its_rows_stand_once() {
+    // Dead between message and mark.
+    let posted = succeed_later(4, Duration::from_secs(6)).await;
+    assert_eq!(posted, (2, 3));
+}
+
+#[tokio::test]
+async fn a_message_that_has_left_is_waited_for() {
+    // Dead after the mark.
+    let posted = succeed_later(5, Duration::from_secs(6)).await;
+    assert_eq!(posted, (1, 2));
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use thalweg_adx::{AdxSink, AdxSpec, Auth, Client, Connection, Table};
 use thalweg_standin_ledger::{Action, Entry, Options, Rule};
-use thalweg_stream::clock::SystemClock;
+use thalweg_stream::clock::{Clock, SystemClock};
 use thalweg_stream::sink::{Encoded, PublishUnit, Released, SinkContext, StageStore, StagedObject};
 use thalweg_stream::{
     Column, ColumnType, Epoch, Fault, Generation, Lineage, Publisher, Sink, StreamSchema,
@@ -123,6 +123,32 @@ pub(crate) fn context(generation: u64) -> SinkContext {
 pub(crate) async fn publisher(spec: AdxSpec, generation: u64) -> Box<dyn Publisher> {
     let sink = AdxSink::new(spec, schema()).unwrap();
     sink.publisher(context(generation)).await.unwrap()
+}
+
+/// A publisher whose clock is so far ahead.
+pub(crate) async fn publisher_in(
+    spec: AdxSpec,
+    generation: u64,
+    ahead: Duration,
+) -> Box<dyn Publisher> {
+    let sink = AdxSink::new(spec, schema()).unwrap();
+    let mut context = context(generation);
+    context.clock = Arc::new(Ahead(SystemClock::new(), ahead));
+    sink.publisher(context).await.unwrap()
+}
+
+/// A clock that is ahead of the system's.
+#[derive(Debug)]
+struct Ahead(SystemClock, Duration);
+
+impl Clock for Ahead {
+    fn now_ms(&self) -> i64 {
+        self.0.now_ms() + i64::try_from(self.1.as_millis()).unwrap()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed() + self.1
+    }
 }
 
 pub(crate) fn batch(numbers: std::ops::Range<i64>, device: &str) -> RecordBatch {
