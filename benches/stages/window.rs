@@ -48,23 +48,24 @@ fn with_keys(keys: usize) -> Result<(), Fault> {
     let mut apply = Vec::with_capacity(batches);
     let mut fire = Vec::new();
     let mut pause_ms = 0_f64;
-    for number in 0..batches {
-        let batch = report_batch(number, keys)?;
+    for epoch in 0..batches.div_ceil(EPOCH_BATCHES) {
+        let numbers = epoch * EPOCH_BATCHES..(epoch + 1) * EPOCH_BATCHES;
+        let newest = (numbers.end * BATCH_ROWS * 1000 / keys) as i64;
+        let batches = numbers.map(|number| report_batch(number, keys));
+        let batches = batches.collect::<Result<Vec<_>, Fault>>()?;
         let mut out = Output::default();
-        let (took, done) = per_row(BATCH_ROWS, || {
-            let done = operator.on_batch(0, &batch, &mut out);
-            // As the engine does after every batch.
-            std::hint::black_box(operator.held());
-            done
-        });
-        done?;
-        apply.push(took);
-        if number % EPOCH_BATCHES != EPOCH_BATCHES - 1 {
-            continue;
+        for batch in &batches {
+            let (took, done) = per_row(BATCH_ROWS, || {
+                let done = operator.on_batch(0, batch, &mut out);
+                // As the engine does after every batch.
+                std::hint::black_box(operator.held());
+                done
+            });
+            done?;
+            apply.push(took);
         }
-        let newest = ((number + 1) * BATCH_ROWS * 1000 / keys) as i64;
         let close = EpochClose {
-            epoch: Epoch(number as u64),
+            epoch: Epoch(epoch as u64),
             kind: EpochKind::Ordinary,
             inputs: &[Progress {
                 watermark: newest - 500,

@@ -14,19 +14,28 @@ use crate::measure::{Measure, Measures, Numbers, ROWS};
 
 /// Rows of one window of a batch, with the slot each belongs to.
 pub(crate) struct Target<'a, 'p> {
-    pub(crate) rows: &'a [u32],
-    pub(crate) slots: &'a [Slot],
-    pub(crate) pane: &'a mut PaneMut<'p>,
+    rows: &'a [u32],
+    slots: &'a [Slot],
+    pane: &'a mut PaneMut<'p>,
+    /// Whether the rows themselves are counted.
+    counted: bool,
 }
 
-impl Target<'_, '_> {
-    /// Counts every row in its slot.
+impl<'a, 'p> Target<'a, 'p> {
+    pub(crate) fn new(rows: &'a [u32], slots: &'a [Slot], pane: &'a mut PaneMut<'p>) -> Self {
+        Self {
+            rows,
+            slots,
+            pane,
+            counted: false,
+        }
+    }
+
+    /// Counts every row in its slot, unless a measure has done so along with its own.
     pub(crate) fn count_rows(&mut self) {
-        self.each(None, |_, words| {
-            if let Some(count) = words.get_mut(ROWS) {
-                *count += 1;
-            }
-        });
+        if !self.counted {
+            self.each(None, |_, _| ());
+        }
     }
 
     /// Calls `update` with each row that takes part and the words of its slot.
@@ -34,10 +43,19 @@ impl Target<'_, '_> {
     fn each(&mut self, mask: Option<&BooleanBuffer>, mut update: impl FnMut(usize, &mut [u64])) {
         let rows = (self.slots.iter().zip(self.rows)).map(|(&slot, &row)| (slot, row as usize));
         match mask {
-            None => self.pane.each_touched(rows, update),
+            None if self.counted => self.pane.each_touched(rows, update),
+            None => {
+                self.counted = true;
+                self.pane.each_touched(rows, |row, words| {
+                    if let Some(count) = words.get_mut(ROWS) {
+                        *count += 1;
+                    }
+                    update(row, words);
+                });
+            }
             Some(mask) => {
                 let rows = rows.filter(|&(_, row)| mask.value(row));
-                self.pane.each_touched(rows, &mut update);
+                self.pane.each_touched(rows, update);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The tumbling window as an operator.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, StringViewArray, UInt32Array};
@@ -178,10 +179,10 @@ impl Tumbling {
             self.slots.clear();
             keys.clear();
             match texts {
-                Some(texts) => {
-                    let views = texts.views();
-                    keys.push_views(rows.iter().map(|&row| views[row as usize]));
-                }
+                Some(texts) => match run(rows).and_then(|run| texts.views().get(run)) {
+                    Some(views) => keys.push_views(views.iter().copied()),
+                    None => keys.push_views(rows.iter().map(|&row| texts.views()[row as usize])),
+                },
                 None => {
                     for row in rows.iter().map(|&row| row as usize) {
                         keys.push(Key::new(encoder.hashes()[row], encoder.key(row)));
@@ -198,17 +199,13 @@ impl Tumbling {
             } else {
                 pane.touch_all(&keys, &mut self.slots);
             }
-            let mut target = Target {
-                rows,
-                slots: &self.slots,
-                pane: &mut pane,
-            };
-            target.count_rows();
+            let mut target = Target::new(rows, &self.slots, &mut pane);
             for (number, measure) in plan.measures.list.iter().enumerate() {
                 kernel::update(measure, batch, &mut target)?;
                 let measure = (number, measure);
                 kernel::distinct(measure, batch, start, &mut target, &mut self.distinct)?;
             }
+            target.count_rows();
         }
         Ok(())
     }
@@ -248,6 +245,13 @@ impl Tumbling {
         }
         Ok(())
     }
+}
+
+/// The rows, if there is none between them that is not one of them.
+fn run(rows: &[u32]) -> Option<Range<usize>> {
+    let (first, last) = (*rows.first()? as usize, *rows.last()? as usize);
+    // They are ascending.
+    (last - first + 1 == rows.len()).then_some(first..last + 1)
 }
 
 /// Rows that each window of `table` holds.

@@ -6,6 +6,8 @@ use thalweg_stream::KeyGroup;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bitmap {
     words: Vec<u64>,
+    /// Bits that are set.
+    count: u32,
 }
 
 impl Bitmap {
@@ -28,7 +30,9 @@ impl Bitmap {
         if word >= self.words.len() {
             self.words.resize(word + 1, 0);
         }
-        self.words[word] |= 1 << (at & 63);
+        let bit = 1 << (at & 63);
+        self.count += u32::from(self.words[word] & bit == 0);
+        self.words[word] |= bit;
     }
 
     /// Takes `at` out; true if it was in.
@@ -39,12 +43,14 @@ impl Bitmap {
         let bit = 1 << (at & 63);
         let was = *word & bit != 0;
         *word &= !bit;
+        self.count -= u32::from(was);
         was
     }
 
     /// Makes this a copy of `other`, keeping the memory.
     pub(crate) fn copy_from(&mut self, other: &Self) {
         self.words.clone_from(&other.words);
+        self.count = other.count;
     }
 
     /// Adds everything in `other`.
@@ -55,6 +61,7 @@ impl Bitmap {
         for (word, more) in self.words.iter_mut().zip(&other.words) {
             *word |= more;
         }
+        self.count = self.words.iter().map(|word| word.count_ones()).sum();
     }
 
     /// Puts exactly the numbers below `length` in.
@@ -64,16 +71,18 @@ impl Bitmap {
         if length & 63 != 0 {
             self.words.push((1 << (length & 63)) - 1);
         }
+        self.count = length;
     }
 
     /// Empties the set, keeping the memory.
     pub(crate) fn clear(&mut self) {
         self.words.fill(0);
+        self.count = 0;
     }
 
     /// How many numbers are in.
     pub(crate) fn count(&self) -> u32 {
-        self.words.iter().map(|w| w.count_ones()).sum()
+        self.count
     }
 
     /// The least number in the set that is not below `from`.
@@ -131,7 +140,8 @@ mod tests {
             set.insert(at);
         }
         assert!(set.remove(64) && !set.remove(64) && !set.remove(9999));
-        assert_eq!(numbers(&set), [0, 63, 200]);
+        set.insert(63);
+        assert_eq!((numbers(&set), set.count()), (vec![0, 63, 200], 3));
         for (all, expected) in [
             (vec![], true),
             (vec![63, 0, 200], true),
@@ -148,7 +158,11 @@ mod tests {
         }
         all.fill(3);
         all.merge(&set);
-        assert_eq!(numbers(&all), [0, 1, 2, 63, 200]);
+        assert_eq!((numbers(&all), all.count()), (vec![0, 1, 2, 63, 200], 5));
+        set.copy_from(&all);
+        assert_eq!((numbers(&set), set.count()), (numbers(&all), 5));
+        all.clear();
+        assert_eq!((numbers(&all), all.count()), (vec![], 0));
     }
 
     #[test]

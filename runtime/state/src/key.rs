@@ -13,6 +13,8 @@ const CELL_BYTES_MAX: usize = 12;
 const INLINE: u32 = 0xffff_ff00;
 /// Mark of a key in the arena.
 const LONG: u32 = 0xffff_fffe;
+/// Where the bytes of a long key that is looked up lie: in no arena.
+const NOWHERE: u64 = u64::MAX;
 /// Mark of a slot without a key.
 const FREE: u32 = 0xffff_fffd;
 /// Bytes that stand before a string in an encoded key: type tag and length.
@@ -49,7 +51,7 @@ impl<'a> Key<'a> {
             short if short.len() <= CELL_BYTES_MAX => {
                 (cell(INLINE + short.len() as u32, short), &[][..])
             }
-            long => ([u64::from(LONG) | hash & !0xffff_ffff, 0], long),
+            long => ([u64::from(LONG) | hash & !0xffff_ffff, NOWHERE], long),
         };
         Self { hash, cell, long }
     }
@@ -86,11 +88,30 @@ impl<'a> Key<'a> {
         key::key_group(self.hash)
     }
 
+    /// What it is looked up by.
+    #[inline]
+    pub(crate) fn sought(&self) -> Sought<'a> {
+        Sought {
+            place: place(self.cell),
+            cell: self.cell,
+            long: self.long,
+        }
+    }
+
     /// Whether the key's bytes lie in the arena.
     #[inline]
     pub(crate) fn is_long(&self) -> bool {
         !self.long.is_empty()
     }
+}
+
+/// What a key is looked up by; its hash is not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sought<'a> {
+    /// Where an index looks for it.
+    pub(crate) place: u64,
+    pub(crate) cell: [u64; 2],
+    pub(crate) long: &'a [u8],
 }
 
 /// The only key column, if it is of strings that all lie within their views: such keys need no
@@ -107,39 +128,51 @@ pub fn short_texts<'b>(batch: &'b RecordBatch, by: &[usize]) -> Option<&'b Strin
 /// Keys of a block of rows, laid out to be looked up together.
 #[derive(Debug, Default)]
 pub struct KeyBlock<'a> {
-    hashes: Vec<u64>,
+    places: Vec<u64>,
     cells: Vec<[u64; 2]>,
-    /// As many as there are keys, or none if all of them are short.
-    longs: Vec<&'a [u8]>,
+    /// Hashes and what of the keys lies in no cell: as many as there are keys, or none if they are
+    /// of views, which are hashed only if need be.
+    others: Vec<(u64, &'a [u8])>,
 }
 
 impl<'a> KeyBlock<'a> {
     /// Empties it, keeping memory.
     pub fn clear(&mut self) {
-        self.hashes.clear();
+        self.places.clear();
         self.cells.clear();
-        self.longs.clear();
+        self.others.clear();
     }
 
     /// Adds a key; not to be mixed with [`push_views`](Self::push_views).
     pub fn push(&mut self, key: Key<'a>) {
-        self.hashes.push(key.hash);
+        self.places.push(place(key.cell));
         self.cells.push(key.cell);
-        self.longs.push(key.long);
+        self.others.push((key.hash, key.long));
     }
 
     /// Adds the keys that views of strings of at most 12 bytes form ([`Key::of_view`]).
     #[inline]
     pub fn push_views(&mut self, views: impl ExactSizeIterator<Item = u128> + Clone) {
-        self.hashes.extend(views.clone().map(hash_of_view));
-        self.cells
-            .extend(views.map(|view| [view as u64, (view >> 64) as u64]));
+        let cells = views.map(|view| [view as u64, (view >> 64) as u64]);
+        self.places.extend(cells.clone().map(spread));
+        self.cells.extend(cells);
     }
 
-    /// The keys' hashes.
+    /// How many keys there are.
     #[must_use]
-    pub fn hashes(&self) -> &[u64] {
-        &self.hashes
+    pub fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// Where an index looks for them.
+    pub(crate) fn places(&self) -> &[u64] {
+        &self.places
     }
 
     pub(crate) fn cells(&self) -> &[[u64; 2]] {
@@ -149,16 +182,26 @@ impl<'a> KeyBlock<'a> {
     /// The key at `at`; nothing beyond the end.
     #[must_use]
     pub fn get(&self, at: usize) -> Option<Key<'a>> {
-        Some(Key {
-            hash: *self.hashes.get(at)?,
+        let cell @ [a, b] = *self.cells.get(at)?;
+        let (hash, long) = match self.others.get(at) {
+            Some(&other) => other,
+            None => (hash_of_view(u128::from(a) | u128::from(b) << 64), &[][..]),
+        };
+        Some(Key { hash, cell, long })
+    }
+
+    /// What the key at `at` is looked up by; nothing beyond the end.
+    pub(crate) fn sought(&self, at: usize) -> Option<Sought<'a>> {
+        Some(Sought {
+            place: *self.places.get(at)?,
             cell: *self.cells.get(at)?,
-            long: self.longs.get(at).copied().unwrap_or_default(),
+            long: self.others.get(at).map_or(&[], |other| other.1),
         })
     }
 
     /// The keys.
     pub fn iter(&self) -> impl Iterator<Item = Key<'a>> + '_ {
-        (0..self.hashes.len()).filter_map(|at| self.get(at))
+        (0..self.cells.len()).filter_map(|at| self.get(at))
     }
 }
 
@@ -172,6 +215,22 @@ fn hash_of_view(view: u128) -> u64 {
         encoded[1..].copy_from_slice(&view.to_le_bytes());
         key::hash(&encoded[..TEXT_HEADER + (view as u32 as usize).min(CELL_BYTES_MAX)])
     })
+}
+
+/// Where an index looks for the key of a cell, stored or not. No other process and no checkpoint knows
+/// it, and it is cheaper than the hash.
+#[inline]
+pub(crate) fn place([a, b]: [u64; 2]) -> u64 {
+    // A long key's second word is where its bytes lie.
+    spread([a, if is_long(a) { 0 } else { b }])
+}
+
+/// Evenly spread bits of a short key's cell: by folding a product of its words, as XXH3 and others do.
+/// As one factor may be zero, the first word is added.
+#[inline]
+fn spread([a, b]: [u64; 2]) -> u64 {
+    let product = u128::from(a ^ 0x9e37_79b9_7f4a_7c15) * u128::from(b ^ 0xe703_7ed1_a0b4_28db);
+    (product as u64 ^ (product >> 64) as u64).wrapping_add(a.rotate_left(32))
 }
 
 fn cell(mark: u32, bytes: &[u8]) -> [u64; 2] {

@@ -2,7 +2,7 @@
 //!
 //! A slot is a run of 64-bit words: the key's cell (2 words), the user's words, and, where the
 //! layout has a payload, its place in the arena (2 words). With six words of accumulators it fills
-//! a cache line. Hashes lie apart, as a lookup does not need them. Numbers of slots are given
+//! a cache line. Hashes lie apart, as a lookup does not need them: the index has bits of the cell. Numbers of slots are given
 //! again after a removal.
 //!
 //! Three bitmaps make snapshots: `dirty` (changed since the last freeze), `frozen` (what the last
@@ -19,7 +19,7 @@ use crate::arena::{Arena, Span};
 use crate::bitmap::{Bitmap, GroupSet};
 use crate::error::StateError;
 use crate::index::{Index, NO_SLOT};
-use crate::key::{FREE_CELL, Key, KeyBlock, KeyBytes, is_free, is_long};
+use crate::key::{FREE_CELL, Key, KeyBlock, KeyBytes, Sought, is_free, is_long, place};
 use crate::log::{DELETE, Logs, PUT};
 use crate::pane::Store;
 use crate::table::Slot;
@@ -63,7 +63,6 @@ pub(crate) struct SlotStore {
     pending: Bitmap,
     /// Pending slots below this one are all written.
     drained_to: u32,
-    pending_count: u32,
 }
 
 impl SlotStore {
@@ -84,23 +83,19 @@ impl SlotStore {
 
     #[inline]
     fn cell(&self, slot: u32) -> [u64; 2] {
-        let base = self.base(slot);
-        match self.slots.get(base..base + HEADER_WORDS) {
-            Some(&[a, b]) => [a, b],
-            _ => FREE_CELL,
-        }
+        cell(&self.slots, self.stride, slot)
     }
 
     #[inline]
-    pub(crate) fn find(&self, key: &Key<'_>) -> Option<u32> {
-        if key.is_long() {
-            return (self.index).find(key.hash(), |slot| {
+    pub(crate) fn find(&self, key: Sought<'_>) -> Option<u32> {
+        let [a, b] = key.cell;
+        if !key.long.is_empty() {
+            return (self.index).find(key.place, |slot| {
                 let [mark, at] = self.cell(slot);
-                mark == key.cell[0] && self.arena.framed(at) == key.long
+                mark == a && self.arena.framed(at) == key.long
             });
         }
-        let [a, b] = key.cell;
-        (self.index).find(key.hash(), |slot| {
+        (self.index).find(key.place, |slot| {
             // Word by word: comparing both at once waits for stores of other sizes.
             let [x, y] = self.cell(slot);
             (x ^ a) | (y ^ b) == 0
@@ -110,26 +105,32 @@ impl SlotStore {
     /// The slots of many short-lived lookups at once, ready to be changed; appended to `slots`.
     ///
     /// Each step is a loop of its own, so that the processor waits for the memory of many keys at
-    /// the same time.
+    /// the same time. Groups of new keys are added to `groups`.
     pub(crate) fn touch_all(
         &mut self,
         keys: &KeyBlock<'_>,
         slots: &mut Vec<Slot>,
+        groups: &mut GroupSet,
         (pane, logs): (i64, &mut Logs),
     ) {
         let from = slots.len();
-        self.index.first_all(keys.hashes(), slots, Slot);
+        self.candidates(keys, slots, Slot);
         let slots = &mut slots[from..];
         if !self.confirm(keys, slots.iter_mut().map(|slot| &mut slot.0)) {
             for (at, slot) in slots.iter_mut().enumerate() {
-                if slot.0 == NO_SLOT
-                    && let Some(key) = keys.get(at)
-                {
-                    slot.0 = self.find(&key).unwrap_or_else(|| self.insert(&key));
+                if slot.0 != NO_SLOT {
+                    continue;
+                }
+                if let Some(found) = keys.sought(at).and_then(|key| self.find(key)) {
+                    slot.0 = found;
+                } else if let Some(key) = keys.get(at) {
+                    groups.insert(key.group());
+                    slot.0 = self.insert(&key);
                 }
             }
         }
-        if !self.dirty.contains_all(slots.iter().map(|slot| slot.0)) {
+        let all_dirty = self.dirty.count() as usize == self.index.len();
+        if !all_dirty && !self.dirty.contains_all(slots.iter().map(|slot| slot.0)) {
             for slot in slots {
                 self.mark(slot.0, (pane, &mut *logs));
             }
@@ -139,16 +140,26 @@ impl SlotStore {
     /// The slots of many keys at once, [`NO_SLOT`] where there is none; appended to `slots`.
     pub(crate) fn find_all(&self, keys: &KeyBlock<'_>, slots: &mut Vec<u32>) {
         let from = slots.len();
-        self.index.first_all(keys.hashes(), slots, |slot| slot);
+        self.candidates(keys, slots, |slot| slot);
         let slots = &mut slots[from..];
         if !self.confirm(keys, slots.iter_mut()) {
             for (at, slot) in slots.iter_mut().enumerate() {
                 if *slot == NO_SLOT {
-                    let found = keys.get(at).and_then(|key| self.find(&key));
+                    let found = keys.sought(at).and_then(|key| self.find(key));
                     *slot = found.unwrap_or(NO_SLOT);
                 }
             }
         }
+    }
+
+    /// A slot for each key that may be its own; appended to `slots`. Their memory is asked for.
+    #[inline]
+    fn candidates<S>(&self, keys: &KeyBlock<'_>, slots: &mut Vec<S>, slot: impl Fn(u32) -> S) {
+        let (words, stride) = (&self.slots, self.stride);
+        (self.index).candidates(keys.places(), slots, |candidate| {
+            words.prefetch(candidate as usize * stride);
+            slot(candidate)
+        });
     }
 
     /// Makes those of `slots` [`NO_SLOT`] that are not seen at a glance to be their keys'; whether
@@ -157,13 +168,9 @@ impl SlotStore {
     fn confirm<'s>(&self, keys: &KeyBlock<'_>, slots: impl Iterator<Item = &'s mut u32>) -> bool {
         let (words, stride) = (&self.slots[..], self.stride);
         slots.zip(keys.cells()).fold(true, |all, (slot, &[a, b])| {
-            let base = *slot as usize * stride;
-            let [x, y] = match words.get(base..base + HEADER_WORDS) {
-                Some(&[x, y]) => [x, y],
-                _ => FREE_CELL,
-            };
-            // Cells say all there is to say of short keys only.
-            let same = ((x ^ a) | (y ^ b) == 0) & !is_long(a);
+            let [x, y] = cell(words, stride, *slot);
+            // The cell of a long key that is looked up is none that is stored.
+            let same = (x ^ a) | (y ^ b) == 0;
             *slot = if same { *slot } else { NO_SLOT };
             all & same
         })
@@ -172,7 +179,7 @@ impl SlotStore {
     /// The slot of `key`, ready to be changed; made if it is new (then true).
     #[inline]
     pub(crate) fn touch(&mut self, key: &Key<'_>, logs: (i64, &mut Logs)) -> (u32, bool) {
-        match self.find(key) {
+        match self.find(key.sought()) {
             Some(slot) => {
                 self.mark(slot, logs);
                 (slot, false)
@@ -183,9 +190,9 @@ impl SlotStore {
 
     #[inline(never)]
     fn insert(&mut self, key: &Key<'_>) -> u32 {
-        let mut cell = key.cell;
+        let mut header = key.cell;
         if key.is_long() {
-            cell[1] = self.arena.push_framed(key.long);
+            header[1] = self.arena.push_framed(key.long);
         }
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -200,10 +207,12 @@ impl SlotStore {
             }
         };
         let base = self.base(slot);
-        self.slots[base..base + HEADER_WORDS].copy_from_slice(&cell);
+        self.slots[base..base + HEADER_WORDS].copy_from_slice(&header);
         self.hashes[slot as usize] = key.hash();
-        let hashes = &self.hashes;
-        (self.index).insert(key.hash(), slot, |slot| hashes[slot as usize]);
+        let (slots, stride) = (&self.slots, self.stride);
+        (self.index).insert(place(key.cell), slot, |slot| {
+            place(cell(slots, stride, slot))
+        });
         self.dirty.insert(slot);
         slot
     }
@@ -225,7 +234,6 @@ impl SlotStore {
     /// Writes a slot of the snapshot that is about to change, unless that was done.
     fn write_pending(&mut self, slot: u32, (pane, logs): (i64, &mut Logs)) {
         if self.pending.remove(slot) {
-            self.pending_count -= 1;
             self.write(slot, pane, logs);
         }
     }
@@ -339,7 +347,7 @@ impl SlotStore {
         written: &mut Logs,
         removals: &mut Logs,
     ) -> bool {
-        let Some(slot) = self.find(key) else {
+        let Some(slot) = self.find(key.sought()) else {
             return false;
         };
         self.write_pending(slot, (pane, written));
@@ -355,13 +363,12 @@ impl SlotStore {
             self.arena.release_framed(at);
         }
         self.arena.release(self.payload_span(slot));
-        if self.pending.remove(slot) {
-            self.pending_count -= 1;
-        }
+        self.pending.remove(slot);
         self.frozen.remove(slot);
         self.dirty.remove(slot);
-        let hashes = &self.hashes;
-        (self.index).remove(hashes[slot as usize], slot, |slot| hashes[slot as usize]);
+        let (slots, stride) = (&self.slots, self.stride);
+        let place_of = |slot| place(cell(slots, stride, slot));
+        (self.index).remove(place_of(slot), slot, place_of);
         let base = self.base(slot);
         self.slots[base..base + HEADER_WORDS].copy_from_slice(&FREE_CELL);
         self.free.push(slot);
@@ -404,7 +411,7 @@ impl SlotStore {
 
     fn put(&mut self, content: &mut Reader<'_>) -> Result<(), StateError> {
         let key = Key::of(content.bytes()?);
-        let slot = match self.find(&key) {
+        let slot = match self.find(key.sought()) {
             Some(slot) => slot,
             None => self.insert(&key),
         };
@@ -418,6 +425,16 @@ impl SlotStore {
         // What was read is known to the checkpoint already.
         self.dirty.remove(slot);
         Ok(())
+    }
+}
+
+/// The cell of a slot; that of no key beyond the end.
+#[inline]
+fn cell(words: &[u64], stride: usize, slot: u32) -> [u64; 2] {
+    let base = slot as usize * stride;
+    match words.get(base..base + HEADER_WORDS) {
+        Some(&[a, b]) => [a, b],
+        _ => FREE_CELL,
     }
 }
 
@@ -442,7 +459,6 @@ impl Store for SlotStore {
             frozen: Bitmap::default(),
             pending: Bitmap::default(),
             drained_to: 0,
-            pending_count: 0,
         }
     }
 
@@ -455,24 +471,22 @@ impl Store for SlotStore {
         }
         self.frozen.copy_from(&self.dirty);
         self.pending.copy_from(&self.dirty);
-        self.pending_count = self.dirty.count();
         self.dirty.clear();
         self.drained_to = 0;
     }
 
     fn is_pending(&self) -> bool {
-        self.pending_count > 0
+        self.pending.count() > 0
     }
 
     fn drain(&mut self, pane: i64, budget: usize, logs: &mut Logs) -> usize {
         let mut bytes = 0;
-        while self.pending_count > 0 && bytes < budget {
+        while self.is_pending() && bytes < budget {
             let Some(slot) = self.pending.next_from(self.drained_to) else {
                 break;
             };
             bytes += self.write(slot, pane, logs);
             self.pending.remove(slot);
-            self.pending_count -= 1;
             self.drained_to = slot;
         }
         bytes
@@ -482,14 +496,13 @@ impl Store for SlotStore {
         self.dirty.merge(&self.frozen);
         self.frozen.clear();
         self.pending.clear();
-        self.pending_count = 0;
     }
 
     fn restore(&mut self, operation: u8, content: &mut Reader<'_>) -> Result<(), StateError> {
         match operation {
             PUT => self.put(content),
             DELETE => {
-                if let Some(slot) = self.find(&Key::of(content.bytes()?)) {
+                if let Some(slot) = self.find(Key::of(content.bytes()?).sought()) {
                     self.unlink(slot);
                 }
                 Ok(())
@@ -515,7 +528,6 @@ impl Store for SlotStore {
         self.dirty.clear();
         self.frozen.clear();
         self.pending.clear();
-        self.pending_count = 0;
     }
 
     fn memory_bytes(&self) -> usize {

@@ -143,19 +143,27 @@ impl<'a> PaneRef<'a> {
     #[must_use]
     pub fn find(&self, key: &Key<'_>) -> Option<Slot> {
         let gone = !self.pane.forgotten.is_empty() && self.pane.forgotten.contains(key.group());
-        (self.pane.store.find(key)).filter(|_| !gone).map(Slot)
+        (self.pane.store.find(key.sought()))
+            .filter(|_| !gone)
+            .map(Slot)
     }
 
     /// The slots of many keys at once, nothing for keys that are not there; appended to `slots`.
     /// Faster than one by one.
     pub fn find_all(&self, keys: &KeyBlock<'_>, slots: &mut Vec<Option<Slot>>) {
-        let mut found = Vec::with_capacity(keys.hashes().len());
+        let mut found = Vec::with_capacity(keys.len());
         self.pane.store.find_all(keys, &mut found);
         let gone = self.pane.forgotten;
-        slots.extend((found.iter().zip(keys.hashes())).map(|(&slot, &hash)| {
-            let there = slot != NO_SLOT && !gone.contains(key_group(hash));
-            there.then_some(Slot(slot))
-        }));
+        if !gone.is_empty() {
+            for (slot, key) in found.iter_mut().zip(keys.iter()) {
+                *slot = if gone.contains(key.group()) {
+                    NO_SLOT
+                } else {
+                    *slot
+                };
+            }
+        }
+        slots.extend((found.iter()).map(|&slot| (slot != NO_SLOT).then_some(Slot(slot))));
     }
 
     /// One more than the greatest slot number in use.
@@ -244,14 +252,10 @@ impl PaneMut<'_> {
     /// The slots of many keys at once, ready to be changed; appended to `slots`. A new key is made
     /// with the initial words and no payload. Faster than one by one.
     pub fn touch_all(&mut self, keys: &KeyBlock<'_>, slots: &mut Vec<Slot>) {
-        let before = self.pane.store.len();
-        let logs = (self.pane.id, &mut *self.written);
-        self.pane.store.touch_all(keys, slots, logs);
-        if self.pane.store.len() > before {
-            for &hash in keys.hashes() {
-                self.pane.groups.insert(key_group(hash));
-            }
-        }
+        let Pane {
+            store, groups, id, ..
+        } = &mut *self.pane;
+        store.touch_all(keys, slots, groups, (*id, &mut *self.written));
     }
 
     /// The slot of `key`, ready to be changed; made with the initial words and no payload if the

@@ -31,6 +31,12 @@ impl Words {
         self[from..].copy_from_slice(more);
     }
 
+    /// Asks for the memory of a word that is needed soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, at: usize) {
+        prefetch(self.lines.as_ptr().cast::<u64>().wrapping_add(at));
+    }
+
     /// Empties it, keeping memory.
     pub(crate) fn clear(&mut self) {
         self.lines.clear();
@@ -41,6 +47,22 @@ impl Words {
     pub(crate) fn memory_bytes(&self) -> usize {
         self.lines.capacity() * size_of::<Line>()
     }
+}
+
+/// Asks for the cache line at this address, where the processor can be asked, without waiting for it.
+#[inline]
+#[allow(
+    unsafe_code,
+    reason = "there is no safe call for it, as it takes an address"
+)]
+pub(crate) fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint; it reads nothing that the program sees and cannot fail, whatever the address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _no_such_call = at;
 }
 
 impl Deref for Words {

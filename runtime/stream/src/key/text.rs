@@ -7,7 +7,7 @@
 use super::HASH_SEED;
 
 /// Type tag of a string, the first byte of its encoding.
-const TAG: u128 = 0x07;
+const TAG: u64 = 0x07;
 /// Words of XXH3's default secret (bytes 24 to 56), combined and seeded as its specification says
 /// for inputs of 9 to 16 bytes.
 const FLIP_LOW: u64 = (0x1f67_b3b7_a4a4_4072 ^ 0x78e5_c0cc_4ee6_79cb_u64).wrapping_add(HASH_SEED);
@@ -22,11 +22,12 @@ pub fn hash_short_text(view: u128) -> Option<u64> {
     if !(4..=11).contains(&length) {
         return None;
     }
-    // Tag, length (u32), text: at most 16 bytes, zeros behind them.
-    let encoded = view << 8 | TAG;
+    // Tag, length (u32), text: at most 16 bytes, of which the first eight and the last eight count.
     let encoded_length = length + 5;
-    let low = encoded as u64 ^ FLIP_LOW;
-    let high = (encoded >> ((encoded_length - 8) * 8)) as u64 ^ FLIP_HIGH;
+    let low = ((view as u64) << 8 | TAG) ^ FLIP_LOW;
+    let (shift, [front, back]) = ((length - 4) * 8, [view as u64, (view >> 64) as u64]);
+    // Of a shift by nothing, nothing comes from behind: hence in two steps.
+    let high = (front >> shift | back << 1 << (63 - shift)) ^ FLIP_HIGH;
     let product = u128::from(low) * u128::from(high);
     let mixed = u64::from(encoded_length)
         .wrapping_add(low.swap_bytes())
