@@ -24,15 +24,21 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a job in this process, or several; running it again resumes
+    /// Run a job in this process, or several, or lead it on several hosts; running it again resumes
     ///
     /// Ctrl-C or SIGTERM takes a checkpoint, publishes and stops; a second one stops at once.
     /// SIGUSR1 takes a savepoint: a checkpoint that is kept for good.
     /// Started again, the job goes on from its last checkpoint, with any number of workers and processes.
     Run(RunArguments),
-    /// Work for a job that another process leads: what this program starts itself for
+    /// Work for a job that is led from another host
+    ///
+    /// Waits for `thalweg run --hosts` of the same definition at the first of the addresses, and works
+    /// for one attempt of the job after the other, until it has finished or is stopped there.
+    /// Ctrl-C or SIGTERM ends this process at once; the job goes on when it is started again.
+    Follow(FollowArguments),
+    /// Work for a job that another process on this host leads: what this program starts itself for
     #[command(hide = true)]
-    Follow,
+    Process,
     /// Check a job definition: every error at once, each with its place and a hint
     Validate(ValidateArguments),
     /// Say what becomes of a job's state when its definition changes
@@ -158,8 +164,10 @@ pub(crate) struct RunArguments {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: u16,
     /// Processes on this host, this one included: each has that many worker threads
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64), conflicts_with = "hosts")]
     pub(crate) processes: u16,
+    #[command(flatten)]
+    pub(crate) hosts: HostArguments,
     /// Start from `latest`, the checkpoint of an epoch, or `none`
     #[arg(long, default_value = "latest")]
     pub(crate) from: String,
@@ -176,6 +184,46 @@ pub(crate) struct RunArguments {
     /// it is a loopback address
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
+}
+
+/// On which hosts a job runs; one without any addresses.
+#[derive(Debug, Args)]
+pub(crate) struct HostArguments {
+    /// Where the job's processes reach each other, the leader first; the same on every host
+    #[arg(
+        long,
+        value_name = "HOST:PORT,...",
+        value_delimiter = ',',
+        requires = "secret_file"
+    )]
+    pub(crate) hosts: Vec<String>,
+    /// What the processes know and nobody else: a file of at least 16 bytes, the same on every host
+    #[arg(long, value_name = "FILE", requires = "hosts")]
+    pub(crate) secret_file: Option<PathBuf>,
+    /// Listen here, if it is not where the others reach this process
+    #[arg(long, value_name = "ADDRESS", requires = "hosts")]
+    pub(crate) bind: Option<SocketAddr>,
+    /// The authorities that have signed the certificates of all processes, as PEM
+    #[arg(long, value_name = "FILE", requires = "hosts", requires = "tls_cert")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// This process's certificate, for its host in --hosts, as PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key, as PEM
+    #[arg(long, value_name = "FILE", requires = "tls_ca")]
+    pub(crate) tls_key: Option<PathBuf>,
+}
+
+/// Whom to work for.
+#[derive(Debug, Args)]
+pub(crate) struct FollowArguments {
+    #[command(flatten)]
+    pub(crate) definition: DefinitionArguments,
+    #[command(flatten)]
+    pub(crate) hosts: HostArguments,
+    /// Which of the hosts this is, from 1; 0 is the first one, which leads
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) process: u16,
 }
 
 /// What to compare a definition with.

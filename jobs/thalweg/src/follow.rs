@@ -1,92 +1,122 @@
-//! `thalweg follow`: a process of a job that another one leads. Started by `thalweg run` alone.
+//! `thalweg follow`: a process of a job that is led from another host. It works for one attempt after
+//! the other, until the job has finished or is stopped.
 
-use std::io::{self, BufRead as _, Read as _};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use thalweg_engine::{Socket, follow};
-use thalweg_mesh::{Listener, Member, Secret};
+use thalweg_mesh::{Attempt, Listener};
 use thalweg_stream::clock::SystemClock;
-use thalweg_stream::{Clock, Fault};
+use thalweg_stream::{Class, Clock, Fault};
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::Failure;
-use crate::definition::planned_text;
-use crate::processes::{Brief, Data, PATIENCE, control};
+use crate::command::FollowArguments;
+use crate::definition::planned;
+use crate::hosts::Hosts;
+use crate::transport::{PATIENCE, follower};
+use crate::{Failure, terminal};
 
-/// Bytes of a brief: a definition has 1 MiB at most, and JSON may double it.
-const BRIEF_BYTES_MAX: u64 = 8 << 20;
-
-pub(crate) fn run() -> Result<(), Failure> {
-    let brief = brief()?;
-    end_with_the_leader();
+pub(crate) fn run(arguments: &FollowArguments) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let planned = planned_text(&brief.path, &brief.text, &brief.set, false, &clock)?;
+    let planned = planned(&arguments.definition, &clock)?;
+    planned.warn();
+    let hosts = Hosts::new(&planned.definition.job, &arguments.hosts)?;
+    let process = usize::from(arguments.process);
+    if hosts.address(process).is_none() {
+        let (first, last) = (1, hosts.count() - 1);
+        let what = format!(
+            "--process {process}: --hosts has processes {first} to {last}, and 0, which leads"
+        );
+        return Err(Failure::User(what));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| Fault::bug(format!("no runtime: {error}")))?;
+    let following = Following {
+        hosts,
+        process,
+        graph: Arc::new(planned.graph),
+        version: planned.version,
+        clock,
+    };
     let ended = runtime.block_on(async {
-        let member = Member {
-            job: Arc::from(brief.job.as_str()),
-            generation: Some(brief.generation),
-            process: brief.process,
-            processes: brief.processes,
-            secret: Secret::new(&brief.secret.0)?,
-        };
-        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), None).await?;
-        let own = listener.address()?.to_string();
-        let leader = brief.leader.to_string();
-        let joined = member.join(&leader, &listener, own, PATIENCE).await?;
-        let sockets = joined.data.into_iter().map(|data| {
-            let data = data?;
-            Some(Box::new(Data(data)) as Box<dyn Socket>)
-        });
-        let member = thalweg_engine::Member {
-            graph: planned.graph,
-            version: planned.version,
-            control: control(joined.control),
-            sockets: sockets.collect(),
-            clock,
-        };
-        if let Err(fault) = follow(member).await {
-            // The leader knows, and tells.
-            tracing::info!(%fault, "the attempt has ended");
+        tokio::select! {
+            ended = following.attempts() => ended,
+            ended = told() => ended,
         }
-        Ok::<(), Fault>(())
     });
     // What still runs works for nobody.
     runtime.shutdown_background();
     Ok(ended?)
 }
 
-/// What the leader says first.
-fn brief() -> Result<Brief, Failure> {
-    let mut line = Vec::new();
-    let mut stdin = io::stdin().lock();
-    let read = stdin
-        .by_ref()
-        .take(BRIEF_BYTES_MAX)
-        .read_until(b'\n', &mut line);
-    let read = read.and_then(|_| serde_json::from_slice(&line).map_err(io::Error::from));
-    read.map_err(|error| {
-        Failure::User(format!(
-            "`thalweg follow` is started by `thalweg run`: {error}"
-        ))
-    })
+struct Following {
+    hosts: Hosts,
+    process: usize,
+    graph: Arc<thalweg_engine::Graph>,
+    version: String,
+    clock: Arc<dyn Clock>,
 }
 
-/// Ends this process when the leader closes its standard input, which it does by ending, too. Nothing
-/// durable is done here, so that any moment will do.
-fn end_with_the_leader() {
-    std::thread::spawn(|| {
-        let mut rest = [0; 64];
-        // The leader says nothing more.
-        while io::stdin()
-            .lock()
-            .read(&mut rest)
-            .is_ok_and(|count| count > 0)
-        {}
-        std::process::exit(0);
-    });
+impl Following {
+    /// Attempts until the end of the job, or until one fails for a reason that only the user can remove.
+    async fn attempts(&self) -> Result<(), Fault> {
+        let own = self.address(self.process);
+        let listener = self.hosts.listen(own).await?;
+        let mut last = 0;
+        self.say(format_args!("waiting for {}, which leads", self.address(0)));
+        loop {
+            let fault = match self.attempt(&listener, &mut last).await {
+                Ok(()) => return Ok(()),
+                Err(fault) => fault,
+            };
+            if fault.class == Class::User {
+                return Err(fault);
+            }
+            self.say(format_args!("{fault}; waiting for the next attempt"));
+        }
+    }
+
+    /// Finds the leader of an attempt after the `last`, and works for it.
+    async fn attempt(&self, listener: &Listener, last: &mut u64) -> Result<(), Fault> {
+        let member = self.hosts.member(self.process, Attempt::After(*last));
+        let (leader, own) = (self.address(0), self.address(self.process));
+        let joined = loop {
+            let joined = member.join(leader, listener, own.to_owned(), PATIENCE);
+            let fault = match joined.await {
+                Ok(joined) => break joined,
+                Err(error) => Fault::from(error).within(leader),
+            };
+            if fault.class == Class::User {
+                return Err(fault);
+            }
+            tracing::info!(%fault, "there is no attempt yet");
+        };
+        *last = joined.generation;
+        self.say(format_args!("works for generation {last}"));
+        let (graph, version) = (Arc::clone(&self.graph), self.version.clone());
+        let member = follower(joined, graph, version, Arc::clone(&self.clock));
+        thalweg_engine::follow(member).await
+    }
+
+    fn address(&self, process: usize) -> &str {
+        self.hosts.address(process).unwrap_or_default()
+    }
+
+    fn say(&self, what: std::fmt::Arguments<'_>) {
+        let (process, count) = (self.process, self.hosts.count());
+        terminal::say(&format!("process {process} of {count}: {what}"));
+    }
+}
+
+/// Waits for SIGINT or SIGTERM. Nothing durable is done here, so that any moment will do.
+async fn told() -> Result<(), Fault> {
+    let wrong = |error| Fault::bug(format!("no signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(wrong)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(wrong)?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }

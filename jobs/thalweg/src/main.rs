@@ -6,15 +6,18 @@ mod export;
 mod follow;
 mod generate;
 mod graph;
+mod hosts;
 mod http;
 mod inspect;
 mod manual;
 mod plan;
 mod plugin;
+mod process;
 mod processes;
 mod progress;
 mod run;
 mod terminal;
+mod transport;
 
 use std::process::ExitCode;
 
@@ -77,7 +80,8 @@ fn main() -> ExitCode {
         .init();
     let result = match cli.command {
         Command::Run(arguments) => run::run(&arguments),
-        Command::Follow => follow::run(),
+        Command::Follow(arguments) => follow::run(&arguments),
+        Command::Process => process::run(),
         Command::Validate(arguments) => definition::validate(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments),
         Command::Graph(arguments) => graph::graph(&arguments),

@@ -2,11 +2,11 @@
 //! executable, and none outlives it.
 //!
 //! What another process has to know comes over its standard input, which stays open as long as the
-//! leader lives: when it closes, for whatever reason, the process ends (`follow.rs`). So nothing is
+//! leader lives: when it closes, for whatever reason, the process ends (`process.rs`). So nothing is
 //! left behind by a leader that is killed, without help of the operating system's that only some have.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::io;
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use thalweg_engine::{Control, Launch, Peer, Socket};
-use thalweg_mesh::{Fate, Listener, Member, Secret, Stream};
+use thalweg_engine::{Launch, Peer};
+use thalweg_mesh::{Attempt, Fate, Listener, Member, Secret};
 use thalweg_stream::{Fault, Generation};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, Command};
@@ -24,9 +24,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::terminal;
+use crate::transport::{PATIENCE, peer};
 
-/// How long processes may take to start and to connect: each reads the definition and compiles plugins.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a process may take to end by itself once nobody leads it.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -93,13 +92,19 @@ impl Processes {
         }
     }
 
-    fn brief(&self, process: usize, member: &Member, leader: SocketAddr, secret: &Hidden) -> Brief {
+    fn brief(
+        &self,
+        process: usize,
+        generation: Generation,
+        leader: SocketAddr,
+        secret: &Hidden,
+    ) -> Brief {
         Brief {
             job: self.job.to_string(),
             path: self.path.clone(),
             text: self.text.clone(),
             set: self.set.clone(),
-            generation: member.generation.unwrap_or_default(),
+            generation: generation.0,
             process,
             processes: self.processes,
             leader,
@@ -118,7 +123,7 @@ impl Launch for Processes {
         let secret = Hidden(thalweg_mesh::random_secret()?);
         let member = Member {
             job: Arc::clone(&self.job),
-            generation: Some(generation.0),
+            attempt: Attempt::Is(generation.0),
             process: 0,
             processes: self.processes,
             secret: Secret::new(&secret.0)?,
@@ -128,7 +133,7 @@ impl Launch for Processes {
         let fates: Vec<Fate> = (0..self.processes).map(|_| Fate::default()).collect();
         let mut running = self.running.lock().await;
         for (process, fate) in fates.iter().enumerate().skip(1) {
-            let brief = self.brief(process, &member, leader, &secret);
+            let brief = self.brief(process, generation, leader, &secret);
             running.push(spawn(brief, fate.clone()).await?);
         }
         drop(running);
@@ -168,7 +173,7 @@ async fn spawn(brief: Brief, fate: Fate) -> Result<Running, Fault> {
     let mut command = Command::new(program);
     // A group of its own: what is typed at the terminal is for the leader, which tells the others.
     command
-        .arg("follow")
+        .arg("process")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -233,49 +238,5 @@ async fn pass_on(process: usize, stderr: ChildStderr) {
                 return;
             }
         }
-    }
-}
-
-fn peer(peer: thalweg_mesh::Peer) -> Peer {
-    Peer {
-        control: control(peer.control),
-        data: Box::new(Data(peer.data)),
-    }
-}
-
-/// The transport's connection as the engine knows it.
-pub(crate) fn control(control: thalweg_mesh::Control) -> Control {
-    Control {
-        outgoing: control.outgoing,
-        incoming: control.incoming,
-    }
-}
-
-/// The transport's stream as the engine knows it.
-pub(crate) struct Data(pub(crate) Stream);
-
-impl Read for Data {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.read(into)
-    }
-}
-
-impl Write for Data {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-impl Socket for Data {
-    fn try_clone(&self) -> io::Result<Box<dyn Socket>> {
-        Ok(Box::new(Self(self.0.clone())))
-    }
-
-    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.0.shutdown(how)
     }
 }

@@ -1,4 +1,4 @@
-//! `thalweg run`: a job in this process, and in others that it starts.
+//! `thalweg run`: a job in this process, in others that it starts, and on other hosts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use thalweg_checkpoint::{Access, RestoreFrom, Store};
 use thalweg_definition::Restart;
 use thalweg_engine::{
-    Allow, Command, Job, Limits, Outcome, RestartPolicy, StatusBoard, Surroundings,
+    Allow, Command, Job, Launch, Limits, Outcome, RestartPolicy, StatusBoard, Surroundings,
 };
 use thalweg_metrics::Metrics;
 use thalweg_stream::clock::SystemClock;
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::command::{DefinitionArguments, RunArguments};
 use crate::definition::{planned_text, read, store_location};
+use crate::hosts::Hosts;
 use crate::http::{self, Served};
 use crate::processes::Processes;
 use crate::{Failure, progress, terminal};
@@ -35,6 +36,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Fault(Fault::bug(format!("no runtime: {error}"))))?;
+    let launch = launch(arguments, &planned.definition.job, text)?;
     let location = store_location(&planned.definition);
     let store = Store::open(&location, Access::Create).map_err(Fault::from)?;
     let metrics = Metrics::new(&planned.definition.job);
@@ -56,17 +58,6 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             dropped: arguments.allow_drop,
         },
     };
-    let launch = (arguments.processes > 1).then(|| {
-        let processes = usize::from(arguments.processes);
-        let name = Arc::clone(&job.name);
-        Arc::new(Processes::new(
-            name,
-            path.clone(),
-            text,
-            set.clone(),
-            processes,
-        ))
-    });
     let policy = policy(&planned.definition.settings.restart);
     let surroundings = Surroundings {
         store,
@@ -102,11 +93,32 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     tell(arguments, &board, outcome, clock.elapsed())
 }
 
+/// How the other processes of the job are started or found, if it has several.
+fn launch(
+    arguments: &RunArguments,
+    job: &str,
+    text: String,
+) -> Result<Option<Arc<dyn Launch>>, Failure> {
+    let DefinitionArguments { job: path, set, .. } = &arguments.definition;
+    let (hosts, processes) = (&arguments.hosts, usize::from(arguments.processes));
+    Ok(match (hosts.hosts.len(), processes) {
+        (0, 1) => None,
+        (0, _) => Some(Arc::new(Processes::new(
+            Arc::from(job),
+            path.clone(),
+            text,
+            set.clone(),
+            processes,
+        ))),
+        (1.., _) => Some(Arc::new(Hosts::new(job, hosts)?)),
+    })
+}
+
 async fn supervised(
     job: Job,
     surroundings: Surroundings,
     policy: RestartPolicy,
-    launch: Option<Arc<Processes>>,
+    launch: Option<Arc<dyn Launch>>,
 ) -> Result<Outcome, Fault> {
     match launch {
         None => thalweg_engine::supervise(job, surroundings, policy).await,

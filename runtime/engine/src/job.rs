@@ -119,7 +119,16 @@ pub(crate) async fn attempt(run: &mut Run) -> Result<Outcome, Failure> {
     journal.set_splits(splits.register);
     failpoint::hit(&["restore", "before"]);
     let launch = run.launch.as_deref();
-    let mut mesh = Mesh::start(launch, workers, journal.generation()).await?;
+    let mut mesh = tokio::select! {
+        biased;
+        mesh = Mesh::start(launch, workers, journal.generation()) => mesh?,
+        // Other hosts may be long in coming.
+        () = stop_asked(&mut run.commands) => {
+            journal.end(false).await?;
+            board.update(|status| status.phase = Phase::Stopped);
+            return Ok(Outcome::Stopped);
+        }
+    };
     let here = mesh.team().here.clone();
     let mut sections = Vec::with_capacity(workers);
     for worker in here.clone() {
@@ -310,6 +319,17 @@ pub(crate) async fn attempt(run: &mut Run) -> Result<Outcome, Failure> {
             }
             let failure = shared.failure().filter(|failure| failure.fault == fault);
             Err(failure.unwrap_or_else(|| fault.into()))
+        }
+    }
+}
+
+/// Waits until somebody asks for a stop; there is nothing to save yet that is not saved.
+async fn stop_asked(commands: &mut mpsc::Receiver<Command>) {
+    loop {
+        match commands.recv().await {
+            Some(Command::Stop) => return,
+            Some(Command::Savepoint(_)) => {}
+            None => std::future::pending().await,
         }
     }
 }

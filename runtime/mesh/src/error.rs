@@ -87,6 +87,11 @@ pub enum Error {
         /// Why.
         refusal: Refusal,
     },
+    /// The other end has gone when it saw this one's proof.
+    #[error(
+        "it did not accept this process's proof: its secret is another one, or it waits for a later attempt"
+    )]
+    Unconvinced,
     /// The other end has not said all it has to within the time there is.
     #[error("it has not introduced itself within {} s", .0.as_secs())]
     Silent(Duration),
@@ -126,9 +131,12 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn io(doing: impl Into<String>, error: std::io::Error) -> Self {
-        Self::Io {
-            doing: doing.into(),
-            error,
+        let doing = doing.into();
+        // Certificates are found wanting in the middle of a connection, too: TLS 1.3 tells a client
+        // only after the handshake.
+        match error.get_ref().is_some_and(|e| e.is::<rustls::Error>()) {
+            true => Self::Tls(format!("{doing}: {error}")),
+            false => Self::Io { doing, error },
         }
     }
 
@@ -137,7 +145,11 @@ impl Error {
         match self {
             Self::WeakSecret(_) | Self::TlsRequired(_) | Self::Tls(_) | Self::Stranger => false,
             Self::Refused(refusal) | Self::RefusedBy { refusal, .. } => refusal.may_pass(),
-            Self::Silent(_) | Self::Missing { .. } | Self::Lost { .. } | Self::Io { .. } => true,
+            Self::Unconvinced
+            | Self::Silent(_)
+            | Self::Missing { .. }
+            | Self::Lost { .. }
+            | Self::Io { .. } => true,
         }
     }
 }

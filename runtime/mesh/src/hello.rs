@@ -7,10 +7,12 @@
 //! of the TLS session (RFC 5705) if there is one, so that nobody can stand in between. Numbers are
 //! little-endian. A caller that does not know the generation yet says 0 and learns it.
 
+use std::io::ErrorKind;
+
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::member::Member;
+use crate::member::{Attempt, Member};
 use crate::secret::random;
 use crate::{Error, Refusal};
 
@@ -118,7 +120,10 @@ pub(crate) async fn call<S: AsyncRead + AsyncWrite + Unpin>(
     let hello = Hello {
         role: role.code(),
         job: job(&member.job),
-        generation: member.generation.unwrap_or(0),
+        generation: match member.attempt {
+            Attempt::Is(generation) => generation,
+            Attempt::After(_) => 0,
+        },
         from: number(member.process),
         to: number(process),
         processes: number(member.processes),
@@ -138,7 +143,11 @@ pub(crate) async fn call<S: AsyncRead + AsyncWrite + Unpin>(
         return Err(Error::Refused(Refusal::Secret));
     }
     let generation = u64::from_le_bytes(take(&mut answer.as_slice()));
-    if member.generation.is_some_and(|ours| ours != generation) {
+    let meant = match member.attempt {
+        Attempt::Is(ours) => generation == ours,
+        Attempt::After(last) => generation > last,
+    };
+    if !meant {
         return Err(Error::Refused(Refusal::Generation));
     }
     let proof = member.secret.sign(&[CALLER, a, b, c]);
@@ -189,7 +198,11 @@ pub(crate) async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     socket.write_all(&message).await.map_err(io)?;
     socket.flush().await.map_err(io)?;
     let mut proof = [0; 32];
-    socket.read_exact(&mut proof).await.map_err(io)?;
+    let proved = socket.read_exact(&mut proof).await;
+    proved.map_err(|error| match error.kind() == ErrorKind::UnexpectedEof {
+        true => Error::Unconvinced,
+        false => io(error),
+    })?;
     let known = [CALLER, &hello, &answer, binding];
     if !member.secret.verifies(&known, &proof) {
         return refuse(socket, Refusal::Secret).await;
@@ -205,7 +218,9 @@ pub(crate) async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
 /// Who a caller says it is, if it fits.
 fn examine(hello: &Hello, member: &Member) -> Result<(Role, usize, u64), Refusal> {
     // A listener belongs to an attempt.
-    let generation = member.generation.ok_or(Refusal::Generation)?;
+    let Attempt::Is(generation) = member.attempt else {
+        return Err(Refusal::Generation);
+    };
     let roles = [Role::Control, Role::Data];
     let role = roles.into_iter().find(|role| role.code() == hello.role);
     let role = role.ok_or(Refusal::Unexpected)?;

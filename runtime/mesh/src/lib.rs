@@ -30,7 +30,7 @@ pub use error::{Error, Refusal};
 pub use fate::Fate;
 pub use frame::FRAME_BYTES_MAX;
 pub use listen::Listener;
-pub use member::{Joined, Member, Peer};
+pub use member::{Attempt, Joined, Member, Peer};
 pub use secret::{Secret, random_secret};
 pub use stream::Stream;
 pub use tls::Tls;

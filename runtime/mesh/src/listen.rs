@@ -19,8 +19,10 @@ use crate::{Error, Fate, Stream, Tls};
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How many may be shaking hands at once: strangers do not use up what is for the right ones.
 const HANDSHAKES_MAX: usize = 64;
-/// How long to wait before an address is tried again.
+/// How long to wait before an address is tried again: twice as long each time…
 const TRY_AGAIN: Duration = Duration::from_millis(50);
+/// …up to this.
+const TRY_AGAIN_MAX: Duration = Duration::from_millis(500);
 /// Label of what TLS binds a handshake to (RFC 5705).
 const BINDING: &[u8] = b"EXPORTER-thalweg-mesh";
 
@@ -192,6 +194,7 @@ pub(crate) async fn connect(
     patience: Duration,
 ) -> Result<(Socket, u64), Error> {
     let deadline = Instant::now() + patience;
+    let mut pause = TRY_AGAIN;
     loop {
         let attempt = timeout(HANDSHAKE, call(member, role, process, address, tls));
         let error = match attempt.await {
@@ -199,11 +202,12 @@ pub(crate) async fn connect(
             Ok(Err(error)) => error,
             Err(_) => Error::Silent(HANDSHAKE),
         };
-        if !error.may_pass() || Instant::now() + TRY_AGAIN >= deadline {
+        if !error.may_pass() || Instant::now() + pause >= deadline {
             return Err(error);
         }
         tracing::debug!(process, address, %error, "not connected yet");
-        tokio::time::sleep(TRY_AGAIN).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(TRY_AGAIN_MAX);
     }
 }
 

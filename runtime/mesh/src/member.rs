@@ -16,13 +16,22 @@ use crate::hello::Role;
 use crate::listen::{Listener, connect};
 use crate::{Control, Error, Fate, Secret, Stream};
 
+/// Which attempt of the job a process means: by its generation, which the job log counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// This one.
+    Is(u64),
+    /// Whichever comes after this one: a process that follows learns it from the leader.
+    After(u64),
+}
+
 /// One process of an attempt, as the others have to know it.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// The job's name.
     pub job: Arc<str>,
-    /// The attempt: counted by the job log. A process that follows need not know it: it learns it.
-    pub generation: Option<u64>,
+    /// The attempt.
+    pub attempt: Attempt,
     /// Which process this is; 0 leads.
     pub process: usize,
     /// How many there are.
@@ -153,7 +162,7 @@ impl Member {
         let (socket, generation) = connect(self, Role::Control, 0, leader, tls, patience).await?;
         let mut control = Control::new(socket.halves(), &fate);
         let member = Self {
-            generation: Some(generation),
+            attempt: Attempt::Is(generation),
             ..self.clone()
         };
         let (socket, _) = connect(&member, Role::Data, 0, leader, tls, patience).await?;

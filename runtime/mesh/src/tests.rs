@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Error, Fate, Joined, Listener, Member, Peer, Secret, Tls};
+use crate::{Attempt, Error, Fate, Joined, Listener, Member, Peer, Secret, Tls};
 
 /// Longer than anything takes; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn member(process: usize, processes: usize) -> Member {
     Member {
         job: Arc::from("fleet"),
-        generation: Some(7),
+        attempt: Attempt::Is(7),
         process,
         processes,
         secret: Secret::new(&[42; 32]).expect("long enough"),

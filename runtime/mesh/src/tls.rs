@@ -66,7 +66,7 @@ impl Tls {
 
     pub(crate) async fn accept(&self, socket: TcpStream) -> Result<TlsStream<TcpStream>, Error> {
         let stream = self.accept.accept(socket).await;
-        Ok(stream.map_err(|e| Error::Tls(e.to_string()))?.into())
+        Ok(stream.map_err(|e| Error::io("handshake", e))?.into())
     }
 
     /// As the client, of the host that `address`, "host:port", names.
@@ -82,7 +82,7 @@ impl Tls {
             .to_owned();
         let name = ServerName::try_from(host).map_err(|e| Error::Tls(format!("{address}: {e}")))?;
         let stream = self.connect.connect(name, socket).await;
-        let stream = stream.map_err(|e| Error::Tls(format!("{address}: {e}")))?;
+        let stream = stream.map_err(|e| Error::io(address, e))?;
         Ok(stream.into())
     }
 }

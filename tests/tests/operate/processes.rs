@@ -2,46 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Job, Process, status, until};
+use super::{Job, Process, fleet, status, until};
 
-const JOB: &str = r"
-job: spread
-settings:
-  checkpoint: { every: 200ms, to: ./checkpoints }
-  restart: { attempts: 3, delay: 100ms }
-sources:
-  reports:
-    generate: { what: fleet, devices: 40, seed: 5, events: 60000, rate: 6000, splits: 2, duplicates: 0.02 }
-    schema: { device_id: { type: string, required: true }, ts: { type: timestamp, required: true }, seq: int64 }
-    event_time: { column: ts, out_of_order: 10s }
-steps:
-  once: { from: reports, dedup: { by: [device_id, seq], within: 1h, same_time: true } }
-  counted: { from: once, window: { tumbling: 1s, by: [device_id], aggregate: { n: count(*) } } }
-sinks:
-  windows: { from: counted, file: { path: ./windows } }
-";
+/// Reports, of which some 6000 are read each second.
+const EVENTS: u32 = 60_000;
 
-/// A job that is not held back.
-fn swift() -> String {
-    JOB.replace(", rate: 6000", "")
-}
-
-fn sorted(job: &Job) -> Vec<String> {
-    let mut lines: Vec<String> = (job.lines("windows").iter())
-        .map(ToString::to_string)
-        .collect();
-    lines.sort();
-    lines
-}
-
-/// What one process makes of it.
-fn expected() -> Vec<String> {
-    let job = Job::new(&swift());
-    let (code, said) = job.start(&["--workers", "1"]).end();
-    assert_eq!(code, Some(0), "{said}");
-    let lines = sorted(&job);
-    assert!(lines.len() > 50, "{}", lines.len());
-    lines
+fn slow() -> Job {
+    Job::new(&fleet::slow(EVENTS, 6000))
 }
 
 /// The processes that follow one, by their numbers.
@@ -57,7 +24,7 @@ fn followers(leader: u32) -> Vec<u32> {
             .next()
             .and_then(|rest| rest.split(' ').nth(1));
         let command = read("cmdline").unwrap_or_default();
-        parent == Some(leader.to_string().as_str()) && command.contains("\0follow\0")
+        parent == Some(leader.to_string().as_str()) && command.contains("\0process\0")
     };
     numbers.filter(follows).collect()
 }
@@ -92,24 +59,24 @@ fn started(job: &Job, processes: usize) -> (Process, String, Vec<u32>) {
 
 #[test]
 fn two_processes_make_what_one_makes() {
-    let expected = expected();
+    let expected = fleet::expected(EVENTS);
     for workers in ["1", "2", "4"] {
-        let job = Job::new(&swift());
+        let job = Job::new(&fleet::swift(EVENTS));
         let (code, said) = (job.start(&["--processes", "2", "--workers", workers])).end();
         assert_eq!(code, Some(0), "{said}");
-        assert!(sorted(&job) == expected, "{workers} workers");
+        assert!(fleet::windows(&job) == expected, "{workers} workers");
     }
 }
 
 #[test]
 #[allow(clippy::disallowed_methods, reason = "how soon is real time")]
 fn a_killed_and_a_frozen_process_cost_a_restart_within_five_seconds_and_nothing_else() {
-    let expected = expected();
+    let expected = fleet::expected(EVENTS);
     for (name, why) in [
         ("KILL", "killed by signal 9"),
         ("STOP", "not been heard of"),
     ] {
-        let job = Job::new(JOB);
+        let job = slow();
         let (running, address, followers) = started(&job, 2);
         let [follower] = followers[..] else {
             panic!("{followers:?}");
@@ -127,14 +94,14 @@ fn a_killed_and_a_frozen_process_cost_a_restart_within_five_seconds_and_nothing_
         assert!(error.contains(why), "{name}: {error}");
         let (code, said) = running.end();
         assert_eq!(code, Some(0), "{said}");
-        assert!(sorted(&job) == expected, "{name}");
+        assert!(fleet::windows(&job) == expected, "{name}");
         assert!(!lives(follower), "{name}");
     }
 }
 
 #[test]
 fn nothing_is_left_of_a_leader_that_is_killed() {
-    let job = Job::new(JOB);
+    let job = slow();
     let (mut running, _, followers) = started(&job, 3);
     running.signal("KILL");
     until("the others end", || !followers.iter().any(|&f| lives(f)));

@@ -2,28 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Job, status, until};
+use super::{Job, fleet, status, until};
 
-const JOB: &str = r"
-job: restarted
-settings:
-  checkpoint: { every: 200ms, to: ./checkpoints }
-  restart: { attempts: 3, delay: 100ms }
-sources:
-  reports:
-    generate: { what: fleet, devices: 40, seed: 5, events: 30000, rate: 20000, splits: 2, duplicates: 0.02 }
-    schema: { device_id: { type: string, required: true }, ts: { type: timestamp, required: true }, seq: int64 }
-    event_time: { column: ts, out_of_order: 10s }
-steps:
-  once: { from: reports, dedup: { by: [device_id, seq], within: 1h, same_time: true } }
-  counted: { from: once, window: { tumbling: 1s, by: [device_id], aggregate: { n: count(*) } } }
-sinks:
-  windows: { from: counted, file: { path: ./windows } }
-";
+fn definition() -> String {
+    fleet::slow(30_000, 20_000)
+}
 
 /// The windows of a run, which may have to get over a failure.
 fn windows(failpoint: Option<&str>) -> (Vec<String>, String) {
-    let job = Job::new(JOB);
+    let job = Job::new(&definition());
     let mut command = super::thalweg();
     command.arg("run").arg(job.path("job.yaml"));
     command.args(["--workers", "2", "--json"]);
@@ -38,11 +25,7 @@ fn windows(failpoint: Option<&str>) -> (Vec<String>, String) {
     assert_eq!(restarts, Some(u64::from(failpoint.is_some())), "{said}");
     let cause = ended["status"]["restarted"]["cause"].as_str();
     let cause = cause.unwrap_or_default().to_owned();
-    let mut lines: Vec<String> = (job.lines("windows").iter())
-        .map(ToString::to_string)
-        .collect();
-    lines.sort();
-    (lines, cause)
+    (fleet::windows(&job), cause)
 }
 
 #[test]
@@ -66,7 +49,7 @@ fn a_panic_and_a_stuck_worker_cost_a_restart_and_nothing_else() {
 #[test]
 #[allow(clippy::disallowed_methods, reason = "how soon is real time")]
 fn a_stuck_worker_is_noticed_within_five_seconds_and_a_stop_is_heeded_while_waiting() {
-    let job = Job::new(&JOB.replace("delay: 100ms", "delay: 1h, delay_max: 1h"));
+    let job = Job::new(&definition().replace("delay: 100ms", "delay: 1h, delay_max: 1h"));
     let mut command = super::thalweg();
     command.arg("run").arg(job.path("job.yaml"));
     command.args(["--listen", "127.0.0.1:0"]);

@@ -33,7 +33,7 @@ const FIGURES_EVERY: u32 = 50;
 /// A process that works for a leader.
 pub struct Member {
     /// The job's dataflow, made of the definition that the leader has.
-    pub graph: Graph,
+    pub graph: Arc<Graph>,
     /// The definition's fingerprint, as the leader's job has it.
     pub version: String,
     /// The connection to the leader.
@@ -64,7 +64,7 @@ pub async fn follow(member: Member) -> Result<(), Fault> {
         begun: BytesMut::new(),
     };
     let work = Work {
-        graph: Arc::new(member.graph),
+        graph: member.graph,
         version: member.version,
         sockets: member.sockets,
         clock: member.clock,
@@ -72,7 +72,13 @@ pub async fn follow(member: Member) -> Result<(), Fault> {
     let prepared = work.prepared(&mut receiving).await;
     let result = match prepared {
         Ok((brief, restored)) => work.run(brief, restored, &sending, &mut receiving).await,
-        Err(failure) => Err(fail(&sending, failure).await),
+        Err(failure) => {
+            let failure = fail(&sending, failure).await;
+            // The leader hears why before it sees the data connections end.
+            heard(&mut receiving).await;
+            drop(work);
+            Err(failure)
+        }
     };
     result.map_err(|failure| failure.fault)
 }
@@ -82,6 +88,12 @@ async fn fail(sending: &Sending, failure: Failure) -> Failure {
     let word = Word::Failed(Box::new(failure.clone()));
     drop(sending.send(&word, &[]).await);
     failure
+}
+
+/// Waits until the leader knows why this process ends: it ends the attempt then, and with it the
+/// connection, which also ends when it is lost.
+async fn heard(receiving: &mut Receiving) {
+    while receiving.receive::<Order>().await.is_ok() {}
 }
 
 struct Work {

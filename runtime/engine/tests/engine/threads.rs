@@ -114,7 +114,7 @@ impl Launch for Threads {
                 let runtime = tokio::runtime::Builder::new_current_thread();
                 let runtime = { runtime }.enable_all().build().expect("a runtime");
                 let result = runtime.block_on(follow(Member {
-                    graph: make(),
+                    graph: Arc::new(make()),
                     version: "1".to_owned(),
                     control: far,
                     sockets,

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::interval;
 
 use super::{PATIENCE, address, certificate, join, join_within, lead, listener, member, pair};
-use crate::{Error, Joined, Listener, Member, Peer, Refusal, Secret};
+use crate::{Attempt, Error, Joined, Listener, Member, Peer, Refusal, Secret};
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -91,10 +91,15 @@ async fn those_who_belong_elsewhere_are_refused_and_told_why() {
         change(&mut other);
         other
     };
-    let table: [(Member, Refusal); 6] = [
+    let table: [(Member, Refusal); 7] = [
         (other(|m| m.job = Arc::from("weather")), Refusal::Job),
-        (other(|m| m.generation = Some(6)), Refusal::Generation),
-        (other(|m| m.generation = Some(8)), Refusal::Generation),
+        (other(|m| m.attempt = Attempt::Is(6)), Refusal::Generation),
+        (other(|m| m.attempt = Attempt::Is(8)), Refusal::Generation),
+        // One that has seen this attempt waits for a later one.
+        (
+            other(|m| m.attempt = Attempt::After(7)),
+            Refusal::Generation,
+        ),
         (other(|m| m.processes = 3), Refusal::Process),
         (other(|m| m.process = 5), Refusal::Process),
         (
@@ -274,7 +279,7 @@ async fn one_that_follows_may_learn_the_generation() {
     let listener = listener(None).await;
     let at = address(&listener);
     let mut following = member(1, 2);
-    following.generation = None;
+    following.attempt = Attempt::After(6);
     let leading = member(0, 2);
     let (led, joined) = tokio::join!(
         lead(&leading, &listener, PATIENCE),
@@ -304,7 +309,7 @@ async fn tls_lets_in_whom_our_authority_knows() {
         // Signed by another; believing another; none at all; under a name that is not in the certificate.
         let stranger = tls("ours", "theirs").expect("usable");
         let joined = join_within(&following, &at, Some(&stranger), SHORT).await;
-        joined.expect_err("a certificate that nobody knows");
+        assert!(matches!(joined, Err(Error::Tls(_))), "{joined:?}");
         let doubter = tls("theirs", "ours").expect("usable");
         let joined = join_within(&following, &at, Some(&doubter), SHORT).await;
         assert!(matches!(joined, Err(Error::Tls(_))), "{joined:?}");
