@@ -168,6 +168,9 @@ pub(crate) struct RunArguments {
     pub(crate) processes: u16,
     #[command(flatten)]
     pub(crate) hosts: HostArguments,
+    /// Rows of one batch at most: results do not depend on it, which is what tests make it small for
+    #[arg(long, hide = true, value_parser = clap::value_parser!(u16).range(1..=8192))]
+    pub(crate) batch_rows: Option<u16>,
     /// Start from `latest`, the checkpoint of an epoch, or `none`
     #[arg(long, default_value = "latest")]
     pub(crate) from: String,

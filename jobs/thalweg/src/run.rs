@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
         workers: usize::from(arguments.workers),
         checkpoint_every: Duration::from_millis(planned.definition.settings.checkpoint.every_ms),
         keep: planned.definition.settings.checkpoint.keep,
-        limits: Limits::default(),
+        limits: limits(arguments),
         version: planned.version,
         from,
         take_over: arguments.take_over,
@@ -123,6 +123,15 @@ async fn supervised(
     match launch {
         None => thalweg_engine::supervise(job, surroundings, policy).await,
         Some(launch) => thalweg_engine::supervise_mesh(job, surroundings, policy, launch).await,
+    }
+}
+
+fn limits(arguments: &RunArguments) -> Limits {
+    let limits = Limits::default();
+    let batch_rows = arguments.batch_rows.map(usize::from);
+    Limits {
+        batch_rows: batch_rows.unwrap_or(limits.batch_rows),
+        ..limits
     }
 }
 

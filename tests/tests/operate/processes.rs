@@ -1,5 +1,7 @@
 //! A job over several processes, of which some are killed and frozen.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{Job, Process, fleet, status, until};
@@ -57,14 +59,55 @@ fn started(job: &Job, processes: usize) -> (Process, String, Vec<u32>) {
     (running, address, followers)
 }
 
+/// All ways to spread a job that are looked at.
+fn ways() -> impl Iterator<Item = [&'static str; 6]> {
+    let counts = ["1", "2"].into_iter().flat_map(|processes| {
+        let workers = ["1", "2", "4"].into_iter();
+        workers.map(move |workers| (processes, workers))
+    });
+    counts.flat_map(|(processes, workers)| {
+        ["1", "7", "8192"].into_iter().map(move |rows| {
+            [
+                "--processes",
+                processes,
+                "--workers",
+                workers,
+                "--batch-rows",
+                rows,
+            ]
+        })
+    })
+}
+
 #[test]
-fn two_processes_make_what_one_makes() {
-    let expected = fleet::expected(EVENTS);
-    for workers in ["1", "2", "4"] {
-        let job = Job::new(&fleet::swift(EVENTS));
-        let (code, said) = (job.start(&["--processes", "2", "--workers", workers])).end();
-        assert_eq!(code, Some(0), "{said}");
-        assert!(fleet::windows(&job) == expected, "{workers} workers");
+fn output_is_the_same_for_all_processes_workers_and_sizes_of_batches() {
+    let events = 3000;
+    let expected = fleet::expected(events);
+    for way in ways() {
+        let job = Job::new(&fleet::swift(events));
+        let (code, said) = job.start(&way).end();
+        assert_eq!(code, Some(0), "{way:?}: {said}");
+        assert!(fleet::windows(&job) == expected, "{way:?}");
+    }
+}
+
+#[test]
+fn what_is_on_time_and_what_is_late_are_the_input_together() {
+    // At a rate that takes several epochs: what comes in the first is late for nothing.
+    let events = 3000;
+    let late = fleet::slow(events, 3000).replace("duplicates: 0.02", "late: 0.05");
+    for way in ways() {
+        let job = Job::new(&late);
+        let (code, said) = job.start(&way).end();
+        assert_eq!(code, Some(0), "{way:?}: {said}");
+        let counts = job.lines("windows");
+        let on_time = counts.iter().filter_map(|line| line["n"].as_u64());
+        let on_time = on_time.sum::<u64>();
+        let letters = super::read_lines(&job.path("dead-letters.jsonl"));
+        assert!(letters.iter().all(|letter| letter["class"] == "late"));
+        assert!(letters.len() > 10, "{way:?}: {}", letters.len());
+        let all = on_time + letters.len() as u64;
+        assert_eq!(all, u64::from(events), "{way:?}");
     }
 }
 
@@ -106,4 +149,61 @@ fn nothing_is_left_of_a_leader_that_is_killed() {
     running.signal("KILL");
     until("the others end", || !followers.iter().any(|&f| lives(f)));
     drop(running);
+}
+
+/// All files of a job, with what is in them.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() {
+            true => all.extend(files(&path)),
+            false => {
+                let content = std::fs::read(&path).expect("readable");
+                all.insert(path, content);
+            }
+        }
+    }
+    all
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "how soon is real time")]
+fn a_frozen_leader_loses_its_followers_and_its_job_and_does_no_harm_when_it_is_thawed() {
+    let expected = fleet::expected(EVENTS);
+    for finished in [false, true] {
+        let job = slow();
+        let (mut zombie, _, followers) = started(&job, 3);
+        zombie.signal("STOP");
+        let began = Instant::now();
+        until("the others end", || !followers.iter().any(|&f| lives(f)));
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        let arguments = ["--processes", "2", "--take-over", "--listen", "127.0.0.1:0"];
+        let mut successor = job.start(&arguments);
+        let address = successor.address();
+        let mut before = BTreeMap::new();
+        if finished {
+            let (code, said) = successor.end();
+            assert_eq!(code, Some(0), "{said}");
+            before = files(job.folder.path());
+            successor = Process(None);
+        } else {
+            until("it has committed", || {
+                let status = status(&address);
+                status["phase"] == "running" && status["checkpoint"]["epoch"].as_u64() > Some(0)
+            });
+        }
+        zombie.signal("CONT");
+        let (code, said) = zombie.end();
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("has taken over"), "{said}");
+        if finished {
+            assert!(files(job.folder.path()) == before, "it has written");
+        } else {
+            let (code, said) = successor.end();
+            assert_eq!(code, Some(0), "{said}");
+        }
+        assert!(fleet::windows(&job) == expected);
+    }
 }
