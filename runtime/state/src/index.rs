@@ -18,6 +18,11 @@ const PARTS: usize = 256;
 const BUCKETS_MIN: usize = 4;
 /// Entries of a bucket.
 const BUCKET_ENTRIES: usize = 4;
+/// Entries of a bucket, on average, at which the whole index grows: one key in a hundred finds no room
+/// in its home bucket.
+const WHOLE_FILLED: usize = 2;
+/// And of a part, where memory counts: one in ten finds none.
+const PART_FILLED: usize = 3;
 /// No slot.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
 
@@ -135,9 +140,9 @@ impl Part {
         }
     }
 
-    fn insert(&mut self, hash: u64, slot: u32, hash_of: &impl Fn(u32) -> u64) {
-        // Full to three quarters at most.
-        if self.len + 1 > self.buckets.len() * (BUCKET_ENTRIES - 1) {
+    /// Adds an entry; of `filled` entries a bucket, it grows before.
+    fn insert(&mut self, hash: u64, slot: u32, filled: usize, hash_of: &impl Fn(u32) -> u64) {
+        if self.len + 1 > self.buckets.len() * filled {
             let length = (self.buckets.len() * 2).max(BUCKETS_MIN);
             let old = std::mem::replace(&mut self.buckets, vec![Bucket::default(); length]);
             for slot in old.into_iter().flat_map(Bucket::iter) {
@@ -237,8 +242,12 @@ impl Index {
         if self.len > SPLIT_AT && self.parts.len() == 1 {
             self.split(&hash_of);
         }
+        let filled = match self.parts.len() {
+            1 => WHOLE_FILLED,
+            _ => PART_FILLED,
+        };
         let part = self.part(hash);
-        self.parts[part].insert(hash, slot, &hash_of);
+        self.parts[part].insert(hash, slot, filled, &hash_of);
     }
 
     fn split(&mut self, hash_of: &impl Fn(u32) -> u64) {
@@ -249,7 +258,7 @@ impl Index {
         for slot in buckets.flat_map(Bucket::iter) {
             let hash = hash_of(slot);
             let part = self.part(hash);
-            self.parts[part].insert(hash, slot, hash_of);
+            self.parts[part].insert(hash, slot, PART_FILLED, hash_of);
         }
     }
 
