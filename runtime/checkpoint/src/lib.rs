@@ -55,6 +55,6 @@ pub use log::{ClaimRequest, Claimed, CommitNumber, JobLog, OwnedLog};
 pub use manifest::Manifest;
 pub use outbox::Outbox;
 pub use restore::{Checkpoint, RestoreFrom, latest_restorable};
-pub use retention::Retention;
-pub use state::{PartWriter, Restorer, StateChains};
+pub use retention::{InUse, Retention};
+pub use state::{Compaction, PartWriter, Restorer, StateChains};
 pub use store::{Access, Faults, Store};

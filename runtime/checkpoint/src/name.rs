@@ -4,6 +4,7 @@
 //! log/<20 digits>                          entry of the job log
 //! manifest/<epoch>-g<generation>.json      what a checkpoint consists of
 //! state/<epoch>-g<generation>/w<worker>    one worker's state; `.1`, `.2` follow where it is cut
+//! state/<epoch>-g<generation>/c<number>    the state of that epoch, compacted afterwards
 //! outbox/<sink>/<lineage>/<epoch>-<worker>-<sequence>-g<generation>   staged output
 //! heartbeat                                who runs the job now (advisory)
 //! hint                                     where the log ends, about (advisory)
@@ -25,6 +26,10 @@ pub const MANIFESTS: &str = "manifest/";
 pub const STATE: &str = "state/";
 /// Prefix of staged output.
 pub const OUTBOX: &str = "outbox/";
+
+/// What stands for a worker where the state was compacted: it follows all that workers have
+/// written for the same epoch.
+pub const COMPACTION: u32 = u32::MAX;
 
 /// The name of an object in a job's store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -51,6 +56,9 @@ impl ObjectName {
             worker,
             sequence,
         } = part;
+        if worker == COMPACTION {
+            return Self(format!("{STATE}{epoch}-g{generation}/c{sequence}"));
+        }
         match sequence {
             0 => Self(format!("{STATE}{epoch}-g{generation}/w{worker}")),
             _ => Self(format!("{STATE}{epoch}-g{generation}/w{worker}.{sequence}")),
@@ -93,12 +101,18 @@ impl ObjectName {
         } else if let Some(rest) = name.strip_prefix(STATE) {
             let (folder, worker) = rest.split_once('/')?;
             let (epoch, generation) = stamp(folder)?;
-            let worker = worker.strip_prefix('w')?;
-            let (worker, sequence) = worker.split_once('.').unwrap_or((worker, "0"));
+            let (worker, sequence) = match worker.strip_prefix('c') {
+                Some(sequence) => (COMPACTION, sequence),
+                None => {
+                    let worker = worker.strip_prefix('w')?;
+                    let (worker, sequence) = worker.split_once('.').unwrap_or((worker, "0"));
+                    (worker.parse().ok()?, sequence)
+                }
+            };
             ObjectKind::Part(PartId {
                 epoch,
                 generation,
-                worker: worker.parse().ok()?,
+                worker,
                 sequence: sequence.parse().ok()?,
             })
         } else if let Some(rest) = name.strip_prefix(OUTBOX) {
@@ -153,9 +167,9 @@ pub enum ObjectKind {
 pub struct PartId {
     /// The epoch whose state it holds.
     pub epoch: Epoch,
-    /// The worker that wrote it.
+    /// The worker that wrote it, or [`COMPACTION`].
     pub worker: u32,
-    /// Its number among this worker's objects of this epoch, from 0.
+    /// Its number among this writer's objects of this epoch, from 0.
     pub sequence: u32,
     /// The generation that wrote it.
     pub generation: Generation,
@@ -184,7 +198,7 @@ pub(crate) fn staged_stamp(text: &str) -> Option<(Epoch, Generation)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ObjectKind, ObjectName, PartId};
+    use super::{COMPACTION, ObjectKind, ObjectName, PartId};
     use thalweg_stream::{Epoch, Generation};
 
     #[test]
@@ -199,12 +213,18 @@ mod tests {
             sequence: 1,
             ..part
         };
+        let compacted = PartId {
+            worker: COMPACTION,
+            ..cut
+        };
+        assert_eq!(ObjectName::part(compacted).as_str(), "state/7-g2/c1");
         assert_eq!(ObjectName::part(part).as_str(), "state/7-g2/w3");
         assert_eq!(ObjectName::part(cut).as_str(), "state/7-g2/w3.1");
         assert_eq!(ObjectName::log(12).as_str(), "log/00000000000000000012");
         for (name, kind) in [
             (ObjectName::part(part), ObjectKind::Part(part)),
             (ObjectName::part(cut), ObjectKind::Part(cut)),
+            (ObjectName::part(compacted), ObjectKind::Part(compacted)),
             (ObjectName::log(9), ObjectKind::Log(9)),
             (
                 ObjectName::manifest(Epoch(4), Generation(1)),
@@ -229,6 +249,8 @@ mod tests {
             "manifest/4.json",
             "manifest/04-g1.json",
             "state/4-g1/x",
+            "state/4-g1/c01",
+            "state/4-g1/w4294967295",
             "outbox/a/b",
             "heartbeat",
             "notes.txt",

@@ -13,8 +13,9 @@
 //! hits nothing that a successor uses: what the successor starts from was kept by the log when the
 //! decision was made, and what it has written since carries its own generation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use thalweg_stream::planted::planted;
 use thalweg_stream::{Epoch, Generation};
@@ -45,12 +46,74 @@ impl Default for Retention {
     }
 }
 
+/// Objects that somebody uses of whom no manifest knows (a compaction: what it reads, and what it
+/// writes until a manifest names that). They are held before they are written, and whoever deletes
+/// asks after listing: so whatever a listing has found is either held by then, or named, or litter.
+#[derive(Clone, Debug, Default)]
+pub struct InUse {
+    held: Arc<Mutex<BTreeMap<ObjectName, usize>>>,
+}
+
+/// Names that are in use until this is dropped.
+#[derive(Debug)]
+pub struct Hold {
+    in_use: InUse,
+    names: Vec<ObjectName>,
+}
+
+impl InUse {
+    /// Holds nothing yet.
+    #[must_use]
+    pub fn hold(&self) -> Hold {
+        Hold {
+            in_use: self.clone(),
+            names: Vec::new(),
+        }
+    }
+
+    /// The names that are held now.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<ObjectName> {
+        self.with(|held| held.keys().cloned().collect())
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<ObjectName, usize>) -> T) -> T {
+        // The map is whole after each change, so that a panic elsewhere has not torn it.
+        act(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Hold {
+    /// Holds `name`, too.
+    pub fn add(&mut self, name: ObjectName) {
+        self.in_use
+            .with(|held| *held.entry(name.clone()).or_default() += 1);
+        self.names.push(name);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let names = std::mem::take(&mut self.names);
+        self.in_use.with(|held| {
+            for name in names {
+                if let Some(count) = held.get_mut(&name) {
+                    *count -= 1;
+                    if *count == 0 {
+                        held.remove(&name);
+                    }
+                }
+            }
+        });
+    }
+}
+
 /// What is known when objects are to be deleted.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// Names that manifests of kept checkpoints reach.
     pub reached: &'a BTreeSet<ObjectName>,
-    /// Names that publishing uses now.
+    /// Names that are [in use](InUse) now.
     pub in_use: &'a BTreeSet<ObjectName>,
     /// The generation that decides.
     pub generation: Generation,

@@ -232,6 +232,7 @@ pub(crate) async fn attempt(run: &mut Run) -> Result<Outcome, Failure> {
     let (wires, handles) = Wires::watch(mesh.sockets(), &shared)
         .map_err(|error| Fault::unavailable(format!("the data connections: {error}")))?;
     mesh.begin(&shared).await?;
+    journal.ask_for_whole(&shared);
     let (ended, threads) = oneshot::channel();
     std::thread::Builder::new()
         .name("timely".to_owned())

@@ -1,6 +1,6 @@
 //! The job's store as the coordinator uses it: claim, restore, state parts, manifests, commits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use thalweg_checkpoint::name::{ObjectName, PartId};
 use thalweg_checkpoint::publish::SinkRecord;
 use thalweg_checkpoint::state::PartReport;
 use thalweg_checkpoint::{
-    ClaimRequest, Claimed, Identity, JobLog, Manifest, Outbox, OwnedLog, PartWriter, RestoreFrom,
-    Restorer, Retention, StateChains, Store,
+    ClaimRequest, Claimed, Identity, InUse, JobLog, Manifest, Outbox, OwnedLog, PartWriter,
+    RestoreFrom, Restorer, Retention, StateChains, Store,
 };
 use thalweg_stream::sink::StageStore;
 use thalweg_stream::source::SplitSpec;
@@ -24,6 +24,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use crate::assembly::{self, Whole};
+use crate::compaction::Compactor;
 use crate::coordinator::Savepoint;
 use crate::failpoint;
 use crate::failure::Cause;
@@ -73,6 +74,7 @@ pub(crate) struct Journal {
     fenced: watch::Receiver<Option<Fault>>,
     restart_cause: Option<&'static str>,
     stages: Vec<OwnStage>,
+    compactor: Compactor,
     /// Deletes what is no longer needed, in the background.
     cleaning: Option<JoinHandle<()>>,
 }
@@ -101,6 +103,7 @@ pub(crate) struct Committed {
     pub(crate) number: CommitNumber,
     pub(crate) bytes: u64,
     chains: StateChains,
+    compacted: bool,
 }
 
 impl Journal {
@@ -158,6 +161,7 @@ impl Journal {
             base: owned.start_number(),
             fenced: owned.fenced(),
             log: Arc::new(Mutex::new(Some(owned))),
+            compactor: Compactor::new(Arc::clone(&graph), store.clone()),
             store,
             graph,
             open,
@@ -314,9 +318,14 @@ impl Journal {
     }
 
     /// Writes the manifest and the commit that names it.
-    pub(crate) fn commit(&self, draft: Draft) -> BoxFuture<'static, Result<Committed, Fault>> {
+    pub(crate) fn commit(
+        &mut self,
+        draft: Draft,
+        shared: &Shared,
+    ) -> BoxFuture<'static, Result<Committed, Fault>> {
         let log = Arc::clone(&self.log);
-        let prepared = self.chains.advance(draft.parts.reports.clone());
+        let (chains, compacted) = self.compactor.apply(&self.chains, shared);
+        let prepared = chains.advance(draft.parts.reports.clone());
         let bytes = draft.parts.bytes;
         let (graph, splits) = (Arc::clone(&self.graph), self.splits.specs().clone());
         let version = self.open.version.clone();
@@ -345,25 +354,32 @@ impl Journal {
                 number,
                 bytes,
                 chains,
+                compacted,
             })
         }
         .boxed()
     }
 
-    /// A commit stands: what is to be frozen whole next, and what may be deleted.
-    pub(crate) fn committed(&mut self, committed: Committed, shared: &Shared) {
-        self.chains = committed.chains;
+    /// Says which steps are to be frozen whole next.
+    pub(crate) fn ask_for_whole(&mut self, shared: &Shared) {
         for (node, step) in self.graph.steps() {
-            let mut of_workers = (0..self.open.workers).map(|w| groups(w, self.open.workers));
-            shared.set_full(
-                node,
-                of_workers.any(|g| self.chains.freeze_full(&step.id, g)),
-            );
+            let whole = self.compactor.wants_whole(&step.id, &self.chains);
+            shared.set_full(node, whole);
         }
+    }
+
+    /// The commit of an epoch stands: what is to be frozen whole next, compacted, and deleted.
+    pub(crate) fn committed(&mut self, epoch: Epoch, committed: Committed, shared: &Arc<Shared>) {
+        self.chains = committed.chains;
+        self.compactor.committed(committed.compacted);
+        self.ask_for_whole(shared);
+        let at = (epoch, self.generation);
+        self.compactor.begin(&self.chains, at, shared);
         if self.cleaning.as_ref().is_none_or(JoinHandle::is_finished) {
             let (log, stages) = (Arc::clone(&self.log), self.stages.clone());
+            let in_use = self.compactor.in_use();
             self.cleaning = Some(tokio::spawn(async move {
-                if let Err(fault) = clean(&log, &stages).await {
+                if let Err(fault) = clean(&log, &stages, &in_use).await {
                     tracing::warn!(error = %fault, "old checkpoints and staged output stay for now");
                 }
             }));
@@ -377,8 +393,10 @@ impl Journal {
 
     /// The run has come to its end.
     pub(crate) async fn end(mut self, finished: bool) -> Result<(), Fault> {
+        // What it has not compacted stays for the next run…
+        drop(self.compactor);
         if let Some(cleaning) = self.cleaning.take() {
-            // What it could not do stays for the next run.
+            // …and what it could not delete, too.
             drop(cleaning.await);
         }
         let owned = self.log.lock().await.take();
@@ -408,16 +426,17 @@ impl Journal {
 
 /// Deletes what no kept checkpoint reaches: in the store, and in the stages of sinks that have one
 /// of their own. The log is held only while it is decided what to delete.
-async fn clean(log: &Mutex<Option<OwnedLog>>, stages: &[OwnStage]) -> Result<(), Fault> {
+async fn clean(
+    log: &Mutex<Option<OwnedLog>>,
+    stages: &[OwnStage],
+    in_use: &InUse,
+) -> Result<(), Fault> {
     let (planned, lineages) = {
         let mut log = log.lock().await;
         let Some(owned) = log.as_mut() else {
             return Ok(());
         };
-        (
-            owned.plan_cleaning(&BTreeSet::new()).await?,
-            owned.lineages(),
-        )
+        (owned.plan_cleaning(in_use).await?, owned.lineages())
     };
     planned.perform().await?;
     for (sink, stage) in stages {

@@ -11,6 +11,7 @@
 
 mod assembly;
 mod clock;
+mod compaction;
 mod conductor;
 mod container;
 mod coordinator;

@@ -232,6 +232,16 @@ pub const ALL: &[Metric] = &[
         "Checkpoints: committed or failed",
     ),
     counter(
+        "compactions_total",
+        &["result"],
+        "Compactions of state in the background: done or failed",
+    ),
+    counter(
+        "compaction_bytes_total",
+        &[],
+        "Bytes that compactions have written",
+    ),
+    counter(
         "restarts_total",
         &["cause"],
         "Starts by what came before: a crash, a stop, a choice (--from), or, within this run, a fault, panic, stall or lost process",

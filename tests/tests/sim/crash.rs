@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use crate::kernel::{Ran, Scenario, run};
 use crate::world::{Kind, Strike};
@@ -19,10 +20,15 @@ const KINDS: [Kind; 5] = [
 /// than its pairs can be tried.
 const EFFECTS: RangeInclusive<usize> = 14..=20;
 
-fn calm(seed: u64, strikes: &[Strike]) -> Ran {
+/// How often there is a checkpoint.
+const SELDOM: Duration = Duration::from_millis(60);
+/// At the end of every epoch: chains become long enough to be compacted, more than once.
+const ALWAYS: Duration = Duration::ZERO;
+
+fn calm(every: Duration, seed: u64, strikes: &[Strike]) -> Ran {
     let ran = run(&Scenario {
         seed,
-        calm: true,
+        calm: Some(every),
         strikes: strikes.to_vec(),
     });
     assert!(ran.wrong.is_empty(), "{strikes:?}: {:#?}", ran.wrong);
@@ -50,21 +56,31 @@ impl Points {
 fn every_effect_goes_wrong_in_every_way() {
     let mut points = Points::default();
     let (mut effects, mut runs) = (0, 0);
+    let mut strike = |every, seed, effect| {
+        effects += 1;
+        for kind in KINDS {
+            let strike = Strike { effect, kind };
+            points.hit(&calm(every, seed, &[strike]), strike);
+            runs += 1;
+        }
+    };
     for seed in [SEED_SMALL, SEED_LONG] {
-        let dry = calm(seed, &[]);
-        effects += dry.effects.len();
-        for effect in 1..=dry.effects.len() as u64 {
-            for kind in KINDS {
-                let strike = Strike { effect, kind };
-                points.hit(&calm(seed, &[strike]), strike);
-                runs += 1;
-            }
+        let dry = calm(SELDOM, seed, &[]);
+        (1..=dry.effects.len() as u64).for_each(|effect| strike(SELDOM, seed, effect));
+    }
+    let (seed, dry) = compacting();
+    for (effect, around) in (1..).zip(dry.windows(3)) {
+        if around.iter().any(|name| name.ends_with(" compacted")) {
+            strike(ALWAYS, seed, effect + 1);
         }
     }
     println!("{effects} effects, {runs} runs");
     points.tell();
     for name in [
         "put state",
+        "put compacted",
+        "delete state",
+        "delete compacted",
         "put outbox",
         "put manifest",
         "create log",
@@ -78,22 +94,30 @@ fn every_effect_goes_wrong_in_every_way() {
     }
 }
 
+/// The first job in which what was compacted is deleted later on, and its effects.
+fn compacting() -> (u64, Vec<String>) {
+    let effects = |seed| calm(ALWAYS, seed, &[]).effects;
+    let mut jobs = (1..100).map(|seed| (seed, effects(seed)));
+    let job = jobs.find(|(_, effects)| effects.iter().any(|name| name == "delete compacted"));
+    job.expect("a job that compacts twice")
+}
+
 /// A seed with few effects, and one with several checkpoints.
 const SEED_SMALL: u64 = 1;
 const SEED_LONG: u64 = 2;
 
 #[test]
 fn every_two_crashes() {
-    let effects = |seed: u64| calm(seed, &[]).effects.len();
+    let effects = |seed: u64| calm(SELDOM, seed, &[]).effects.len();
     let seed = (SEED_SMALL..SEED_SMALL + 100).find(|&seed| EFFECTS.contains(&effects(seed)));
     let seed = seed.expect("a job of so many effects");
     let effects = effects(seed) as u64;
     let mut points = Points::default();
     let mut runs = 0;
     for first in crashes(1, effects) {
-        let ran = calm(seed, &[first]);
+        let ran = calm(SELDOM, seed, &[first]);
         for second in crashes(first.effect + 1, ran.effects.len() as u64) {
-            points.hit(&calm(seed, &[first, second]), second);
+            points.hit(&calm(SELDOM, seed, &[first, second]), second);
             runs += 1;
         }
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use thalweg_checkpoint::Faults;
+use thalweg_checkpoint::name::{COMPACTION, ObjectKind, ObjectName};
 use thalweg_checkpoint::store::{Effect, EffectKind, Moment, Verdict};
 use thalweg_stream::Clock;
 use thalweg_stream::clock::Sleep;
@@ -30,7 +31,10 @@ impl Passage {
 
     fn before(&self, effect: &Effect) -> Verdict {
         let name = effect.name.as_str();
-        let folder = name.split('/').next().unwrap_or(name);
+        let folder = match is_compacted(&effect.name) {
+            true => "compacted",
+            false => name.split('/').next().unwrap_or(name),
+        };
         let kind = match effect.kind {
             EffectKind::Put => "put",
             EffectKind::PutIfAbsent => "create",
@@ -91,6 +95,11 @@ impl Passage {
         }
         Verdict::Proceed
     }
+}
+
+/// Whether an object is a part that a compaction writes.
+fn is_compacted(name: &ObjectName) -> bool {
+    matches!(name.kind(), Some(ObjectKind::Part(part)) if part.worker == COMPACTION)
 }
 
 impl Faults for Passage {

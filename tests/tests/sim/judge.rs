@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use serde_json::Value;
+use thalweg_checkpoint::name::COMPACTION;
 use thalweg_stream::Ledger;
 
 use crate::model::{Letter, answer, canonical};
@@ -67,6 +68,10 @@ pub(crate) fn judge(input: &Input, outside: &Outside, world: &World) -> Vec<Stri
         }
         if manifest.kind == thalweg_stream::EpochKind::Savepoint {
             world.sometimes("a savepoint");
+        }
+        let mut parts = manifest.state.parts.iter();
+        if parts.any(|part| part.id.worker == COMPACTION) {
+            world.sometimes("state was compacted");
         }
     }
     wrong

@@ -21,8 +21,8 @@ const TURNS_MAX: u64 = 60_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) seed: u64,
-    /// Fair weather and little input: nothing happens but the strikes.
-    pub(crate) calm: bool,
+    /// Fair weather and little input, with checkpoints so often: nothing happens but the strikes.
+    pub(crate) calm: Option<Duration>,
     pub(crate) strikes: Vec<Strike>,
 }
 
@@ -99,7 +99,7 @@ struct Kernel {
 impl Kernel {
     fn new(scenario: &Scenario, world: Arc<World>, store: Store) -> Self {
         let mut random = Random::new(scenario.seed ^ 0x5eed);
-        let calm = scenario.calm;
+        let calm = scenario.calm.is_some();
         let input = Input::draw(scenario.seed, &mut random, calm);
         let limits = Limits {
             epoch_ms: 10,
@@ -121,10 +121,8 @@ impl Kernel {
                 },
                 false => limits,
             },
-            checkpoint_every: Duration::from_millis(match calm {
-                true => 60,
-                false => random.pick(&[0, 20, 50, 120]),
-            }),
+            checkpoint_every: (scenario.calm)
+                .unwrap_or_else(|| Duration::from_millis(random.pick(&[0, 20, 50, 120]))),
             keep: random.pick(&[1, 2, 5, 1000]),
         };
         let weather = match calm {

@@ -16,7 +16,7 @@ use crate::heartbeat::Heartbeat;
 use crate::manifest::Manifest;
 use crate::name::{MANIFESTS, OUTBOX, ObjectName, STATE};
 use crate::restore::{Checkpoint, read_manifest};
-use crate::retention::{self, Facts, Retention};
+use crate::retention::{self, Facts, InUse, Retention};
 use crate::store::Store;
 
 /// The log of a job that this process owns.
@@ -295,12 +295,12 @@ impl OwnedLog {
         }
     }
 
-    /// Deletes what no kept checkpoint reaches and `in_use` does not name, and truncates the log:
+    /// Deletes what no kept checkpoint reaches and nobody has `in_use`, and truncates the log:
     /// [`plan_cleaning`](Self::plan_cleaning) and [`Cleaning::perform`] in one.
     ///
     /// # Errors
     /// As those two.
-    pub async fn retain(&mut self, in_use: &BTreeSet<ObjectName>) -> Result<Swept, Fault> {
+    pub async fn retain(&mut self, in_use: &InUse) -> Result<Swept, Fault> {
         self.plan_cleaning(in_use).await?.perform().await
     }
 
@@ -308,26 +308,24 @@ impl OwnedLog {
     ///
     /// # Errors
     /// Corrupt if a kept manifest cannot be read: nothing may be deleted then. Fenced; the store's.
-    pub async fn plan_cleaning(
-        &mut self,
-        in_use: &BTreeSet<ObjectName>,
-    ) -> Result<Cleaning, Fault> {
+    pub async fn plan_cleaning(&mut self, in_use: &InUse) -> Result<Cleaning, Fault> {
         let mut cleaning = self.truncate().await?;
         self.load_reached().await?;
         let reached = (self.reached.values())
             .flat_map(|reached| reached.objects.iter().cloned())
             .collect();
+        let mut listed = Vec::new();
+        for prefix in [MANIFESTS, STATE, OUTBOX] {
+            let found = retry(self.store(), || self.store().list(prefix)).await?;
+            listed.extend(found.into_iter().map(|found| found.name));
+        }
         let facts = Facts {
             reached: &reached,
-            in_use,
+            in_use: &in_use.names(),
             generation: self.owner.generation,
             committed: self.committed,
         };
-        for prefix in [MANIFESTS, STATE, OUTBOX] {
-            let listed = retry(self.store(), || self.store().list(prefix)).await?;
-            let listed: Vec<_> = listed.into_iter().map(|found| found.name).collect();
-            cleaning.objects.extend(retention::plan(&facts, &listed));
-        }
+        cleaning.objects = retention::plan(&facts, &listed);
         Ok(cleaning)
     }
 

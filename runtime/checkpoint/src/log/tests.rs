@@ -1,6 +1,5 @@
 //! The log on real stores: claims, commits, fencing, and an end at every durable effect.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::heartbeat::Pulse;
 use crate::identity::{Identity, Process};
 use crate::name::{LOG, ObjectName, PartId};
 use crate::restore::RestoreFrom;
-use crate::retention::Retention;
+use crate::retention::{InUse, Retention};
 use crate::state::{PartWriter, StateChains};
 use crate::store::{Access, Store};
 
@@ -84,7 +83,7 @@ pub(crate) async fn commit(owned: &mut OwnedLog, kind: EpochKind) -> Result<Epoc
         }
         None => StateChains::default(),
     };
-    let full = before.freeze_full("count", 0..256);
+    let full = before.lacks("count") || before.wants_compaction("count");
     writer.freeze("count", 0..256, full)?;
     writer.add(
         "count",
@@ -226,7 +225,7 @@ async fn a_new_claim_fences_the_old_owner() {
     }
     assert_eq!(old.check_owner().await.unwrap_err().class, Class::Fenced);
     assert_eq!(
-        old.retain(&BTreeSet::new())
+        old.retain(&InUse::default())
             .await
             .map(|swept| swept.entries),
         Ok(0)
@@ -308,7 +307,7 @@ async fn the_log_is_folded_and_far_numbers_are_deleted() {
     let mut owned = own(&store, "first").await.unwrap();
     for _ in 0..40 {
         commit(&mut owned, EpochKind::Checkpoint).await.unwrap();
-        owned.retain(&BTreeSet::new()).await.unwrap();
+        owned.retain(&InUse::default()).await.unwrap();
     }
     let history = owned.history().clone();
     assert!(history.snapshot > 30, "{}", history.snapshot);
@@ -348,7 +347,7 @@ async fn a_process_that_slept_through_the_truncation_is_fenced() {
     let mut owned = own(&store, "owner").await.unwrap();
     for _ in 0..40 {
         commit(&mut owned, EpochKind::Checkpoint).await.unwrap();
-        owned.retain(&BTreeSet::new()).await.unwrap();
+        owned.retain(&InUse::default()).await.unwrap();
     }
     let free = ObjectName::log(asleep.history().end + 1);
     assert_eq!(
@@ -377,7 +376,7 @@ async fn a_process_that_slept_through_the_truncation_is_fenced() {
     assert_eq!(claimant.generation(), Generation(3));
     for _ in 0..10 {
         commit(&mut claimant, EpochKind::Checkpoint).await.unwrap();
-        claimant.retain(&BTreeSet::new()).await.unwrap();
+        claimant.retain(&InUse::default()).await.unwrap();
     }
     assert_eq!(store.find(&free).await, Ok(None));
 }

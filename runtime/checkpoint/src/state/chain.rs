@@ -1,7 +1,6 @@
-//! Which parts make up the state of a step, and when it should be written whole again.
+//! Which parts make up the state of a step, and when they should be compacted.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +9,7 @@ use super::part::PartRecord;
 use crate::error::Error;
 use crate::name::ObjectName;
 
-/// Most deltas behind a base; the next freeze after that is full.
+/// Most deltas behind a base; a longer chain is compacted.
 pub const CHAIN_DELTAS_MAX: usize = 8;
 
 /// The state of all steps as of one checkpoint: parts of this one and of earlier ones.
@@ -92,23 +91,46 @@ impl StateChains {
         next
     }
 
-    /// Whether the next freeze of `step`, on a worker that owns `groups`, should be full: there is
-    /// nothing yet, more than [`CHAIN_DELTAS_MAX`] deltas lie behind a base, or they are heavier
-    /// than half of it.
+    /// The state with what was [compacted](super::Compaction) of an earlier checkpoint in the place
+    /// of all that made it up, before whatever has been written since.
     #[must_use]
-    pub fn freeze_full(&self, step: &str, groups: Range<usize>) -> bool {
+    pub fn compacted(&self, reports: &[PartReport]) -> Self {
+        let mut next = self.clone();
+        for report in reports {
+            let id = report.part.id;
+            let at = next.parts.partition_point(|part| part.id < id);
+            let later: BTreeSet<ObjectName> =
+                (next.parts.iter().skip(at).map(|part| part.name.clone())).collect();
+            next.parts.insert(at, report.part.clone());
+            for (step, link) in &report.links {
+                let links = next.steps.entry(step.clone()).or_default();
+                let at = links.partition_point(|link| !later.contains(&link.part));
+                links.insert(at, link.clone());
+            }
+        }
+        next.drop_obsolete();
+        next
+    }
+
+    /// Whether nothing is known of `step`, so that its next freeze should be full: that makes the
+    /// base of its chain.
+    #[must_use]
+    pub fn lacks(&self, step: &str) -> bool {
+        !self.steps.contains_key(step)
+    }
+
+    /// Whether the state of `step` should be compacted: more than [`CHAIN_DELTAS_MAX`] deltas lie
+    /// behind a base, or they are heavier than half of the bases.
+    #[must_use]
+    pub fn wants_compaction(&self, step: &str) -> bool {
         let Some(links) = self.steps.get(step) else {
-            return true;
+            return false;
         };
-        let groups = GroupSet::range(groups);
-        let links: Vec<_> = (links.iter())
-            .filter(|link| !link.groups.and(groups).is_empty())
-            .collect();
         let (base, delta) = (links.iter()).fold((0_u64, 0_u64), |(base, delta), link| {
             (base + link.base_bytes, delta + link.delta_bytes)
         });
-        let longest = groups.iter().map(|group| deltas(&links, group)).max();
-        links.is_empty() || delta > base / 2 || longest > Some(CHAIN_DELTAS_MAX)
+        let longest = GroupSet::ALL.iter().map(|group| deltas(links, group)).max();
+        delta > base / 2 || longest > Some(CHAIN_DELTAS_MAX)
     }
 
     /// Bytes of all parts.
@@ -139,7 +161,7 @@ impl StateChains {
 }
 
 /// Deltas of a group since its last base.
-fn deltas(links: &[&Link], group: u8) -> usize {
+fn deltas(links: &[Link], group: u8) -> usize {
     (links.iter().rev())
         .take_while(|link| !link.bases.contains(group))
         .filter(|link| link.groups.contains(group))
@@ -153,7 +175,7 @@ mod tests {
     use thalweg_stream::{Epoch, Generation};
 
     use super::{CHAIN_DELTAS_MAX, GroupSet, Link, PartRecord, PartReport, StateChains};
-    use crate::name::{ObjectName, PartId};
+    use crate::name::{COMPACTION, ObjectName, PartId};
 
     /// The report of a part with one step.
     fn report(
@@ -228,13 +250,13 @@ mod tests {
             .unwrap();
         let chains = chains.advance(vec![report(2, 0, 0..0, 0..256, 0)]).unwrap();
         assert_eq!(chains, StateChains::default());
-        assert!(chains.freeze_full("window", 0..256));
+        assert!(chains.lacks("window") && !chains.wants_compaction("window"));
     }
 
     #[test]
     fn chains_are_neither_long_nor_heavy() {
         let mut chains = StateChains::default();
-        assert!(chains.freeze_full("window", 0..256));
+        assert!(chains.lacks("window"));
         chains = chains
             .advance(vec![report(1, 0, 0..256, 0..256, 1000)])
             .unwrap();
@@ -242,16 +264,58 @@ mod tests {
             chains = chains
                 .advance(vec![report(epoch, 0, 7..8, 0..0, 1)])
                 .unwrap();
-            assert!(!chains.freeze_full("window", 0..256), "epoch {epoch}");
+            assert!(!chains.wants_compaction("window"), "epoch {epoch}");
         }
         let long = chains.advance(vec![report(90, 0, 7..8, 0..0, 1)]).unwrap();
-        assert!(long.freeze_full("window", 0..256));
+        assert!(long.wants_compaction("window"));
         let other = chains.advance(vec![report(90, 0, 8..9, 0..0, 1)]).unwrap();
-        assert!(!other.freeze_full("window", 0..256));
+        assert!(!other.wants_compaction("window"));
         let heavy = chains
             .advance(vec![report(90, 0, 8..9, 0..0, 493)])
             .unwrap();
-        assert!(heavy.freeze_full("window", 0..256));
+        assert!(heavy.wants_compaction("window"));
+    }
+
+    #[test]
+    fn a_compaction_replaces_what_it_has_read_and_nothing_that_came_later() {
+        let compacted = |groups: Range<usize>| {
+            let mut report = report(3, COMPACTION, groups.clone(), groups, 9);
+            report.part.id.generation = Generation(1);
+            report
+        };
+        let mut chains = StateChains::default();
+        for epoch in 1..=5 {
+            let base = if epoch == 1 { 0..256 } else { 0..0 };
+            let two = vec![
+                report(epoch, 0, 0..128, base.clone(), 1),
+                report(epoch, 1, 128..256, base, 1),
+            ];
+            chains = chains.advance(two).unwrap();
+        }
+        let half = chains.compacted(&[compacted(0..128)]);
+        let left = [
+            (1, 1),
+            (2, 1),
+            (3, 1),
+            (3, COMPACTION),
+            (4, 0),
+            (4, 1),
+            (5, 0),
+            (5, 1),
+        ];
+        assert_eq!(epochs(&half), left);
+        let all = chains.compacted(&[compacted(0..256)]);
+        assert_eq!(
+            epochs(&all),
+            [(3, COMPACTION), (4, 0), (4, 1), (5, 0), (5, 1)]
+        );
+        let links = &all.steps["window"];
+        assert!(links[0].bases == GroupSet::ALL && links.len() == 5);
+        // A base that has been frozen since leaves nothing of it.
+        let savepoint = chains
+            .advance(vec![report(6, 0, 0..256, 0..256, 9)])
+            .unwrap();
+        assert_eq!(savepoint.compacted(&[compacted(0..256)]), savepoint);
     }
 
     #[test]

@@ -305,7 +305,8 @@ impl Coordinator {
             sinks,
             ledgers,
         };
-        let (graph, committing) = (Arc::clone(&self.graph), self.journal.commit(draft));
+        let committing = self.journal.commit(draft, &self.shared);
+        let graph = Arc::clone(&self.graph);
         let committing = async move {
             for (_, source) in graph.sources() {
                 let confirmed = source.source.confirm().await;
@@ -336,7 +337,7 @@ impl Coordinator {
             confirmed |= lane.unpublished.listed() < listed;
         }
         self.tell(&whole, committed.bytes);
-        self.journal.committed(committed, &self.shared);
+        self.journal.committed(epoch, committed, &self.shared);
         self.heralds
             .tell(&whole.info, |split| self.journal.split(split));
         if confirmed {

@@ -8,6 +8,7 @@ use thalweg_stream::{Class, Epoch, EpochKind, Fault};
 
 use super::{commit, directory, memory, own};
 use crate::log::{ATTEMPTS_MAX, Step, read_history};
+use crate::retention::InUse;
 use crate::store::{Effect, EffectKind, Faults, Moment, Store, Verdict};
 
 /// Ends, fails or loses the reply of one effect.
@@ -39,7 +40,7 @@ async fn life(store: &Store, committed: &mut Vec<Epoch>) -> Result<(), Fault> {
             EpochKind::Checkpoint
         };
         committed.push(commit(&mut owned, kind).await?);
-        owned.retain(&BTreeSet::new()).await?;
+        owned.retain(&InUse::default()).await?;
     }
     owned.stop().await
 }
@@ -87,7 +88,7 @@ async fn survives(store: &Store, at: u64, moment: Moment, verdict: Verdict) -> b
     );
     let epoch = commit(&mut next, EpochKind::Checkpoint).await.unwrap();
     assert_eq!(epoch, history.epoch_max.next(), "{what}");
-    next.retain(&BTreeSet::new()).await.unwrap();
+    next.retain(&InUse::default()).await.unwrap();
     // Nothing but what the kept checkpoints need is left.
     let history = next.history().clone();
     let mut needed = BTreeSet::new();

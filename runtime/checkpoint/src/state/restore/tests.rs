@@ -60,7 +60,7 @@ async fn state_comes_back_for_any_history_of_freezes_and_workers() {
             let mut reports = Vec::new();
             for worker in 0..workers {
                 let groups = owned(worker, workers);
-                let full = chains.freeze_full("window", groups.clone()) || random.below(9) == 0;
+                let full = chains.lacks("window") || random.below(9) == 0;
                 let id = PartId {
                     epoch: Epoch(epoch),
                     generation: Generation(1),
