@@ -224,6 +224,9 @@ impl Planning<'_> {
                 };
                 let mut place = FileSinkOptions::new(self.definition.folder.join(&file.path.value));
                 place.roll_bytes = file.roll_bytes.unwrap_or(place.roll_bytes);
+                let asked = (sink.delivery.as_ref().map(|delivery| delivery.value))
+                    .or(self.definition.settings.delivery);
+                place.at_once = asked == Some(Delivery::AtLeastOnce);
                 let encoders = match file.csv {
                     None => encoders(&schema, options),
                     Some(csv) => {
@@ -264,8 +267,6 @@ impl Planning<'_> {
             );
             return self.error(sink.name.span, message);
         }
-        // A file is published by a rename out of its own stage: it has no other way.
-        let own = made.stage_store().is_some();
         let asked = sink.delivery.as_ref().map(|d| (d.value, d.span));
         let delivery = match asked {
             Some((Delivery::ExactlyOnce, span)) if !capabilities.exactly_once => {
@@ -273,7 +274,6 @@ impl Planning<'_> {
                 return self.error(span, message);
             }
             Some((Delivery::ExactlyOnce, _)) => Promise::ExactlyOnce,
-            _ if own => Promise::ExactlyOnce,
             Some((Delivery::AtLeastOnce, _)) => Promise::AtLeastOnce,
             None => match self.definition.settings.delivery {
                 Some(Delivery::AtLeastOnce) => Promise::AtLeastOnce,
@@ -283,7 +283,7 @@ impl Planning<'_> {
         let name = Arc::from(sink.name.value.as_str());
         self.nodes.push(Node::Sink(SinkNode {
             name,
-            destination: destination(&sink.kind).into(),
+            destination: destination(&sink.kind, delivery).into(),
             sink: made,
             input,
             delivery,
@@ -324,9 +324,13 @@ impl Planning<'_> {
 
 /// What a sink is and where it writes. The service's address is left out: it may move. As it stands
 /// in checkpoints, the place is a checksum of its name: that may hold what is secret.
-fn destination(kind: &SinkKind) -> String {
+fn destination(kind: &SinkKind, delivery: Promise) -> String {
     let (kind, place) = match kind {
-        SinkKind::File(file) => ("file", vec![&file.path]),
+        // What was staged to be renamed cannot be published by one that stages nothing.
+        SinkKind::File(file) => match delivery {
+            Promise::ExactlyOnce => ("file", vec![&file.path]),
+            Promise::AtLeastOnce => ("file-at-once", vec![&file.path]),
+        },
         SinkKind::Cosmos(to) => ("cosmos", vec![&to.database, &to.container]),
         SinkKind::Adx(to) => ("adx", vec![&to.database, &to.table]),
         SinkKind::Stdout => return "stdout".to_owned(),

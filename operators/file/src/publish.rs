@@ -1,8 +1,10 @@
-//! Publishing staged files: a rename each, decided from what is there.
+//! Publishing staged files: a rename each, decided from what is there; and what is not staged: a file
+//! each.
 
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use thalweg_stream::epoch::Generation;
 use thalweg_stream::sink::{PublishUnit, Published, Released, StageStore, StagedObject};
 use thalweg_stream::{Fault, Publisher};
 
@@ -26,13 +28,7 @@ impl FilePublisher {
         extension: &'static str,
     ) -> Result<Self, Fault> {
         let root = stage.root().to_owned();
-        blocking(move || {
-            durable::create_folder(&root)?;
-            let probe = root.join(".probe");
-            durable::write(&probe, b"")?;
-            durable::remove(&probe)
-        })
-        .await?;
+        blocking(move || create_writable(&root)).await?;
         Ok(Self {
             folder,
             stage,
@@ -52,6 +48,67 @@ impl Publisher for FilePublisher {
         let (folder, stage) = (self.folder.clone(), self.stage.clone());
         let (unit, extension) = (unit.get().clone(), self.extension);
         blocking(move || publish(&folder, &stage, unit, extension)).await?;
+        Ok(Published::default())
+    }
+}
+
+/// Creates a folder into which it must be possible to write.
+fn create_writable(folder: &Path) -> Result<(), Error> {
+    durable::create_folder(folder)?;
+    let probe = folder.join(".probe");
+    durable::write(&probe, b"")?;
+    durable::remove(&probe)
+}
+
+/// Writes into one folder what is given to it, at least once.
+#[derive(Debug)]
+pub(crate) struct AtOncePublisher {
+    folder: PathBuf,
+    generation: Generation,
+    extension: &'static str,
+}
+
+impl AtOncePublisher {
+    /// A publisher of the start `generation` into `folder`, which is created, and into which it must
+    /// be possible to write.
+    pub(crate) async fn connect(
+        folder: PathBuf,
+        generation: Generation,
+        extension: &'static str,
+    ) -> Result<Self, Fault> {
+        let root = folder.clone();
+        blocking(move || create_writable(&root)).await?;
+        Ok(Self {
+            folder,
+            generation,
+            extension,
+        })
+    }
+}
+
+#[async_trait]
+impl Publisher for AtOncePublisher {
+    /// A file for every object, durable when it returns. Nothing else has its name: epoch, worker
+    /// and sequence are an object's own within a generation, so only a repetition writes it again.
+    async fn publish(
+        &self,
+        unit: &Released<PublishUnit>,
+        stage: &dyn StageStore,
+    ) -> Result<Published, Fault> {
+        let unit = unit.get();
+        for object in &unit.objects {
+            let name = format!(
+                "part-{}-{:010}-{}-{}-g{}.{}",
+                unit.lineage,
+                object.epoch.0,
+                object.worker,
+                object.sequence,
+                self.generation,
+                self.extension
+            );
+            let (path, lines) = (self.folder.join(name), stage.get(object).await?);
+            blocking(move || durable::write(&path, &lines)).await?;
+        }
         Ok(Published::default())
     }
 }

@@ -1,4 +1,4 @@
-//! The exactly-once sink of whole files.
+//! The sink of whole files: exactly once, or at once and at least once.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::OBJECT_BYTES_MAX;
 use crate::encode::EncoderFactory;
 use crate::error::Error;
 use crate::line_writer::LineWriter;
-use crate::publish::FilePublisher;
+use crate::publish::{AtOncePublisher, FilePublisher};
 use crate::stage::FileStageStore;
 
 /// The options of a [`FileSink`].
@@ -23,6 +23,9 @@ pub struct FileSinkOptions {
     pub roll_bytes: u64,
     /// What the names of published files end in, behind a dot.
     pub extension: &'static str,
+    /// Whether files are there at the end of their epoch, at least once, rather than after their
+    /// checkpoint, exactly once.
+    pub at_once: bool,
 }
 
 impl FileSinkOptions {
@@ -37,6 +40,7 @@ impl FileSinkOptions {
             path: path.into(),
             roll_bytes: Self::ROLL_BYTES,
             extension: "jsonl",
+            at_once: false,
         }
     }
 }
@@ -47,7 +51,11 @@ impl FileSinkOptions {
 ///
 /// Until its checkpoint is committed, output is staged in `PATH/.thalweg-stage`, a
 /// [`FileStageStore`]. A published file is never written again; a row of a stream of changes is a
-/// line like any other. At least once is the same: a definition that asks for less gets no less.
+/// line like any other.
+///
+/// At once nothing is staged: every epoch's lines are written to files of their own,
+/// `PATH/part-<lineage>-<epoch>-<worker>-<n>-g<generation>.jsonl`, and come again after a crash, in
+/// files of the next generation.
 ///
 /// # Crash safety
 /// Staged files are fsynced, file and folder, before the checkpoint names them. Publishing is a
@@ -58,7 +66,8 @@ pub struct FileSink {
     options: FileSinkOptions,
     schema: StreamSchema,
     encoders: EncoderFactory,
-    stage: FileStageStore,
+    /// Nothing if files are written at once.
+    stage: Option<FileStageStore>,
     roll_bytes: usize,
 }
 
@@ -81,7 +90,7 @@ impl FileSink {
             });
         }
         Ok(Self {
-            stage: FileStageStore::new(&options.path),
+            stage: (!options.at_once).then(|| FileStageStore::new(&options.path)),
             options,
             schema,
             encoders,
@@ -102,7 +111,7 @@ impl std::fmt::Debug for FileSink {
 impl Sink for FileSink {
     fn capabilities(&self) -> SinkCapabilities {
         SinkCapabilities {
-            exactly_once: true,
+            exactly_once: self.stage.is_some(),
             ordered: true,
             changes: true,
             route: Route::Local,
@@ -116,14 +125,18 @@ impl Sink for FileSink {
         Ok(Box::new(writer))
     }
 
-    async fn publisher(&self, _context: SinkContext) -> Result<Box<dyn Publisher>, Fault> {
-        let (folder, stage) = (self.options.path.clone(), self.stage.clone());
-        let publisher = FilePublisher::connect(folder, stage, self.options.extension).await?;
-        Ok(Box::new(publisher))
+    async fn publisher(&self, context: SinkContext) -> Result<Box<dyn Publisher>, Fault> {
+        let (folder, extension) = (self.options.path.clone(), self.options.extension);
+        Ok(match self.stage.clone() {
+            Some(stage) => Box::new(FilePublisher::connect(folder, stage, extension).await?),
+            None => {
+                Box::new(AtOncePublisher::connect(folder, context.generation, extension).await?)
+            }
+        })
     }
 
     fn stage_store(&self) -> Option<Arc<dyn StageStore>> {
-        Some(Arc::new(self.stage.clone()))
+        Some(Arc::new(self.stage.clone()?))
     }
 }
 

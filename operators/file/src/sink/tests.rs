@@ -255,6 +255,53 @@ async fn a_published_file_stays_even_if_what_is_left_staged_is_damaged() {
 }
 
 #[tokio::test]
+async fn at_once_every_object_is_a_file_and_another_start_writes_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = FileSinkOptions {
+        at_once: true,
+        ..FileSinkOptions::new(folder.path().join("out"))
+    };
+    let sink = FileSink::new(options, schema(), encoders()).unwrap();
+    assert!(sink.stage_store().is_none() && !sink.capabilities().exactly_once);
+    // What the engine keeps in memory.
+    let kept = crate::stage::FileStageStore::new(folder.path());
+    for generation in [1, 2] {
+        let context = SinkContext {
+            generation: Generation(generation),
+            ..context("aa")
+        };
+        let mut out = Encoded::default();
+        let mut writer = sink.writer(1, &context).unwrap();
+        writer.write(&batch(1..3), &mut out).unwrap();
+        writer.seal(Epoch(7), &mut out).unwrap();
+        let unit = PublishUnit {
+            lineage: Lineage("aa".to_owned()),
+            // Units of such a sink are numbered; the number says nothing of the epoch.
+            epoch: Epoch(1),
+            objects: vec![stage(&kept, &out.objects[0], 7, 1).await],
+        };
+        let publisher = sink.publisher(context).await.unwrap();
+        for _repeated in 0..2 {
+            let unit = Released::at_least_once(unit.clone());
+            publisher.publish(&unit, &kept).await.unwrap();
+        }
+    }
+    let mut files: Vec<_> = (fs::read_dir(folder.path().join("out")).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, fs::read_to_string(path).unwrap())
+        })
+        .collect();
+    files.sort_unstable();
+    let file = |generation| {
+        let name = format!("part-aa-0000000007-1-0-g{generation}.jsonl");
+        (name, "row 1\nrow 2\n".to_owned())
+    };
+    assert_eq!(files, [file(1), file(2)]);
+}
+
+#[tokio::test]
 async fn a_folder_that_cannot_be_written_to_is_a_fault_at_the_start() {
     let driver = Driver::new();
     fs::write(driver.folder.path().join("out"), "a file, not a folder").unwrap();
