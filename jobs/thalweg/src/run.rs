@@ -81,8 +81,10 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             terminal::say(&format!("listening on http://{bound}"));
         }
         tokio::select! {
-            outcome = supervised(job, surroundings, policy, launch) => outcome,
+            // Signals are listened to before anything starts.
+            biased;
             fault = signals(commands) => Err(fault),
+            outcome = supervised(job, surroundings, policy, launch) => outcome,
             () = progress::draw(board.clone(), Arc::clone(&clock)) => Err(Fault::bug("the progress line has ended")),
         }
     });

@@ -34,6 +34,7 @@ mod read;
 mod report;
 mod restart;
 mod schedule;
+mod schemas;
 mod shared;
 mod single;
 mod sink;

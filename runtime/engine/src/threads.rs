@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::mesh::Wire;
 use crate::report::Report;
 use crate::schedule::Turns;
+use crate::schemas;
 use crate::worker::{self, Plan};
 
 /// How long a failed attempt waits for its workers to leave. One that is stuck in a call stays
@@ -68,6 +69,8 @@ fn build(
         let (builders, _) = CommunicationConfig::Process(threads).try_build()?;
         return Ok((builders, None));
     }
+    // Before any data flows, in each process.
+    schemas::know(&plan.graph);
     let (hooks, process) = (Hooks::default(), team.here.start / threads.max(1));
     let inside = ProcessBuilder::new_typed_vector(threads, hooks.refill.clone(), None);
     let built = initialize_networking_from_sockets(inside, wires, process, threads, hooks);

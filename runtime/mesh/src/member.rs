@@ -60,7 +60,7 @@ pub struct Joined {
     pub control: Control,
     /// To every process, in order; none to itself.
     pub data: Vec<Option<Stream>>,
-    /// Whether any of them is lost.
+    /// Whether the leader is lost.
     pub fate: Fate,
 }
 
@@ -175,12 +175,13 @@ impl Member {
         };
         for (process, address) in addresses.iter().enumerate().take(self.process).skip(1) {
             let connected = connect(&member, Role::Data, process, address, tls, patience).await?;
-            put(&mut data, process, connected.0, &fate)?;
+            put(&mut data, process, connected.0, &Fate::default())?;
         }
         let later: BTreeSet<_> = (self.process + 1..self.processes)
             .map(|process| (process, Role::Data))
             .collect();
-        let arrived = |process, _, socket| put(&mut data, process, socket, &fate);
+        // Fates of their own: if one of these is lost, the leader is still there to be told which.
+        let arrived = |process, _, socket| put(&mut data, process, socket, &Fate::default());
         listener.admit(&member, later, patience, arrived).await?;
         say(0, &control, &Word::Connected).await?;
         Ok(Joined {

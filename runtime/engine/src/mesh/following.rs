@@ -154,6 +154,10 @@ impl Work {
                 shared.fail_with(failure.clone());
                 // Before the connections end, which says less.
                 let failure = fail(sending, failure).await;
+                tokio::select! {
+                    () = heard(receiving) => {}
+                    () = clock.sleep(LEAVE) => {}
+                }
                 wires.end();
                 Err(failure)
             }
