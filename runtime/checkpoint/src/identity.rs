@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
-use thalweg_stream::Lineage;
+use thalweg_stream::{Generation, Lineage};
 use uuid::Uuid;
 
 use crate::log::WriterId;
@@ -72,9 +72,12 @@ impl Identity {
         WriterId(format!("{}-{attempt}", self.run))
     }
 
-    /// The lineage that `writer` begins, if it begins one: the same for the same writer.
-    pub(crate) fn fresh_lineage(writer: &WriterId) -> Lineage {
-        let name = Uuid::new_v5(&Uuid::NAMESPACE_OID, writer.0.as_bytes());
+    /// The lineage that `writer` begins with `generation`, if it begins one: the same for the same
+    /// claim. A claim that was given up may have arrived all the same, and somebody may have gone on
+    /// from it, so that the next one needs another.
+    pub(crate) fn fresh_lineage(writer: &WriterId, generation: Generation) -> Lineage {
+        let claim = format!("{}-{generation}", writer.0);
+        let name = Uuid::new_v5(&Uuid::NAMESPACE_OID, claim.as_bytes());
         Lineage(name.simple().to_string().chars().take(12).collect())
     }
 }
@@ -134,6 +137,8 @@ fn stat(pid: u32) -> Option<(u64, bool)> {
 
 #[cfg(test)]
 mod tests {
+    use thalweg_stream::Generation;
+
     use super::{Identity, Process};
 
     #[test]
@@ -171,9 +176,11 @@ mod tests {
         let identity = Identity::new("run", Process::default());
         let (one, two) = (identity.next_writer(), identity.clone().next_writer());
         assert_ne!(one, two);
-        let lineage = Identity::fresh_lineage(&one);
-        assert_eq!(lineage, Identity::fresh_lineage(&one));
-        assert_ne!(lineage, Identity::fresh_lineage(&two));
+        let lineage = |writer, generation| Identity::fresh_lineage(writer, Generation(generation));
+        assert_eq!(lineage(&one, 1), lineage(&one, 1));
+        assert_ne!(lineage(&one, 1), lineage(&two, 1));
+        assert_ne!(lineage(&one, 1), lineage(&one, 2));
+        let lineage = lineage(&one, 1);
         assert_eq!(lineage.0.len(), 12);
     }
 }

@@ -1,6 +1,6 @@
 //! Claiming a job: the beginning of a generation.
 
-use thalweg_stream::Fault;
+use thalweg_stream::{Fault, Generation};
 
 use super::contender::Rest;
 use super::entry::{Body, Claim};
@@ -147,7 +147,8 @@ impl JobLog {
 
     fn entry(&self, request: &ClaimRequest, start: Option<&Checkpoint>) -> Claim {
         let base = start.map(|checkpoint| checkpoint.commit.number);
-        let fresh = Identity::fresh_lineage(&self.writer);
+        let next = Generation(self.history().generation().0 + 1);
+        let fresh = Identity::fresh_lineage(&self.writer, next);
         Claim {
             job: request.job.clone(),
             lineage: self.history().lineage_from(base, &fresh),

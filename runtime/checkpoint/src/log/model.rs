@@ -3,9 +3,10 @@
 //! The model runs the same [`Contender`] as production, against a log that it keeps itself. Every
 //! request to create may be answered, be carried out without its answer arriving, or be on its way
 //! for as long as it likes, also beyond the death of its sender. Any contender may be left standing
-//! at any step: that is what a pause is. An owner may fold the log into a snapshot and delete what
-//! is below it entry by entry, all of it and without fences, which is harder than what production
-//! does.
+//! at any step: that is what a pause is. An owner may fold the log into a snapshot and truncate what
+//! is below it entry by entry: delete all of it without fences, which is harder than what production
+//! does, or put fences there and delete those at any time. Whoever claims may go on from an older
+//! checkpoint that is kept, or from nothing, as `--from` says.
 //!
 //! Beside the log stands the *truth*: the entries in the order in which they prolonged it, which no
 //! contender sees, and the list of commits that somebody has acted on.
@@ -13,12 +14,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use stateright::{Checker, Model, Property};
-use thalweg_stream::{Epoch, Generation, Lineage};
+use stateright::{Model, Property};
+use thalweg_stream::{Epoch, Lineage};
 
+use self::property::{
+    ALLOWED, EPOCHS_INCREASE, NO_FENCED_COMMIT, ONE_LINE, ONE_PER_NUMBER, ONLY_FENCED,
+    created_again, dead_continued, epochs_increase, forks, no_fenced_commit, one_line,
+    one_per_number, recognised,
+};
 use super::contender::{Contender, Fact, Rest, Step};
 use super::entry::{Body, Claim, Commit, Entry, ManifestRef, WriterId};
+use super::history::History;
 use crate::name::ObjectName;
+
+mod property;
+mod tests;
 
 /// What may happen, and how often in all.
 #[derive(Clone, Copy, Debug)]
@@ -32,10 +42,20 @@ struct Rules {
     losses: u8,
     /// Contenders that die and begin anew.
     crashes: u8,
+    /// Claims that start elsewhere than at the newest checkpoint.
+    choices: u8,
+    /// Checkpoints that are kept.
+    keep: u32,
+    /// Whether numbers below a snapshot become fences before they are deleted.
+    fences: bool,
     /// A planted fault: nobody looks beyond its entry before acting on it.
     blind: bool,
     /// A planted fault: an entry that exists is always taken for somebody else's.
     stranger: bool,
+    /// A planted fault: wherever a start goes on from, the lineage stays.
+    keep_lineage: bool,
+    /// A planted fault: a writer that claims again begins the lineage that it had begun before.
+    same_lineage: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +70,7 @@ struct System {
     snapshots: u8,
     losses: u8,
     crashes: u8,
+    choices: u8,
     /// Somebody has met a log that the protocol does not allow.
     violated: bool,
     /// Somebody has acted on a commit of its own after a higher claim.
@@ -85,8 +106,12 @@ enum Action {
     Arrive(usize),
     /// Gives up a commit of unknown outcome and proposes the next one.
     GiveUp(usize),
+    /// Claims the job, to go on from one of the [`bases`].
+    Claim(usize, usize),
     Commit(usize),
     Snapshot(usize),
+    /// Puts a fence in the place of the lowest entry that has none.
+    Fence(usize),
     Delete(usize),
     Crash(usize),
 }
@@ -119,7 +144,12 @@ impl System {
         }
         let actor = self.actor(at);
         match actor.contender.step() {
-            Step::Rest(Rest::Ready) => propose_claim(actor),
+            Step::Rest(Rest::Ready) => {
+                let base = actor.contender.history().position;
+                if rules.choices == 0 {
+                    self.claim(at, base, rules);
+                }
+            }
             Step::Rest(Rest::Appended { number }) => {
                 actor.unanswered = false;
                 let position = actor.contender.history().position;
@@ -134,7 +164,8 @@ impl System {
                     Arc::make_mut(&mut self.acted).extend(entry);
                 }
                 let actor = &self.actors[at];
-                let idle = actor.commits == 0 && self.snapshots == 0 && self.crashes == 0;
+                let more = self.snapshots > 0 || self.crashes > 0;
+                let idle = actor.commits == 0 && !more;
                 if idle && actor.contender.claimed().is_some() {
                     self.end(at);
                 }
@@ -150,6 +181,32 @@ impl System {
             Step::Rest(Rest::Overtaken) => self.overtaken(at),
             Step::Read { .. } | Step::List { .. } | Step::Create(_) => {}
         }
+    }
+
+    /// Proposes to go on from `base`.
+    fn claim(&mut self, at: usize, base: Option<u64>, rules: &Rules) {
+        let actor = self.actor(at);
+        let history = actor.contender.history();
+        let (WriterId(name), next) = (writer(at, actor.incarnation), history.generation().0 + 1);
+        let fresh = match rules.same_lineage {
+            true => Lineage(name),
+            false => Lineage(format!("{name}-{next}")),
+        };
+        let lineage = match &history.owner {
+            Some(owner) if rules.keep_lineage => owner.lineage.clone(),
+            Some(_) | None => history.lineage_from(base, &fresh),
+        };
+        let claim = Claim {
+            job: "j".into(),
+            lineage,
+            base,
+            host: String::new(),
+            pid: 0,
+            at_ms: 0,
+        };
+        actor.unanswered = false;
+        let proposed = actor.contender.propose(Body::Claim(claim));
+        assert_eq!(proposed, Ok(()));
     }
 
     fn overtaken(&mut self, at: usize) {
@@ -199,24 +256,15 @@ impl System {
     }
 }
 
-fn propose_claim(actor: &mut Actor) {
-    let history = actor.contender.history();
-    let base = history.position;
-    let claim = Claim {
-        job: "j".into(),
-        lineage: history.lineage_from(base, &Lineage("l".into())),
-        base,
-        host: String::new(),
-        pid: 0,
-        at_ms: 0,
-    };
-    actor.unanswered = false;
-    let proposed = actor.contender.propose(Body::Claim(claim));
-    assert_eq!(proposed, Ok(()));
+/// Where a start may go on from: the newest checkpoint, an older one, or nothing.
+fn bases(history: &History) -> Vec<Option<u64>> {
+    let kept = history.commits.iter().map(|commit| Some(commit.number));
+    let others = kept.chain([None]).filter(|&base| base != history.position);
+    [history.position].into_iter().chain(others).collect()
 }
 
 /// The commit of the epoch `beyond` the newest.
-fn commit(contender: &Contender, beyond: u64) -> Body {
+fn commit(contender: &Contender, beyond: u64, keep: u32) -> Body {
     let epoch = Epoch(contender.history().epoch_max.0 + beyond);
     let generation = contender.claimed().unwrap_or_default();
     Body::Commit(Commit {
@@ -226,7 +274,7 @@ fn commit(contender: &Contender, beyond: u64) -> Body {
             bytes: 0,
             crc32: 0,
         },
-        keep: 1,
+        keep,
         at_ms: 0,
     })
 }
@@ -257,6 +305,7 @@ impl Model for Rules {
             snapshots: self.snapshots,
             losses: self.losses,
             crashes: self.crashes,
+            choices: self.choices,
             violated: false,
             zombie: false,
             abandoned: false,
@@ -292,9 +341,20 @@ impl Model for Rules {
                         actions.push(Action::Snapshot(at));
                     }
                 }
-                Step::Rest(Rest::Overtaken | Rest::Ready) => {}
+                Step::Rest(Rest::Ready) => {
+                    let bases = match system.choices {
+                        0 => 1,
+                        _ => bases(actor.contender.history()).len(),
+                    };
+                    actions.extend((0..bases).map(|base| Action::Claim(at, base)));
+                }
+                Step::Rest(Rest::Overtaken) => {}
             }
-            if system.log.range(..actor.deleting).next().is_some() {
+            if self.fences && unfenced(system, actor.deleting).is_some() {
+                actions.push(Action::Fence(at));
+            }
+            let lowest = system.log.range(..actor.deleting).next();
+            if lowest.is_some_and(|(_, entry)| !self.fences || is_fence(entry)) {
                 actions.push(Action::Delete(at));
             }
             if system.crashes > 0 && claimed {
@@ -325,7 +385,7 @@ impl Model for Rules {
                 let actor = system.actor(at);
                 let beyond = if let Action::Commit(_) = action { 1 } else { 2 };
                 actor.commits -= 1;
-                let body = commit(&actor.contender, beyond);
+                let body = commit(&actor.contender, beyond, self.keep);
                 system.violated |= system.actor(at).contender.propose(body).is_err();
             }
             Action::Snapshot(at) => {
@@ -333,6 +393,18 @@ impl Model for Rules {
                 let contender = &mut system.actor(at).contender;
                 let body = Body::Snapshot(Box::new(contender.history().clone()));
                 system.violated |= system.actor(at).contender.propose(body).is_err();
+            }
+            Action::Claim(at, which) => {
+                let base = *bases(last.actors[at].contender.history()).get(which)?;
+                system.choices -= u8::from(which > 0);
+                system.claim(at, base, self);
+            }
+            Action::Fence(at) => {
+                let snapshot = last.actors[at].deleting;
+                let number = unfenced(last, snapshot)?;
+                if let Some(entry) = Arc::make_mut(&mut system.log).get_mut(&number) {
+                    entry.body = Body::Fence { snapshot };
+                }
             }
             Action::Delete(at) => {
                 let below = last.actors[at].deleting;
@@ -362,6 +434,7 @@ impl Model for Rules {
             Property::always(NO_FENCED_COMMIT, no_fenced_commit),
             Property::always(EPOCHS_INCREASE, epochs_increase),
             Property::always(ONLY_FENCED, |_, s: &System| !s.abandoned),
+            Property::always(ONE_LINE, one_line),
             Property::sometimes("an owner is fenced", |_, s: &System| {
                 s.actors.iter().any(|actor| actor.fenced)
             }),
@@ -377,6 +450,17 @@ impl Model for Rules {
             let name = "a deleted number is created again";
             properties.push(Property::sometimes(name, created_again));
         }
+        if self.choices > 0 {
+            let name = "an older checkpoint is gone on from";
+            properties.push(Property::sometimes(name, |_, s: &System| forks(s).0));
+            let name = "a start from nothing commits";
+            properties.push(Property::sometimes(name, |_, s: &System| forks(s).1));
+        }
+        if self.fences {
+            properties.push(Property::sometimes("there are fences", |_, s: &System| {
+                s.log.values().any(is_fence)
+            }));
+        }
         if self.crashes > 0 {
             let name = "a dead owner's commit is continued";
             properties.push(Property::sometimes(name, dead_continued));
@@ -385,165 +469,18 @@ impl Model for Rules {
     }
 }
 
-const ALLOWED: &str = "the log is one that the protocol allows";
-const ONE_PER_NUMBER: &str = "at most one commit per number is acted on";
-const NO_FENCED_COMMIT: &str = "no generation commits after a higher claim";
-const EPOCHS_INCREASE: &str = "epochs of commits strictly increase";
-const ONLY_FENCED: &str = "only who is fenced abandons its commit";
-
-/// An owner whose answer did not arrive has found its entry.
-fn recognised(_: &Rules, system: &System) -> bool {
-    let checks = |step| matches!(step, Step::List { beyond } if beyond > 0);
-    (system.actors.iter()).any(|a| a.unanswered && checks(a.contender.step()))
+fn is_fence(entry: &Entry) -> bool {
+    matches!(entry.body, Body::Fence { .. })
 }
 
-fn created_again(_: &Rules, system: &System) -> bool {
-    let differs = |(n, e): (&u64, &Entry)| system.truth.get(*n as usize - 1) != Some(e);
-    system.log.iter().any(differs)
-}
-
-/// A contender that has died has claimed again, and starts from what it had committed before.
-fn dead_continued(_: &Rules, system: &System) -> bool {
-    system.actors.iter().enumerate().any(|(at, actor)| {
-        let position = actor.contender.history().position;
-        let base = position.and_then(|number| system.truth.get(number as usize - 1));
-        actor.incarnation > 0
-            && actor.contender.claimed().is_some()
-            && base.is_some_and(|entry| entry.writer == writer(at, 0))
-    })
+/// The lowest number below `snapshot` that is to become a fence.
+fn unfenced(system: &System, snapshot: u64) -> Option<u64> {
+    let mut below = system.log.range(..snapshot);
+    below
+        .find(|(_, entry)| !is_fence(entry))
+        .map(|(&number, _)| number)
 }
 
 fn writer(at: usize, incarnation: u8) -> WriterId {
     WriterId(format!("{at}.{incarnation}"))
-}
-
-fn one_per_number(_: &Rules, system: &System) -> bool {
-    let acted = &system.acted;
-    (acted.iter()).all(|entry| {
-        let alone = acted.iter().filter(|e| e.number == entry.number).count() == 1;
-        alone && system.truth.get(entry.number as usize - 1) == Some(entry)
-    })
-}
-
-fn no_fenced_commit(_: &Rules, system: &System) -> bool {
-    let mut newest = Generation(0);
-    let in_truth = system.truth.iter().all(|entry| {
-        newest = newest.max(entry.generation);
-        entry.generation == newest
-    });
-    in_truth && !system.zombie
-}
-
-fn epochs_increase(_: &Rules, system: &System) -> bool {
-    let epoch = |entry: &Entry| entry.body.commit().map(|commit| commit.epoch);
-    let truth: Vec<_> = system.truth.iter().filter_map(epoch).collect();
-    let mut acted: Vec<_> = system.acted.iter().map(|e| (e.number, epoch(e))).collect();
-    acted.sort_unstable();
-    truth.is_sorted_by(|a, b| a < b) && acted.is_sorted_by(|a, b| a.1 < b.1)
-}
-
-const RULES: Rules = Rules {
-    contenders: 3,
-    commits: 1,
-    snapshots: 1,
-    losses: 1,
-    crashes: 0,
-    blind: false,
-    stranger: false,
-};
-
-fn check(rules: Rules) -> impl Checker<Rules> {
-    rules.checker().threads(2).spawn_bfs().join()
-}
-
-/// Visits every state and checks every property.
-fn holds(rules: Rules) {
-    let checker = check(rules);
-    println!("{rules:?}: {} states", checker.unique_state_count());
-    checker.assert_properties();
-}
-
-#[test]
-fn three_contenders_keep_one_history_though_replies_are_lost() {
-    holds(Rules {
-        snapshots: 0,
-        ..RULES
-    });
-}
-
-#[test]
-fn three_contenders_keep_one_history_though_numbers_are_deleted() {
-    holds(Rules { losses: 0, ..RULES });
-}
-
-/// One that dies and comes back is a third, whose requests may still arrive.
-#[test]
-fn contenders_that_die_keep_one_history_though_anything_else_happens_too() {
-    holds(Rules {
-        contenders: 2,
-        crashes: 1,
-        ..RULES
-    });
-}
-
-#[test]
-fn owners_that_commit_twice_keep_one_history() {
-    holds(Rules {
-        contenders: 2,
-        commits: 2,
-        ..RULES
-    });
-}
-
-/// Everything at once: 2.6 million states, a minute and 1 GB.
-#[test]
-#[ignore = "takes a minute; the four tests above cover it in parts"]
-fn three_contenders_keep_one_history_whatever_happens() {
-    holds(RULES);
-}
-
-/// What a planted fault breaks, of two contenders.
-fn broken(rules: Rules) -> Vec<&'static str> {
-    let checker = check(Rules {
-        contenders: 2,
-        ..rules
-    });
-    let found = checker.discoveries().into_keys();
-    let mut broken: Vec<_> = found
-        .filter(|name| {
-            [
-                ALLOWED,
-                ONE_PER_NUMBER,
-                NO_FENCED_COMMIT,
-                EPOCHS_INCREASE,
-                ONLY_FENCED,
-            ]
-            .contains(name)
-        })
-        .collect();
-    broken.sort_unstable();
-    broken
-}
-
-#[test]
-fn an_owner_that_does_not_look_beyond_its_entry_is_caught() {
-    let blind = Rules {
-        blind: true,
-        ..RULES
-    };
-    assert_eq!(broken(RULES), [""; 0]);
-    let broken = broken(blind);
-    for name in [ONE_PER_NUMBER, NO_FENCED_COMMIT] {
-        assert!(broken.contains(&name), "{broken:?}");
-    }
-}
-
-#[test]
-fn an_owner_that_does_not_know_its_own_entry_is_caught() {
-    let stranger = Rules {
-        stranger: true,
-        ..RULES
-    };
-    let broken = broken(stranger);
-    assert!(broken.contains(&ONLY_FENCED), "{broken:?}");
 }
