@@ -43,8 +43,8 @@ pub(crate) enum Command {
     Validate(ValidateArguments),
     /// Say what becomes of a job's state when its definition changes
     ///
-    /// Compares a definition with a checkpoint, part by part: kept, new, dropped or incompatible,
-    /// with the reason. Exit status 0 if `thalweg run` goes on from there as it is, 1 if not.
+    /// Compares a definition with a checkpoint, part by part: kept, migrated, new, dropped or
+    /// incompatible, with the reason. Exit status 0 if `thalweg run` goes on from there as it is, 1 if not.
     Plan(PlanArguments),
     /// Show the dataflow of a job
     Graph(GraphArguments),

@@ -3,7 +3,7 @@
 use thalweg_stream::schema::{INSERT, UPDATE};
 use thalweg_stream::{Fault, Output};
 
-use crate::measure::ROWS;
+use crate::measure::{self, ROWS};
 use crate::operator::Tumbling;
 
 impl Tumbling {
@@ -26,7 +26,8 @@ impl Tumbling {
             if windows.purged_at(start) <= now {
                 let rows = self.table.pane(start).into_iter();
                 let rows = rows.flat_map(|pane| pane.all_words());
-                out.ledger.merged += rows.filter_map(|words| words.get(ROWS)).sum::<u64>();
+                let rows = rows.filter_map(|words| words.get(ROWS));
+                out.ledger.merged += rows.map(|&word| measure::rows(word)).sum::<u64>();
                 self.taken().remove(&start);
                 self.table.drop_pane(start);
                 self.distinct.drop_pane(start);

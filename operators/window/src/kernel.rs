@@ -336,7 +336,7 @@ fn skip_text<'a>(reader: &mut Reader<'a>) -> Option<Option<&'a [u8]>> {
     }
 }
 
-fn replace_text(old: &[u8], at: usize, value: &[u8], new: &mut Vec<u8>) {
+pub(crate) fn replace_text(old: &[u8], at: usize, value: &[u8], new: &mut Vec<u8>) {
     new.clear();
     let mut reader = Reader::new(old);
     let mut entry = 0;

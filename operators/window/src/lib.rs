@@ -20,6 +20,7 @@ mod assign;
 mod fire;
 mod kernel;
 mod measure;
+mod migration;
 mod operator;
 mod outcome;
 mod rows;

@@ -3,12 +3,23 @@
 //! Aggregates of the same argument and filter share one measure, so that `avg(x)`, `min(x)` and
 //! `max(x)` read x once and keep one count. Word 0 of every slot is the number of its rows.
 
+use thalweg_state::Layout;
 use thalweg_stream::{ColumnType, StreamSchema};
 
 use crate::spec::{AggregateSpec, Function, SpecError, column};
 
-/// The word that holds the number of rows.
+/// The word that holds the number of rows, in its lower [`ROWS_BITS`] bits. Those above say, in the
+/// order of [`Measures::accumulators`], which accumulators do not know all of these rows, as they
+/// were asked for only later.
 pub(crate) const ROWS: usize = 0;
+/// See [`ROWS`].
+pub(crate) const ROWS_BITS: u32 = 48;
+
+/// The number of rows in the word [`ROWS`].
+#[inline]
+pub(crate) fn rows(word: u64) -> u64 {
+    word & ((1 << ROWS_BITS) - 1)
+}
 
 /// How the values of a measure are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +53,27 @@ pub(crate) struct Measure {
     pub(crate) distinct: Option<usize>,
 }
 
+impl Measure {
+    /// Where it keeps what `function` needs, and how many words that is: of an entry of the payload
+    /// none.
+    pub(crate) fn place(&self, function: Function) -> Option<(usize, usize)> {
+        let extreme = match self.numbers {
+            Numbers::Bytes => 0,
+            Numbers::Decimal => 2,
+            Numbers::Int | Numbers::Float | Numbers::None => 1,
+        };
+        match function {
+            Function::Count => Some((self.count, 1)),
+            Function::Sum | Function::Avg => Some((self.sum?, 2)),
+            Function::Min => Some((self.min?, extreme)),
+            Function::Max => Some((self.max?, extreme)),
+            Function::CountDistinct => Some((self.distinct?, 1)),
+        }
+    }
+}
+
 /// All measures of a window, and the size of its slots.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Measures {
     pub(crate) list: Vec<Measure>,
     /// Words per slot.
@@ -155,22 +185,69 @@ impl Measures {
         }
     }
 
-    /// What the slots hold, in words that are compared before a restore.
-    pub(crate) fn shape(&self, input: &StreamSchema) -> String {
+    /// How slots are laid out.
+    pub(crate) fn layout(&self) -> Layout {
+        Layout {
+            words: self.words,
+            payload: self.payload_entries > 0,
+        }
+    }
+
+    /// The accumulators there are, as measure and function, in the order of their bits.
+    pub(crate) fn accumulators(&self) -> impl Iterator<Item = (usize, Function)> + '_ {
+        let all = [
+            Function::Count,
+            Function::Sum,
+            Function::Min,
+            Function::Max,
+            Function::CountDistinct,
+        ];
+        let each = (0..self.list.len()).flat_map(move |at| all.map(|function| (at, function)));
+        each.filter(|&(at, function)| self.has(at, function))
+    }
+
+    /// Whether a measure has an accumulator of its own for `function`.
+    pub(crate) fn has(&self, measure: usize, function: Function) -> bool {
+        let place = (self.list.get(measure)).and_then(|measure| measure.place(function));
+        place.is_some_and(|(at, _)| function != Function::Count || at != ROWS)
+    }
+
+    /// The bit of an accumulator in the word [`ROWS`], if it has one.
+    pub(crate) fn unknown_bit(&self, measure: usize, function: Function) -> Option<u64> {
+        let function = match function {
+            Function::Avg => Function::Sum,
+            Function::Count
+            | Function::Sum
+            | Function::Min
+            | Function::Max
+            | Function::CountDistinct => function,
+        };
+        let at = self
+            .accumulators()
+            .position(|one| one == (measure, function))?;
+        1_u64.checked_shl(ROWS_BITS + u32::try_from(at).ok()?)
+    }
+
+    /// The argument and filter of a measure, in words.
+    pub(crate) fn label(measure: &Measure, input: &StreamSchema) -> String {
         let name = |at: Option<usize>| match at.and_then(|at| input.columns.get(at)) {
             Some(column) => format!("{}:{}", column.name, column.column_type),
             None => "*".to_owned(),
         };
+        let filter =
+            (measure.filter).map_or_else(String::new, |at| format!(" where {}", name(Some(at))));
+        format!("{}{filter}", name(measure.argument))
+    }
+
+    /// What the slots hold, in words that are compared before a restore.
+    pub(crate) fn shape(&self, input: &StreamSchema) -> String {
         let measures: Vec<String> = (self.list.iter())
             .map(|m| {
                 let [sum, min, max, distinct] = [m.sum, m.min, m.max, m.distinct]
                     .map(|at| at.map_or_else(String::new, |at| at.to_string()));
-                let filter = m
-                    .filter
-                    .map_or_else(String::new, |at| format!(" where {}", name(Some(at))));
                 format!(
-                    "{}{filter} n={} sum={sum} min={min} max={max} distinct={distinct}",
-                    name(m.argument),
+                    "{} n={} sum={sum} min={min} max={max} distinct={distinct}",
+                    Self::label(m, input),
                     m.count
                 )
             })

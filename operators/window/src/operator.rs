@@ -7,25 +7,28 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, StringViewArray, UInt32Array};
 use arrow::compute::take_record_batch;
 use thalweg_state::{
-    FingerprintSet, Key, KeyBlock, KeyedTable, Layout, PaneRef, Part, Register, Sections, Slot,
-    short_texts,
+    FingerprintSet, Key, KeyBlock, KeyedTable, PaneRef, Part, Register, Sections, Slot, short_texts,
 };
 use thalweg_stream::dead_letter::Remains;
 use thalweg_stream::operator::Held;
 use thalweg_stream::watermark::START_OF_TIME;
 use thalweg_stream::{
-    BuildContext, DeadClass, DeadLetter, EpochClose, Fault, Figures, KeyEncoder, Operator,
-    OperatorFactory, Origin, Output, Route, Section, StreamSchema,
+    BuildContext, DeadClass, DeadLetter, EpochClose, Fault, Figures, KeyEncoder, Migration,
+    Operator, OperatorFactory, Origin, Output, Route, Section, StreamSchema,
 };
 
 use crate::assign::{Assignment, Windows};
 use crate::kernel::{self, Target};
-use crate::measure::{Measures, ROWS};
-use crate::outcome::Outcome;
-use crate::spec::{LateFate, SpecError, TumblingSpec};
+use crate::measure::{self, Measures, ROWS};
+use crate::migration::Takeover;
+use crate::outcome::{Outcome, Reading};
+use crate::rows::Shape;
+use crate::spec::{Function, LateFate, SpecError, TumblingSpec};
 
 /// Port of the rows that no window takes any more.
 const LATE_PORT: usize = 1;
+/// What stands before the measures in a shape.
+const MEASURES: &str = " measures [";
 /// Rows whose slots are looked up before their accumulators are updated.
 const BLOCK_ROWS: usize = 128;
 
@@ -89,7 +92,7 @@ impl OperatorFactory for TumblingFactory {
             .map(|column| format!("{}:{}", column.name, column.column_type))
             .collect();
         Some(format!(
-            "tumbling 1: size {} ms offset {} ms by [{}] measures [{}]",
+            "tumbling 1: size {} ms offset {} ms by [{}]{MEASURES}{}]",
             plan.spec.size_ms,
             plan.spec.offset_ms.rem_euclid(plan.spec.size_ms),
             key.join(", "),
@@ -97,19 +100,42 @@ impl OperatorFactory for TumblingFactory {
         ))
     }
 
+    fn migration(&self, old_shape: &str) -> Option<Box<dyn Migration>> {
+        let plan = &self.plan;
+        let new_shape = self.state_shape()?;
+        let before = |shape: &str| Some(shape.split_once(MEASURES)?.0.to_owned());
+        if before(old_shape)? != before(&new_shape)? {
+            return None;
+        }
+        let labels: Vec<String> = (plan.measures.list.iter())
+            .map(|measure| Measures::label(measure, &plan.input))
+            .collect();
+        let asked: Vec<Function> = plan
+            .spec
+            .aggregates
+            .iter()
+            .map(|one| one.function)
+            .collect();
+        let old = Shape::read(old_shape).ok()?;
+        let takeover = Takeover::new(&old, &plan.measures, &labels, &asked)?;
+        Some(Box::new(takeover))
+    }
+
     fn build(&self, context: &BuildContext) -> Result<Box<dyn Operator>, Fault> {
         let plan = Arc::clone(&self.plan);
         let results = (plan.spec.aggregates.iter().zip(&plan.measures.of_aggregate))
             .filter_map(|(aggregate, &at)| {
-                Some((aggregate.function, plan.measures.list.get(at)?.clone()))
+                let function = aggregate.function;
+                Some(Reading {
+                    function,
+                    measure: plan.measures.list.get(at)?.clone(),
+                    unknown: plan.measures.unknown_bit(at, function).unwrap_or(0),
+                })
             })
             .collect();
         Ok(Box::new(Tumbling {
             table: KeyedTable::with_initial(
-                Layout {
-                    words: plan.measures.words,
-                    payload: plan.measures.payload_entries > 0,
-                },
+                plan.measures.layout(),
                 &kernel::initial_words(&plan.measures),
             ),
             distinct: FingerprintSet::new(false),
@@ -256,7 +282,10 @@ fn run(rows: &[u32]) -> Option<Range<usize>> {
 
 /// Rows that each window of `table` holds.
 fn look_through(table: &KeyedTable) -> BTreeMap<i64, u64> {
-    let rows = |pane: PaneRef<'_>| pane.all_words().filter_map(|words| words.get(ROWS)).sum();
+    let rows = |pane: PaneRef<'_>| {
+        let rows = pane.all_words().filter_map(|words| words.get(ROWS));
+        rows.map(|&word| measure::rows(word)).sum()
+    };
     (table.panes())
         .map(|(start, pane)| (start, rows(pane)))
         .collect()

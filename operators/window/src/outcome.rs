@@ -15,7 +15,7 @@ use thalweg_stream::{BATCH_ROWS_MAX, DeadClass, DeadLetter, Fault, Origin, Outpu
 
 use crate::accumulator::{float_sum, int, unrank};
 use crate::kernel::text;
-use crate::measure::{Measure, Numbers};
+use crate::measure::{Measure, Numbers, ROWS, rows};
 use crate::spec::Function;
 
 /// Collects the results of windows into batches.
@@ -38,7 +38,7 @@ impl Outcome {
     pub(crate) fn new(
         schema: StreamSchema,
         keys: usize,
-        results: Vec<(Function, Measure)>,
+        results: Vec<Reading>,
     ) -> Result<Self, Fault> {
         let type_at = |at: usize| {
             let column = schema.columns.get(at);
@@ -50,9 +50,7 @@ impl Outcome {
             .map(|at| ColumnBuilder::new(&type_at(2 + at)?))
             .collect::<Result<_, Fault>>()?;
         let results = (results.into_iter().enumerate())
-            .map(|(at, (function, measure))| {
-                ResultColumn::new(function, measure, type_at(2 + keys.len() + at)?)
-            })
+            .map(|(at, reading)| ResultColumn::new(reading, type_at(2 + keys.len() + at)?))
             .collect::<Result<_, Fault>>()?;
         Ok(Self {
             arrow: schema.arrow(),
@@ -136,10 +134,20 @@ impl Outcome {
                 continue;
             }
             let column = &self.schema.columns[2 + self.keys.len() + result];
+            let (code, message) = match self.results[result].reading.counts() {
+                true => (
+                    "unknown-rows",
+                    format!("\"{}\" does not know all rows of its window", column.name),
+                ),
+                false => (
+                    "overflow",
+                    format!("\"{}\" does not fit {}", column.name, column.column_type),
+                ),
+            };
             out.dead(DeadLetter {
                 class: DeadClass::Operator,
-                code: "overflow",
-                message: format!("\"{}\" does not fit {}", column.name, column.column_type),
+                code,
+                message,
                 origin: Origin(origins[row]),
                 event_time: Some(times[row]),
                 remains: Remains::Row {
@@ -158,11 +166,25 @@ fn timestamps(values: Vec<i64>) -> ArrayRef {
     Arc::new(TimestampMillisecondArray::from(values).with_timezone("UTC"))
 }
 
+/// Where one aggregate gets its results from.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    pub(crate) function: Function,
+    pub(crate) measure: Measure,
+    /// The bit that says that it does not know all rows.
+    pub(crate) unknown: u64,
+}
+
+impl Reading {
+    fn counts(&self) -> bool {
+        matches!(self.function, Function::Count | Function::CountDistinct)
+    }
+}
+
 /// One aggregate's column of results.
 #[derive(Debug)]
 pub(crate) struct ResultColumn {
-    function: Function,
-    measure: Measure,
+    reading: Reading,
     data_type: DataType,
     /// Ten to the power of the argument's scale, for averages of decimals.
     unit: f64,
@@ -186,11 +208,7 @@ impl ResultColumn {
         clippy::wildcard_enum_match_arm,
         reason = "the types of results are few"
     )]
-    pub(crate) fn new(
-        function: Function,
-        measure: Measure,
-        data_type: DataType,
-    ) -> Result<Self, Fault> {
+    pub(crate) fn new(reading: Reading, data_type: DataType) -> Result<Self, Fault> {
         let values = match &data_type {
             DataType::Float64 | DataType::Float32 => Values::Float(Vec::new()),
             DataType::Decimal128(_, _) => Values::Decimal(Vec::new()),
@@ -204,35 +222,46 @@ impl ResultColumn {
             other => return Err(Fault::bug(format!("no aggregate has type {other}"))),
         };
         Ok(Self {
-            function,
-            unit: 10_f64.powi(i32::from(measure.argument_scale)),
-            measure,
+            unit: 10_f64.powi(i32::from(reading.measure.argument_scale)),
+            reading,
             data_type,
             values,
         })
     }
 
-    /// Adds the result for `entry`; false, with null added, if it does not fit.
+    /// Adds the result for `entry`; false, with null added, if it does not fit, or if it is a count
+    /// that does not know all rows.
     pub(crate) fn push(&mut self, entry: &Entry<'_>) -> bool {
         let words = entry.words;
         let word = |at: usize| words.get(at).copied().unwrap_or_default();
         let wide = |at: usize| [word(at), word(at + 1)];
-        let measure = &self.measure;
-        let count = word(measure.count);
-        let at = match self.function {
+        let Reading {
+            function,
+            measure,
+            unknown,
+        } = &self.reading;
+        let count = match measure.count {
+            ROWS => rows(word(ROWS)),
+            at => word(at),
+        };
+        let at = match function {
             Function::Count => Some(measure.count),
             Function::CountDistinct => measure.distinct,
             Function::Sum | Function::Avg => measure.sum,
             Function::Min => measure.min,
             Function::Max => measure.max,
         };
-        let counts = matches!(self.function, Function::Count | Function::CountDistinct);
+        let counts = self.reading.counts();
+        let known = word(ROWS) & unknown == 0;
         // Of nothing, everything but a count is null.
-        let at = at.filter(|_| counts || count > 0);
-        let total = matches!(self.function, Function::Sum | Function::Avg);
-        let mut fits = true;
+        let at = at.filter(|_| counts || known && count > 0);
+        let total = matches!(function, Function::Sum | Function::Avg);
+        let mut fits = known || !counts;
         match &mut self.values {
             Values::Int(values) => values.push(at.and_then(|at| {
+                if at == ROWS {
+                    return Some(count as i64);
+                }
                 if !total {
                     return Some(word(at) as i64);
                 }
@@ -248,7 +277,7 @@ impl ResultColumn {
                         int(wide(at)) as f64 / self.unit
                     }
                 };
-                match self.function {
+                match function {
                     Function::Avg => sum / count as f64,
                     Function::Sum
                     | Function::Min

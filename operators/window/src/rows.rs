@@ -4,24 +4,27 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, TimestampMillisecondArray};
 use thalweg_state::{
-    FingerprintSet, KeyedTable, Layout, Part, Reader, Register, Sections, ShapeReader, StateRows,
-    builders,
+    FingerprintSet, KeyedTable, Part, Reader, Register, Sections, ShapeReader, StateRows, builders,
 };
 use thalweg_stream::watermark::START_OF_TIME;
 use thalweg_stream::{Column, ColumnType, Fault, Section};
 
-use crate::measure::{Measure, Numbers, ROWS, numbers};
-use crate::outcome::ResultColumn;
+use crate::measure::{self, Measure, Measures, Numbers, ROWS, numbers};
+use crate::outcome::{Reading, ResultColumn};
 use crate::spec::Function;
 
+/// A measure's argument, filter, and the type of its argument.
+type Named = (String, String, Option<ColumnType>);
+
 /// What a shape says.
-struct Shape {
+pub(crate) struct Shape {
     size_ms: i64,
     key: Vec<Column>,
-    words: usize,
-    payload: bool,
-    /// Accumulators in the order of their measures: name, function, measure, type.
-    columns: Vec<(String, Function, Measure, ColumnType)>,
+    pub(crate) measures: Measures,
+    /// What the measures are of, as the shape says it.
+    pub(crate) labels: Vec<String>,
+    /// Accumulators in the order of their measures: name, what it reads, type.
+    columns: Vec<(String, Reading, ColumnType)>,
 }
 
 /// The panes in `sections`, which are some key groups' whole state, of a step of this `shape`: a
@@ -37,10 +40,7 @@ pub fn state_rows(shape: &str, sections: &[Section]) -> Result<Option<Vec<StateR
     let shape = Shape::read(shape)?;
     let mut fired = Register::new(START_OF_TIME);
     let mut distinct = FingerprintSet::new(false);
-    let mut table = KeyedTable::new(Layout {
-        words: shape.words,
-        payload: shape.payload,
-    });
+    let mut table = KeyedTable::new(shape.measures.layout());
     let parts: &mut [&mut dyn Part] = &mut [&mut fired, &mut table, &mut distinct];
     for section in sections {
         Sections::restore(section, parts)?;
@@ -48,13 +48,18 @@ pub fn state_rows(shape: &str, sections: &[Section]) -> Result<Option<Vec<StateR
     let (mut starts, mut ends, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     let mut keys = builders(&shape.key)?;
     let mut results = (shape.columns.iter())
-        .map(|(_, function, measure, of)| ResultColumn::new(*function, measure.clone(), of.arrow()))
+        .map(|(_, result, of)| ResultColumn::new(result.clone(), of.arrow()))
         .collect::<Result<Vec<_>, Fault>>()?;
     for (start, pane) in table.panes() {
         for entry in pane.sorted() {
             starts.push(start);
             ends.push(start.saturating_add(shape.size_ms));
-            rows.push(entry.words.get(ROWS).map_or(0, |&rows| rows as i64));
+            rows.push(
+                entry
+                    .words
+                    .get(ROWS)
+                    .map_or(0, |&word| measure::rows(word) as i64),
+            );
             let mut key = Reader::new(entry.key.as_slice());
             for builder in &mut keys {
                 builder.push(&mut key)?;
@@ -83,14 +88,14 @@ pub fn state_rows(shape: &str, sections: &[Section]) -> Result<Option<Vec<StateR
     }
     let rows: ArrayRef = Arc::new(Int64Array::from(rows));
     columns.push((Column::new("rows", ColumnType::Int64), rows));
-    for ((name, _, _, of), result) in shape.columns.iter().zip(&mut results) {
+    for ((name, _, of), result) in shape.columns.iter().zip(&mut results) {
         columns.push((Column::new(name.as_str(), of.clone()), result.finish()?));
     }
     Ok(Some(vec![StateRows::new("windows", columns)?]))
 }
 
 impl Shape {
-    fn read(text: &str) -> Result<Self, Fault> {
+    pub(crate) fn read(text: &str) -> Result<Self, Fault> {
         let mut reader = ShapeReader::new(text);
         reader.expect("tumbling 1: size ")?;
         let size_ms = reader.number(" ms offset ")?;
@@ -101,18 +106,42 @@ impl Shape {
         let mut shape = Self {
             size_ms,
             key,
-            words: ROWS + 1,
-            payload: false,
+            measures: Measures {
+                words: ROWS + 1,
+                ..Measures::default()
+            },
+            labels: Vec::new(),
             columns: Vec::new(),
         };
+        let mut named = Vec::new();
         for measure in measures.split("; ").filter(|text| !text.is_empty()) {
-            shape.measure(measure, &reader)?;
+            named.push(shape.measure(measure, &reader)?);
+        }
+        for (at, function) in shape.measures.accumulators() {
+            if let (Some((name, filter, of)), Some(measure)) =
+                (named.get(at), shape.measures.list.get(at))
+            {
+                let shown = match function {
+                    Function::CountDistinct => format!("count(distinct {name}){filter}"),
+                    Function::Count => format!("count({name}){filter}"),
+                    Function::Sum | Function::Avg => format!("sum({name}){filter}"),
+                    Function::Min => format!("min({name}){filter}"),
+                    Function::Max => format!("max({name}){filter}"),
+                };
+                let reading = Reading {
+                    function,
+                    measure: measure.clone(),
+                    unknown: shape.measures.unknown_bit(at, function).unwrap_or(0),
+                };
+                let of = function.result_type(of.as_ref())?;
+                shape.columns.push((shown, reading, of));
+            }
         }
         Ok(shape)
     }
 
     /// Reads `argument[ where filter] n=1 sum=2 min= max= distinct=`.
-    fn measure(&mut self, text: &str, shape: &ShapeReader<'_>) -> Result<(), Fault> {
+    fn measure(&mut self, text: &str, shape: &ShapeReader<'_>) -> Result<Named, Fault> {
         let unknown = || Fault::user(format!("the measure {text:?} cannot be read"));
         let mut places = [None; 5];
         let mut rest = text;
@@ -153,51 +182,28 @@ impl Shape {
             max,
             distinct,
         };
-        let extreme = match kind {
-            Numbers::Bytes => 0,
-            Numbers::Decimal => 2,
-            Numbers::Int | Numbers::Float | Numbers::None => 1,
-        };
-        self.payload |= kind == Numbers::Bytes && (min.is_some() || max.is_some());
-        let ends = [
-            (count, 1),
-            (sum, 2),
-            (min, extreme),
-            (max, extreme),
-            (distinct, 1),
-        ];
-        for (at, words) in ends {
-            if let Some(at) = at.filter(|_| words > 0) {
-                self.words = self.words.max(at + words);
-            }
-        }
-        let name = argument.as_ref().map_or("*", |column| &column.name);
-        let filter = filter.map_or_else(String::new, |column| format!(" where {}", column.name));
-        let functions = [
-            (
-                "count",
-                Function::Count,
-                Some(measure.count).filter(|&at| at != ROWS),
-            ),
-            ("sum", Function::Sum, sum),
-            ("min", Function::Min, min),
-            ("max", Function::Max, max),
-            ("count(distinct", Function::CountDistinct, distinct),
-        ];
-        for (word, function, at) in functions {
-            if at.is_none() {
-                continue;
-            }
-            let shown = match function {
-                Function::CountDistinct => format!("{word} {name}){filter}"),
-                Function::Count | Function::Sum | Function::Avg | Function::Min | Function::Max => {
-                    format!("{word}({name}){filter}")
+        for function in [
+            Function::Count,
+            Function::Sum,
+            Function::Min,
+            Function::Max,
+            Function::CountDistinct,
+        ] {
+            match measure.place(function) {
+                Some((at, 0)) => {
+                    self.measures.payload_entries = self.measures.payload_entries.max(at + 1);
                 }
-            };
-            let result = function.result_type(of)?;
-            self.columns
-                .push((shown, function, measure.clone(), result));
+                Some((at, words)) => self.measures.words = self.measures.words.max(at + words),
+                None => {}
+            }
         }
-        Ok(())
+        self.measures.list.push(measure);
+        self.labels.push(rest.to_owned());
+        let name = argument
+            .as_ref()
+            .map_or("*", |column| &column.name)
+            .to_owned();
+        let filter = filter.map_or_else(String::new, |column| format!(" where {}", column.name));
+        Ok((name, filter, argument.map(|column| column.column_type)))
     }
 }

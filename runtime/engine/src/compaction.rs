@@ -30,7 +30,8 @@ pub(crate) struct Compactor {
     store: Store,
     in_use: InUse,
     state: State,
-    /// Steps whose objects could not be merged: the workers are to write them whole.
+    /// Steps whose objects could not be merged, or have another shape than the step: the workers are
+    /// to write them whole.
     whole: BTreeSet<Arc<str>>,
 }
 
@@ -54,13 +55,14 @@ impl Drop for Running {
 }
 
 impl Compactor {
-    pub(crate) fn new(graph: Arc<Graph>, store: Store) -> Self {
+    /// `migrated` are the steps whose state had another shape.
+    pub(crate) fn new(graph: Arc<Graph>, store: Store, migrated: BTreeSet<Arc<str>>) -> Self {
         Self {
             graph,
             store,
             in_use: InUse::default(),
             state: State::Idle,
-            whole: BTreeSet::new(),
+            whole: migrated,
         }
     }
 

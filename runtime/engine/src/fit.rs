@@ -7,7 +7,7 @@
 use serde::Serialize;
 use thalweg_checkpoint::Manifest;
 use thalweg_checkpoint::publish::SinkRecord;
-use thalweg_stream::{Epoch, Fault};
+use thalweg_stream::{Epoch, Fault, Migration};
 
 use crate::graph::{Graph, SinkNode, StepNode};
 
@@ -54,6 +54,8 @@ pub enum PartKind {
 pub enum Fate {
     /// It goes on.
     Kept,
+    /// It goes on, brought into another shape.
+    Migrated,
     /// The checkpoint has nothing of it: it begins.
     New,
     /// The definition no longer has it.
@@ -95,7 +97,7 @@ impl Fit {
     /// which something would be lost.
     pub fn obstacles(&self, allow_drop: bool) -> impl Iterator<Item = &PartFit> {
         (self.parts.iter()).filter(move |part| match part.fate {
-            Fate::Kept | Fate::New => false,
+            Fate::Kept | Fate::Migrated | Fate::New => false,
             Fate::Dropped => part.loses && !allow_drop,
             Fate::Incompatible => true,
         })
@@ -140,6 +142,7 @@ impl Fate {
     pub fn name(self) -> &'static str {
         match self {
             Self::Kept => "kept",
+            Self::Migrated => "migrated",
             Self::New => "new",
             Self::Dropped => "dropped",
             Self::Incompatible => "incompatible",
@@ -179,7 +182,22 @@ fn part(kind: PartKind, name: &str, fate: Fate, reason: impl Into<String>) -> Pa
     }
 }
 
+/// How a step takes over what `manifest` has of it, if that has another shape and can be taken over.
+pub(crate) fn migration(manifest: &Manifest, node: &StepNode) -> Option<Box<dyn Migration>> {
+    let old = manifest.steps.get(&*node.id)?.shape.as_deref()?;
+    let new = node.factory.state_shape()?;
+    (old != new).then(|| node.factory.migration(old)).flatten()
+}
+
 fn step(manifest: &Manifest, node: &StepNode) -> PartFit {
+    if let Some(migration) = migration(manifest, node) {
+        return part(
+            PartKind::Step,
+            &node.id,
+            Fate::Migrated,
+            migration.outcome(),
+        );
+    }
     let known = manifest.steps.get(&*node.id);
     let old = known.and_then(|record| record.shape.as_deref());
     let new = node.factory.state_shape();

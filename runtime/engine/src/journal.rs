@@ -18,7 +18,7 @@ use thalweg_checkpoint::{
 use thalweg_stream::sink::StageStore;
 use thalweg_stream::source::SplitSpec;
 use thalweg_stream::{
-    Clock, Epoch, Fault, Generation, Ledger, Lineage, Progress, Section, SplitId,
+    Clock, Epoch, Fault, Generation, Ledger, Lineage, Migration, Progress, Section, SplitId,
 };
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
@@ -28,7 +28,7 @@ use crate::compaction::Compactor;
 use crate::coordinator::Savepoint;
 use crate::failpoint;
 use crate::failure::Cause;
-use crate::fit::Fit;
+use crate::fit::{self, Fit};
 use crate::graph::{Graph, Node};
 use crate::report::EpochInfo;
 use crate::shared::Shared;
@@ -154,6 +154,12 @@ impl Journal {
             .as_ref()
             .map(|manifest| manifest.state.only(has_step))
             .unwrap_or_default();
+        // The next checkpoint has these in their new shape, and all of it.
+        let migrated = (restored.iter())
+            .flat_map(|manifest| graph.steps().map(move |(_, step)| (manifest, step)))
+            .filter(|(manifest, step)| fit::migration(manifest, step).is_some())
+            .map(|(_, step)| Arc::clone(&step.id))
+            .collect();
         Ok(Some(Self {
             generation: owned.generation(),
             lineage: owned.lineage().clone(),
@@ -161,7 +167,7 @@ impl Journal {
             base: owned.start_number(),
             fenced: owned.fenced(),
             log: Arc::new(Mutex::new(Some(owned))),
-            compactor: Compactor::new(Arc::clone(&graph), store.clone()),
+            compactor: Compactor::new(Arc::clone(&graph), store.clone(), migrated),
             store,
             graph,
             open,
@@ -261,9 +267,23 @@ impl Journal {
             while let Some(more) = reading.next().await? {
                 sections.extend(more);
             }
+            if let Some(migration) = self.migration(id) {
+                let mut migrated = Vec::new();
+                for all in sections.chunk_by(|a, b| a.group == b.group) {
+                    migrated.extend(migration.migrate(all)?);
+                }
+                sections = migrated;
+            }
             all.insert(Arc::clone(id), sections);
         }
         Ok(all)
+    }
+
+    /// How the state of a step is taken over, if the checkpoint has it in another shape.
+    fn migration(&self, id: &str) -> Option<Box<dyn Migration>> {
+        let restored = self.restored.as_ref()?;
+        let (_, step) = self.graph.steps().find(|(_, step)| *step.id == *id)?;
+        fit::migration(restored, step)
     }
 
     /// Makes the state of a checkpoint durable, one part for each worker.

@@ -37,7 +37,7 @@ pub use fault::{Class, Fault};
 pub use figure::Figures;
 pub use key::{KeyEncoder, KeyGroup};
 pub use ledger::Ledger;
-pub use operator::{BuildContext, EpochClose, Operator, OperatorFactory, Output, Route};
+pub use operator::{BuildContext, EpochClose, Migration, Operator, OperatorFactory, Output, Route};
 pub use origin::{Origin, SplitId};
 pub use quoting::{Quoting, RecordEnds};
 pub use scatter::Scatter;

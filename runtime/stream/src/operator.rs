@@ -151,11 +151,29 @@ pub trait OperatorFactory: Send + Sync {
         None
     }
 
+    /// How state of another shape is taken over; nothing if it cannot be.
+    fn migration(&self, _old_shape: &str) -> Option<Box<dyn Migration>> {
+        None
+    }
+
     /// Builds the operator for one worker.
     ///
     /// # Errors
     /// Whatever prevents it from working.
     fn build(&self, context: &BuildContext) -> Result<Box<dyn Operator>, Fault>;
+}
+
+/// Takes over the state that a step had before its definition changed.
+pub trait Migration: Send + Sync {
+    /// What becomes of the state, for whoever changes the definition.
+    fn outcome(&self) -> &str;
+
+    /// What `sections`, all there are of one key group, say in the step's shape now, as sections
+    /// that need none before them.
+    ///
+    /// # Errors
+    /// Corrupt, if the sections are not of the old shape.
+    fn migrate(&self, sections: &[Section]) -> Result<Vec<Section>, Fault>;
 }
 
 /// Collects what an operator puts out during one call.

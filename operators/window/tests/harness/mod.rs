@@ -298,6 +298,17 @@ impl<'f> Harness<'f> {
         }
     }
 
+    /// Goes on from the last commit with a changed definition, of which the state has another shape.
+    pub fn change(&mut self, factory: &'f dyn OperatorFactory, workers: usize) {
+        let old = self.factory.state_shape().unwrap();
+        let migration = factory.migration(&old).unwrap();
+        for chain in self.store.values_mut() {
+            *chain = migration.migrate(chain).unwrap();
+        }
+        (self.factory, self.routes) = (factory, factory.routes());
+        self.restart(workers);
+    }
+
     /// Forgets everything since the last commit, and goes on with `workers`.
     pub fn restart(&mut self, workers: usize) {
         self.sections.clear();

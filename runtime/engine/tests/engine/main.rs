@@ -11,6 +11,7 @@ mod delivery;
 mod growing;
 mod idleness;
 mod mesh;
+mod migration;
 mod reading;
 mod restarts;
 mod runs;

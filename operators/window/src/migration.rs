@@ -1,0 +1,162 @@
+//! State of a window whose aggregates have changed, brought into the shape that it has now.
+//!
+//! What was kept goes on. A sum, mean or extreme that is new knows nothing of the rows that came
+//! before it was asked for: it is null for each key of a window that has such rows, as a value that
+//! leaves them out would be wrong, and known for every other. A count cannot be null, so one that
+//! would have to know such rows is not added to state.
+
+use thalweg_state::{FingerprintSet, Key, KeyedTable, Layout, Part, Register, Sections};
+use thalweg_stream::watermark::START_OF_TIME;
+use thalweg_stream::{Fault, Migration, Section};
+
+use crate::kernel::{initial_words, replace_text, text};
+use crate::measure::{Measures, ROWS, rows};
+use crate::rows::Shape;
+use crate::spec::Function;
+
+/// Takes over the accumulators that old and new measures have in common.
+#[derive(Debug)]
+pub(crate) struct Takeover {
+    outcome: String,
+    old: Layout,
+    new: Layout,
+    /// Words of a new slot.
+    initial: Vec<u64>,
+    /// Words that go on: from, to, how many.
+    words: Vec<(usize, usize, usize)>,
+    /// Entries of the payload that go on: from and to.
+    texts: Vec<(usize, usize)>,
+    /// Bits of accumulators that go on: before and now.
+    bits: Vec<(u64, u64)>,
+    /// Bits of accumulators that are new.
+    unknown: u64,
+}
+
+impl Takeover {
+    /// From an old shape to `new` measures, named by `labels`, from which the aggregates `asked`
+    /// get their results; nothing if that cannot be.
+    pub(crate) fn new(
+        old: &Shape,
+        new: &Measures,
+        labels: &[String],
+        asked: &[Function],
+    ) -> Option<Self> {
+        let mut this = Self {
+            outcome: String::new(),
+            old: old.measures.layout(),
+            new: new.layout(),
+            initial: initial_words(new),
+            words: Vec::new(),
+            texts: Vec::new(),
+            bits: Vec::new(),
+            unknown: 0,
+        };
+        for (number, function) in new.accumulators() {
+            let label = labels.get(number)?;
+            let before = old.labels.iter().position(|old| old == label);
+            // The name of a computed argument says where it stands, not what it is.
+            if before.is_some() && label.split(' ').any(|name| name.starts_with('_')) {
+                return None;
+            }
+            let counted = (asked.iter().zip(&new.of_aggregate))
+                .any(|(&asked, &at)| at == number && asked == Function::Count);
+            match before.filter(|&at| old.measures.has(at, function)) {
+                Some(before) => this.keep((&old.measures, before), (new, number), function)?,
+                None if function == Function::CountDistinct => return None,
+                None if function == Function::Count && (counted || before.is_some()) => {
+                    return None;
+                }
+                None => this.unknown |= new.unknown_bit(number, function)?,
+            }
+        }
+        for (measure, label) in new.list.iter().zip(labels) {
+            let before = old.labels.iter().position(|old| old == label);
+            let before = before.and_then(|at| old.measures.list.get(at));
+            // Which of the rows have a value was counted, and no longer is.
+            if measure.count == ROWS && before.is_some_and(|before| before.count != ROWS) {
+                return None;
+            }
+        }
+        this.outcome = match this.unknown.count_ones() {
+            0 => "keeps the accumulators that it still needs".to_owned(),
+            _ => "keeps the accumulators that it still needs; new ones are null for the keys and \
+                  windows that have rows already"
+                .to_owned(),
+        };
+        Some(this)
+    }
+
+    fn keep(
+        &mut self,
+        (old, before): (&Measures, usize),
+        (new, number): (&Measures, usize),
+        function: Function,
+    ) -> Option<()> {
+        // The fingerprints of distinct values bear the number of their measure.
+        if function == Function::CountDistinct && before != number {
+            return None;
+        }
+        let (from, _) = old.list.get(before)?.place(function)?;
+        let (to, width) = new.list.get(number)?.place(function)?;
+        match width {
+            0 => self.texts.push((from, to)),
+            width => self.words.push((from, to, width)),
+        }
+        let bit = |measures: &Measures, at| measures.unknown_bit(at, function).unwrap_or(0);
+        self.bits.push((bit(old, before), bit(new, number)));
+        Some(())
+    }
+
+    /// The words of a slot, as they were, in the new layout.
+    fn words(&self, old: &[u64], new: &mut [u64]) -> Option<()> {
+        new.copy_from_slice(&self.initial);
+        for &(from, to, width) in &self.words {
+            (new.get_mut(to..to + width)?).copy_from_slice(old.get(from..from + width)?);
+        }
+        let old = *old.get(ROWS)?;
+        let kept = self.bits.iter().filter(|(before, _)| old & before != 0);
+        let unknown = kept.fold(self.unknown, |all, (_, now)| all | now);
+        *new.get_mut(ROWS)? = rows(old) | unknown;
+        Some(())
+    }
+}
+
+impl Migration for Takeover {
+    fn outcome(&self) -> &str {
+        &self.outcome
+    }
+
+    fn migrate(&self, sections: &[Section]) -> Result<Vec<Section>, Fault> {
+        let Some(group) = sections.first().map(|section| usize::from(section.group)) else {
+            return Ok(Vec::new());
+        };
+        let mut fired = Register::new(START_OF_TIME);
+        let mut distinct = FingerprintSet::new(false);
+        let mut old = KeyedTable::new(self.old);
+        for section in sections {
+            Sections::restore(section, &mut [&mut fired, &mut old, &mut distinct])?;
+        }
+        let mut new = KeyedTable::new(self.new);
+        let mut payload = Vec::new();
+        for (start, pane) in old.panes() {
+            let mut into = new.pane_mut(start);
+            for entry in pane.sorted() {
+                let (slot, _) = into.touch(&Key::new(entry.hash, entry.key.as_slice()));
+                self.words(entry.words, into.words_mut(slot))
+                    .ok_or_else(|| Fault::bug("a window's layout is not that of its shape"))?;
+                for &(from, to) in &self.texts {
+                    if let Some(text) = text(entry.payload, from) {
+                        replace_text(into.as_ref().payload(slot), to, text, &mut payload);
+                        into.set_payload(slot, &payload);
+                    }
+                }
+            }
+        }
+        let parts: &mut [&mut dyn Part] = &mut [&mut fired, &mut new, &mut distinct];
+        let mut writing = Sections::new(group..group + 1);
+        writing.freeze(true, parts);
+        let mut migrated = Vec::new();
+        while !writing.drain(usize::MAX, &mut migrated, parts) {}
+        Ok(migrated)
+    }
+}
