@@ -40,13 +40,21 @@ impl Operation {
     }
 }
 
+/// Bytes from which on a log goes on in another chunk…
+const CHUNK_MIN: usize = 4 << 10;
+/// …of this size. Logs grow alike, as keys are spread evenly over them: if each were one run of
+/// bytes, all would have to be moved at the same time, which stops the stream.
+const CHUNK: usize = 64 << 10;
+
 /// One log per key group.
 #[derive(Debug)]
 pub(crate) struct Logs(Vec<Log>);
 
 #[derive(Clone, Debug, Default)]
 struct Log {
-    bytes: Vec<u8>,
+    /// Chunks that are full.
+    before: Vec<Vec<u8>>,
+    last: Vec<u8>,
     pane: Option<i64>,
 }
 
@@ -56,42 +64,70 @@ impl Default for Logs {
     }
 }
 
+impl Log {
+    /// Where the next operation is to be written.
+    #[inline]
+    fn end(&mut self) -> &mut Vec<u8> {
+        let full = match self.before.is_empty() {
+            true => self.last.len() >= CHUNK_MIN,
+            false => self.last.len() >= CHUNK,
+        };
+        if full {
+            let next = Vec::with_capacity(CHUNK + CHUNK_MIN);
+            self.before.push(std::mem::replace(&mut self.last, next));
+        }
+        &mut self.last
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.before.iter().chain([&self.last])
+    }
+}
+
 impl Logs {
     /// The log of `group`, about `pane`, where an operation is about to be written.
     pub(crate) fn about(&mut self, group: KeyGroup, pane: i64, operation: u8) -> &mut Vec<u8> {
         let log = &mut self.0[usize::from(group)];
-        if log.pane != Some(pane) {
-            log.pane = Some(pane);
-            log.bytes.push(PANE);
-            put_i64(&mut log.bytes, pane);
+        let new_pane = log.pane != Some(pane);
+        log.pane = Some(pane);
+        let end = log.end();
+        if new_pane {
+            end.push(PANE);
+            put_i64(end, pane);
         }
-        log.bytes.push(operation);
-        &mut log.bytes
+        end.push(operation);
+        end
     }
 
     pub(crate) fn drop_pane(&mut self, group: KeyGroup, pane: i64) {
         let log = &mut self.0[usize::from(group)];
         log.pane = None;
-        log.bytes.push(DROP);
-        put_i64(&mut log.bytes, pane);
+        let end = log.end();
+        end.push(DROP);
+        put_i64(end, pane);
     }
 
-    /// What is in the log of `group`.
-    pub(crate) fn bytes(&self, group: KeyGroup) -> &[u8] {
-        &self.0[usize::from(group)].bytes
+    /// Appends what is in the log of `group` to `out`.
+    pub(crate) fn copy(&self, group: KeyGroup, out: &mut Vec<u8>) {
+        let log = &self.0[usize::from(group)];
+        out.reserve(log.chunks().map(Vec::len).sum());
+        log.chunks().for_each(|chunk| out.extend_from_slice(chunk));
     }
 
-    /// Takes out what is in the log of `group`.
-    pub(crate) fn take(&mut self, group: KeyGroup) -> Vec<u8> {
-        std::mem::take(&mut self.0[usize::from(group)]).bytes
+    /// Moves what is in the log of `group` to the end of `out`.
+    pub(crate) fn take(&mut self, group: KeyGroup, out: &mut Vec<u8>) {
+        self.copy(group, out);
+        self.0[usize::from(group)] = Log::default();
     }
 
     /// Appends all that is in `later`.
     pub(crate) fn append(&mut self, later: Self) {
         for (log, later) in self.0.iter_mut().zip(later.0) {
-            if !later.bytes.is_empty() {
-                log.bytes.extend_from_slice(&later.bytes);
+            if later.chunks().any(|chunk| !chunk.is_empty()) {
                 log.pane = later.pane;
+                let end = std::mem::replace(&mut log.last, later.last);
+                log.before.push(end);
+                log.before.extend(later.before);
             }
         }
     }

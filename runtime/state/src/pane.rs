@@ -191,9 +191,9 @@ impl<S: Store> Panes<S> {
     pub(crate) fn take(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool {
         let start = out.len();
         if !self.full {
-            out.extend_from_slice(self.frozen_removals.bytes(group));
+            self.frozen_removals.copy(group, out);
         }
-        out.append(&mut self.written.take(group));
+        self.written.take(group, out);
         out.len() > start
     }
 
