@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{ArrayRef, AsArray as _, RecordBatch};
+use arrow::array::{ArrayRef, AsArray as _, GenericByteViewArray, RecordBatch};
 use arrow::buffer::Buffer;
+use arrow::datatypes::ByteViewType;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::{StreamReader, read_record_batch};
 use arrow::ipc::root_as_message;
@@ -75,18 +76,24 @@ fn encode(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
     Ok(bytes)
 }
 
-/// The rows without what their texts share with others: the whole of it would travel.
+/// The rows without what their texts share with others, if that is most of it: all would travel.
 fn compact(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let columns = (rows.columns().iter())
         .map(|column| -> ArrayRef {
             match (column.as_string_view_opt(), column.as_binary_view_opt()) {
-                (Some(texts), _) => Arc::new(texts.gc()),
-                (None, Some(bytes)) => Arc::new(bytes.gc()),
-                (None, None) => Arc::clone(column),
+                (Some(texts), _) if is_wasteful(texts) => Arc::new(texts.gc()),
+                (None, Some(bytes)) if is_wasteful(bytes) => Arc::new(bytes.gc()),
+                _ => Arc::clone(column),
             }
         })
         .collect();
     RecordBatch::try_new(rows.schema(), columns)
+}
+
+/// Whether the buffers hold more than twice the bytes that these rows use.
+fn is_wasteful<T: ByteViewType>(values: &GenericByteViewArray<T>) -> bool {
+    let held: usize = values.data_buffers().iter().map(Buffer::len).sum();
+    held > 2 * values.total_buffer_bytes_used()
 }
 
 /// Reads what [`encode`] has written. What is damaged ends the attempt, by an error or by a panic of
