@@ -44,7 +44,9 @@ fn batch(column: &str, rows: Range<usize>, time: i64, keys: usize) -> Result<Rec
 }
 
 pub(crate) fn measure() -> Result<(), Fault> {
-    let rule = Some(AsOf { wait_ms: 30_000 });
+    let rule = Some(AsOf {
+        wait_ms: Some(30_000),
+    });
     with("enrichment, newest row", None, 0, TABLE_KEYS)?;
     with("enrichment, as of the event's time", rule, 0, TABLE_KEYS)?;
     with(

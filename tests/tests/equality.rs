@@ -49,12 +49,9 @@ tables:
     key: [device]
 steps:
   once: { from: reports, dedup: { by: [device, seq], within: 10m } }
-  # The newest row of a table is asked for once it is loaded. Without this step the reports could be at
-  # their end, where they wait for nobody, before the firmware is.
-  renewed: { from: once, enrich: { with: firmware, on: device, take: [since], missing: keep } }
   versioned:
-    from: renewed
-    enrich: { with: firmware, on: device, as_of: event_time, wait: 10h, take: [version], missing: keep }
+    from: once
+    enrich: { with: firmware, on: device, as_of: event_time, take: [version], missing: keep }
   plausible: { from: versioned, filter: celsius > -20.0 }
   sorted: { from: plausible, route: { alarms: status = 'alarm', rest: otherwise } }
   per_device:

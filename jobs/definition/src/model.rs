@@ -455,7 +455,7 @@ pub struct Enrich {
 /// The version of the row's event time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AsOf {
-    /// How long rows wait for the table, milliseconds of event time.
+    /// How long rows wait for a table without an end, milliseconds of event time.
     pub wait_ms: u64,
 }
 

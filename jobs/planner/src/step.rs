@@ -430,7 +430,7 @@ impl Planning<'_> {
                 Missing::DeadLetter => Absent::DeadLetter,
             },
             as_of: enrich.as_of.map(|as_of| AsOf {
-                wait_ms: ms(as_of.wait_ms),
+                wait_ms: (!self.comes_to_an_end(table.edge.node)).then(|| ms(as_of.wait_ms)),
             }),
         };
         let factory = match EnrichFactory::new(schema.clone(), table.schema, spec) {
@@ -441,6 +441,14 @@ impl Planning<'_> {
             self.load_first(&input, table.edge.node);
         }
         self.place(step, "", vec![input, vec![table.edge]], Arc::new(factory));
+    }
+
+    /// Rows can wait for all of such a table: by how far it is read before them depends nothing then.
+    fn comes_to_an_end(&self, table: usize) -> bool {
+        match self.nodes.get(table) {
+            Some(Node::Source(source)) => source.source.bounded(),
+            Some(Node::Step(_) | Node::Sink(_)) | None => false,
+        }
     }
 
     /// The sources of `rows` start when the table is loaded.

@@ -68,8 +68,9 @@ pub enum Missing {
 /// How a row waits for the table to reach its event time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AsOf {
-    /// For how long at most, in milliseconds of the rows' event time.
-    pub wait_ms: i64,
+    /// For how long at most, in milliseconds of the rows' event time; for as long as it takes if none,
+    /// which is for a table that comes to an end.
+    pub wait_ms: Option<i64>,
 }
 
 /// Why an enrichment cannot be built.

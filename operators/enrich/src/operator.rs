@@ -16,13 +16,13 @@ use thalweg_stream::schema::{DELETE, batch_bytes};
 use thalweg_stream::watermark::START_OF_TIME;
 use thalweg_stream::{
     BuildContext, DeadClass, DeadLetter, EpochClose, Fault, Figures, KeyEncoder, Operator, Origin,
-    Output, Progress, Section,
+    Output, Section,
 };
 
 use crate::Missing;
 use crate::held::HeldRows;
 use crate::newest::Newest;
-use crate::plan::{Plan, ROWS, TABLE, answered_to};
+use crate::plan::{Plan, ROWS, TABLE, answerable_to, answered_to};
 use crate::version::{History, Version, as_of};
 
 /// Rows that are looked up together.
@@ -501,17 +501,4 @@ impl Operator for Enrich {
         }
         Ok(())
     }
-}
-
-/// Rows at or before this time are answered: the table has come so far, or has nothing more to
-/// say, or they have waited long enough.
-fn answerable_to(wait_ms: i64, rows: Progress, table: Progress) -> i64 {
-    if table.idle || table.finished {
-        return i64::MAX;
-    }
-    let waited = rows.watermark.saturating_sub(wait_ms);
-    if rows.watermark == i64::MAX {
-        return i64::MAX;
-    }
-    table.watermark.max(waited)
 }

@@ -74,7 +74,7 @@ impl EnrichFactory {
             }
         }
         if let Some(AsOf { wait_ms }) = spec.as_of {
-            if wait_ms < 0 {
+            if wait_ms.is_some_and(|wait_ms| wait_ms < 0) {
                 return Err(SpecError::Wait);
             }
             for (schema, name) in [(&rows, "its input"), (&table, "the table")] {
@@ -124,11 +124,19 @@ fn output(
 }
 
 /// How far answers have come, when rows and table have come so far: every held row is later.
-pub(crate) fn answered_to(wait_ms: i64, rows: Progress, table: Progress) -> i64 {
-    if table.idle || table.finished {
-        return rows.watermark;
+pub(crate) fn answered_to(wait_ms: Option<i64>, rows: Progress, table: Progress) -> i64 {
+    rows.watermark.min(answerable_to(wait_ms, rows, table))
+}
+
+/// Rows at or before this time are answered: the table has come so far, or has nothing more to say,
+/// or they have waited long enough.
+pub(crate) fn answerable_to(wait_ms: Option<i64>, rows: Progress, table: Progress) -> i64 {
+    match wait_ms {
+        _ if table.finished => i64::MAX,
+        None => table.watermark,
+        Some(_) if table.idle || rows.finished => i64::MAX,
+        Some(wait_ms) => (table.watermark).max(rows.watermark.saturating_sub(wait_ms)),
     }
-    (rows.watermark.min(table.watermark)).max(rows.watermark.saturating_sub(wait_ms))
 }
 
 impl OperatorFactory for EnrichFactory {
@@ -146,12 +154,13 @@ impl OperatorFactory for EnrichFactory {
     fn output_progress(&self, inputs: &[Progress]) -> Progress {
         let rows = inputs.get(ROWS).copied().unwrap_or(Progress::START);
         let table = inputs.get(TABLE).copied().unwrap_or(Progress::END);
-        match self.plan.spec.as_of {
-            Some(AsOf { wait_ms }) if !rows.finished => Progress {
-                watermark: answered_to(wait_ms, rows, table),
-                ..rows
-            },
-            Some(_) | None => rows,
+        let Some(AsOf { wait_ms }) = self.plan.spec.as_of else {
+            return rows;
+        };
+        Progress {
+            watermark: answered_to(wait_ms, rows, table),
+            finished: rows.finished && answerable_to(wait_ms, rows, table) == i64::MAX,
+            ..rows
         }
     }
 

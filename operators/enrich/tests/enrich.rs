@@ -92,7 +92,9 @@ fn spec(missing: Missing, as_of: Option<AsOf>) -> EnrichSpec {
 }
 
 fn factory(missing: Missing, wait_ms: Option<i64>) -> EnrichFactory {
-    let as_of = wait_ms.map(|wait_ms| AsOf { wait_ms });
+    let as_of = wait_ms.map(|wait_ms| AsOf {
+        wait_ms: Some(wait_ms),
+    });
     EnrichFactory::new(rows_schema(), table_schema(), spec(missing, as_of)).unwrap()
 }
 
@@ -309,6 +311,35 @@ fn what_is_forgotten_stays_so_over_a_restart() {
 }
 
 #[test]
+fn rows_wait_for_all_of_a_table_that_comes_to_an_end() {
+    let spec = spec(Missing::Keep, Some(AsOf { wait_ms: None }));
+    let factory = EnrichFactory::new(rows_schema(), table_schema(), spec).unwrap();
+    let mut harness = Harness::new(&factory, 2);
+    harness.send(0, &facts(&[(Some("a"), 1, 100, 1), (Some("a"), 2, 900, 2)]));
+    // However far the rows have come, and however long nothing comes of the table.
+    harness.close(&[at(5_000), idle(90)]);
+    harness.close(&[Progress::END, idle(90)]);
+    assert_eq!(harness.take(), [""; 0]);
+    harness.send(1, &changes(&[(Some("a"), text("v1"), 95, 3)]));
+    harness.close(&[Progress::END, at(110)]);
+    assert_eq!(harness.take(), ["0: a 1 v1 95.0 100"]);
+    harness.send(1, &changes(&[(Some("a"), text("v2"), 800, 4)]));
+    harness.close(&[Progress::END, Progress::END]);
+    assert_eq!(harness.take(), ["0: a 2 v2 800.0 900"]);
+    for (rows, table, expected) in [
+        (at(100), at(90), at(90)),
+        (at(100), idle(10), at(10)),
+        (at(100), Progress::END, at(100)),
+        (Progress::END, at(90), at(90)),
+        (Progress::END, idle(90), at(90)),
+        (Progress::END, Progress::END, Progress::END),
+    ] {
+        let progress = factory.output_progress(&[rows, table]);
+        assert_eq!(progress, expected, "{rows:?} {table:?}");
+    }
+}
+
+#[test]
 fn progress_holds_back_for_held_rows() {
     let factory = factory(Missing::Keep, Some(30));
     for (rows, table, expected) in [
@@ -334,7 +365,7 @@ fn progress_holds_back_for_held_rows() {
 #[test]
 fn what_does_not_fit_the_inputs_is_refused() {
     let refusal = |rows: StreamSchema, change: &dyn Fn(&mut EnrichSpec)| {
-        let mut spec = spec(Missing::Drop, Some(AsOf { wait_ms: 0 }));
+        let mut spec = spec(Missing::Drop, Some(AsOf { wait_ms: Some(0) }));
         change(&mut spec);
         EnrichFactory::new(rows, table_schema(), spec).unwrap_err()
     };
@@ -349,7 +380,8 @@ fn what_does_not_fit_the_inputs_is_refused() {
         SpecError::Name("n".into())
     );
     assert_eq!(
-        refusal(rows_schema(), &|s| s.as_of = Some(AsOf { wait_ms: -1 })),
+        refusal(rows_schema(), &|s| s.as_of =
+            Some(AsOf { wait_ms: Some(-1) })),
         SpecError::Wait
     );
     let types = refusal(rows_schema(), &|s| s.on[0].0 = 1).to_string();

@@ -30,9 +30,9 @@ sources:
     event_time: { column: ts, out_of_order: 100ms }
 tables:
   versions:
-    file: { path: unused-versions.jsonl }
+    file: { path: unused-versions.jsonl, follow: true }
     schema: { device: string, since: timestamp, version: int64 }
-    event_time: { column: since, out_of_order: 60ms }
+    event_time: { column: since, out_of_order: 60ms, max_ahead: off }
     key: [device]
 steps:
   once: { from: reports, dedup: { by: [device, seq], within: 500ms } }
