@@ -1,14 +1,17 @@
 //! Many partitions, large records, damaged batches.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use thalweg_tests::process::{Running, until};
 
 use super::{Case, Job, Place, record};
 
 pub(crate) const CASES: &[Case] = &[
     ("200 partitions", many),
     ("1 MiB records", large),
+    ("more than fits is held back", held),
     ("a batch that is damaged", damaged),
     ("a batch that cannot be unpacked", packed),
 ];
@@ -45,6 +48,84 @@ fn large(place: &mut Place) {
     let job = place.job("large", "until: latest", "");
     job.finish(2);
     job.holds(0..40);
+}
+
+/// What a table that says nothing holds back fills the job's budget; the rest waits at the broker.
+fn held(place: &mut Place) {
+    const PARTS: u64 = 8;
+    const ROWS: u64 = 20_000;
+    /// Of one row: all rows have twice the budget.
+    const PADDING: usize = 3_300;
+    const BUDGET: u64 = 256 << 20;
+    /// The allocator gives back what it likes.
+    const WOBBLE: u64 = 24 << 20;
+    place.broker.create("held", 4);
+    place.broker.create("held-versions", 1);
+    let padding = "x".repeat(PADDING);
+    let line = |n: u64| format!("{{\"n\":{n},\"ts\":{n},\"padding\":\"{padding}\"}}\n");
+    for part in 0..PARTS {
+        let lines: String = (part * ROWS..(part + 1) * ROWS).map(line).collect();
+        let file = place.folder.path().join("held.jsonl");
+        std::fs::write(&file, lines).expect("a file");
+        place.broker.produce_compressed("held", &file, "lz4");
+    }
+    let job = place.job("held", "", "");
+    let brokers = place.broker.address();
+    let text = format!(
+        r#"
+job: held
+settings: {{ checkpoint: {{ every: 1s, to: ./checkpoints }} }}
+sources:
+  records:
+    kafka: {{ brokers: "{brokers}", topic: held }}
+    schema: {{ n: int64, ts: timestamp, padding: string }}
+    event_time: {{ column: ts, out_of_order: 1s }}
+    metadata: {{ partition: partition, offset: offset }}
+tables:
+  versions:
+    kafka: {{ brokers: "{brokers}", topic: held-versions }}
+    schema: {{ n: int64, since: timestamp, version: int64 }}
+    event_time: {{ column: since, out_of_order: 0ms }}
+    key: [n]
+steps:
+  versioned:
+    from: records
+    enrich: {{ with: versions, on: n, as_of: event_time, wait: 10000h, take: [version], missing: keep }}
+  small: {{ from: versioned, drop: [padding] }}
+sinks:
+  out: {{ from: small, file: {{ path: ./out, timestamps: unix_ms }} }}
+"#
+    );
+    std::fs::write(job.path(), text).expect("the definition");
+    let mut running = job.run(2).listen().start();
+    let read = |running: &Running| {
+        let answer = running.get("/status");
+        let body = answer.split_once("\r\n\r\n").expect("a body").1;
+        let status: Value = serde_json::from_str(body).expect("JSON");
+        status["nodes"][0]["rows_out"].as_u64().unwrap_or_default()
+    };
+    let mut last = 0;
+    until("nothing more is read", || {
+        running.live(Duration::from_secs(2));
+        let before = std::mem::replace(&mut last, read(&running));
+        before > 0 && last == before
+    });
+    assert!(last < PARTS * ROWS, "all was read");
+    let mut sizes = Vec::new();
+    for _ in 0..10 {
+        running.live(Duration::from_millis(500));
+        sizes.push(running.resident_bytes());
+    }
+    let (first, most) = (sizes[0], sizes.iter().copied().max().unwrap_or_default());
+    assert!(most < 2 * BUDGET && most < first + WOBBLE, "{sizes:?}");
+    assert_eq!(read(&running), last);
+    // A version after all of them: the table has come so far.
+    let late = json!({ "n": 0, "since": PARTS * ROWS, "version": 1 });
+    place.broker.produce("held-versions", &[record(0, &late)]);
+    job.until_rows((PARTS * ROWS) as usize);
+    Job::stop(running);
+    job.holds(0..PARTS * ROWS);
+    place.broker.delete("held");
 }
 
 /// The CRC of a batch: CRC-32C (Castagnoli), bit by bit.
