@@ -214,17 +214,24 @@ impl Running {
         answer
     }
 
-    /// Memory that it has resident (bytes).
+    /// Memory that it has resident (bytes); none once it has ended.
     ///
     /// # Panics
-    /// If it has ended.
+    /// If it has been waited for.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kib.expect("a size") * 1024
+        kib.unwrap_or_default() * 1024
+    }
+
+    /// File descriptors that it has open; none once it has ended.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        let entries = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        entries.map_or(0, Iterator::count)
     }
 
     /// Whether it is frozen by a signal.

@@ -1,5 +1,6 @@
 //! Where something stands in a definition, and what is wrong with it.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -48,6 +49,11 @@ impl<T> Spanned<T> {
         Self { value, span }
     }
 }
+
+/// Characters shown of a line at most: a definition may be a single one of a mebibyte…
+const SHOWN_CHARS_MAX: usize = 200;
+/// …and how many of them stand before the place at most.
+const BEFORE_CHARS_MAX: usize = 120;
 
 /// Longest name that may be misspelt, bytes: a name has 63.
 const MISSPELT_BYTES_MAX: usize = 128;
@@ -233,10 +239,10 @@ impl Diagnostics {
             length,
         } = span;
         let shown = self.text.lines().nth(line.saturating_sub(1));
-        let shown = shown.unwrap_or_default();
+        let (shown, before) = excerpt(shown.unwrap_or_default(), *column);
         let width = shown.chars().count();
-        let carets = "^".repeat((*length).clamp(1, (width + 1).saturating_sub(*column).max(1)));
-        let indent: String = (shown.chars().take(column.saturating_sub(1)))
+        let carets = "^".repeat((*length).clamp(1, width.saturating_sub(before).max(1)));
+        let indent: String = (shown.chars().take(before))
             .map(|c| if c == '\t' { '\t' } else { ' ' })
             .collect();
         let gutter = " ".repeat(line.to_string().len());
@@ -250,5 +256,23 @@ impl Diagnostics {
         )?;
         hint.iter()
             .try_for_each(|hint| writeln!(out, "{gutter} = hint: {hint}"))
+    }
+}
+
+/// What is shown of a line, and how many characters of it stand before `column`.
+fn excerpt(line: &str, column: usize) -> (Cow<'_, str>, usize) {
+    let before = column.saturating_sub(1);
+    let count = line.chars().count();
+    if count <= SHOWN_CHARS_MAX {
+        return (Cow::Borrowed(line), before);
+    }
+    let from = before.saturating_sub(BEFORE_CHARS_MAX);
+    let mut shown: String = line.chars().skip(from).take(SHOWN_CHARS_MAX).collect();
+    if from + SHOWN_CHARS_MAX < count {
+        shown.push('…');
+    }
+    match from {
+        0 => (Cow::Owned(shown), before),
+        _ => (Cow::Owned(format!("…{shown}")), before - from + 1),
     }
 }

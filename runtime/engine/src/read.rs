@@ -68,6 +68,8 @@ impl Observed {
 
 struct SplitAt {
     offset: Option<u64>,
+    /// What was last reported: of a hundred thousand splits few change within an epoch.
+    reported: Option<SplitReport>,
     loaded: bool,
     /// Since when it has been empty at its end, on the monotonic clock.
     empty_since: Option<Duration>,
@@ -136,7 +138,10 @@ struct SourceInstance {
     reading: Reading,
     shared: Arc<Shared>,
     epoch: Epoch,
+    /// Those that have not been reported to be finished.
     splits: BTreeMap<SplitId, SplitAt>,
+    /// Whether it has, or had, any.
+    reads: bool,
     /// Since when flow control has stopped it, on the monotonic clock.
     paused_since: Option<Duration>,
     connected: bool,
@@ -165,6 +170,7 @@ impl SourceInstance {
             shared,
             epoch: first,
             splits: BTreeMap::new(),
+            reads: false,
             worker,
             workers,
             next: worker,
@@ -180,12 +186,14 @@ impl SourceInstance {
 
     /// Keeps count of splits that its reader has from now on.
     fn take_on(&mut self, splits: Vec<(SplitId, Option<u64>)>) {
-        let first = self.splits.is_empty() && !splits.is_empty();
+        let first = !self.reads && !splits.is_empty();
+        self.reads |= first;
         if let (true, Some(flow)) = (first, self.shared.flow.get(self.reading.node)) {
             flow.readers.fetch_add(1, Ordering::Relaxed);
         }
         let unread = |offset| SplitAt {
             offset,
+            reported: None,
             loaded: false,
             empty_since: None,
         };
@@ -233,8 +241,8 @@ impl SourceInstance {
         let kind = self.shared.kind(self.epoch);
         let now = self.shared.clock.elapsed();
         let (reading, polled) = (&self.reading, self.polled);
-        let splits = (self.splits.iter_mut())
-            .map(|(&id, at)| {
+        let splits: Vec<SplitReport> = (self.splits.iter_mut())
+            .filter_map(|(&id, at)| {
                 let status = reading.reader.status(id);
                 let at_end = polled && status.state == SplitState::AtEnd;
                 at.loaded |= at_end;
@@ -250,16 +258,21 @@ impl SourceInstance {
                     (Some(since), Some(after)) => now.saturating_sub(since) >= after,
                     _ => false,
                 };
-                SplitReport {
+                let report = SplitReport {
                     split: id.0,
                     offset: at.offset,
                     idle,
                     loaded: at.loaded,
                     finished: status.state == SplitState::Finished,
                     behind: status.behind,
-                }
+                };
+                let before = at.reported.replace(report);
+                (before != Some(report)).then_some(report)
             })
             .collect();
+        for split in splits.iter().filter(|split| split.finished) {
+            self.splits.remove(&SplitId(split.split));
+        }
         self.epoch = self.epoch.next();
         self.measure(now);
         self.tell(now, kind);
@@ -284,7 +297,7 @@ impl SourceInstance {
             add(&flow.paused_us, micros(now.saturating_sub(*since)));
             *since = now;
         }
-        let connected = self.splits.is_empty() || self.reading.reader.connected();
+        let connected = !self.reads || self.reading.reader.connected();
         match (self.connected, connected) {
             (true, false) => flow.disconnected.fetch_add(1, Ordering::Relaxed),
             (false, true) => flow.disconnected.fetch_sub(1, Ordering::Relaxed),
@@ -309,7 +322,7 @@ impl SourceInstance {
     /// Whether flow control lets it read; counts the time it does not.
     fn may_read(&mut self) -> bool {
         let may = self.shared.may_read(self.epoch, &self.reading.charged);
-        if may == self.paused_since.is_some() && !self.splits.is_empty() {
+        if may == self.paused_since.is_some() && self.reads {
             let now = self.shared.clock.elapsed();
             self.measure(now);
             self.paused_since = (!may).then_some(now);
@@ -349,7 +362,7 @@ impl SourceInstance {
     fn finish(&mut self) {
         let reader = &self.reading.reader;
         let finished = |&split: &SplitId| reader.status(split).state == SplitState::Finished;
-        if !self.finished && !self.splits.is_empty() && self.splits.keys().all(finished) {
+        if !self.finished && self.reads && self.splits.keys().all(finished) {
             self.finished = true;
             self.shared.hurry();
         }

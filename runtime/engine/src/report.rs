@@ -14,6 +14,7 @@ pub(crate) enum TimeReport {
         /// Position of the source in the graph.
         source: usize,
         kind: EpochKind,
+        /// Those that have changed since its last report.
         splits: Vec<SplitReport>,
     },
     /// A decoder has decoded a chunk.

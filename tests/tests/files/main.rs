@@ -6,6 +6,7 @@
     reason = "a failed expectation ends a test"
 )]
 
+mod many;
 mod rotation;
 
 use std::path::{Path, PathBuf};

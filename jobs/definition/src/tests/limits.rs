@@ -68,6 +68,15 @@ fn nesting_is_at_most_64_levels() {
           |                                                                              ^
     "#]],
     );
+    // Of a long line an excerpt is shown.
+    check(
+        &"a: {".repeat(200_000),
+        &expect![[r#"
+        job.yaml:1:257: error: nested more than 64 deep
+        1 | …a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {…
+          |                                                                                                                          ^
+    "#]],
+    );
 }
 
 #[test]
