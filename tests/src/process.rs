@@ -79,6 +79,7 @@ impl Ended {
 pub struct Run {
     command: Command,
     said: PathBuf,
+    stdout: Option<PathBuf>,
 }
 
 impl Run {
@@ -93,6 +94,7 @@ impl Run {
         Self {
             command,
             said: job.with_extension(format!("said-{}", RUNS.fetch_add(1, Ordering::Relaxed))),
+            stdout: None,
         }
     }
 
@@ -100,6 +102,13 @@ impl Run {
     #[must_use]
     pub fn said_in(mut self, folder: &Path) -> Self {
         self.said = folder.join("said");
+        self
+    }
+
+    /// Keeps what it puts out on standard output in this file.
+    #[must_use]
+    pub fn stdout(mut self, to: &Path) -> Self {
+        self.stdout = Some(to.to_owned());
         self
     }
 
@@ -157,7 +166,10 @@ impl Run {
     #[must_use]
     pub fn start(mut self) -> Running {
         let said = std::fs::File::create(&self.said).expect("a file beside the job");
-        let child = self.command.stdout(Stdio::null()).stderr(said).spawn();
+        let stdout = self.stdout.map_or_else(Stdio::null, |path| {
+            std::fs::File::create(path).expect("a file").into()
+        });
+        let child = self.command.stdout(stdout).stderr(said).spawn();
         Running {
             child: child.expect("the binary starts"),
             said: self.said,
@@ -199,19 +211,27 @@ impl Running {
     /// If it serves nothing.
     #[must_use]
     pub fn get(&self, path: &str) -> String {
-        let mut address = String::new();
-        until("the job listens", || {
-            let said = std::fs::read_to_string(&self.said).unwrap_or_default();
-            let line = said
-                .lines()
-                .find_map(|line| line.strip_prefix("listening on http://"));
-            line.map(|line| address = line.to_owned()).is_some()
-        });
-        let mut stream = std::net::TcpStream::connect(&address).expect("it listens");
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("it hears");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers");
-        answer
+        until("the job listens", || self.address().is_some());
+        let address = self.address().expect("it listens");
+        get(&address, path)
+    }
+
+    /// The same, if it has come so far that it listens, and has not ended.
+    #[must_use]
+    pub fn try_get(&self, path: &str) -> Option<String> {
+        try_get(&self.address()?, path).ok()
+    }
+
+    /// All it has said so far on standard error.
+    #[must_use]
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.said).unwrap_or_default()
+    }
+
+    /// Where it listens, once it has said so.
+    fn address(&self) -> Option<String> {
+        let said_so = |line: &str| Some(line.strip_prefix("listening on http://")?.to_owned());
+        self.said().lines().find_map(said_so)
     }
 
     /// Memory that it has resident (bytes); none once it has ended.
@@ -254,6 +274,15 @@ impl Running {
             code: status.code(),
             said: std::fs::read_to_string(&self.said).expect("what it said"),
         })
+    }
+
+    /// Whether it has ended.
+    ///
+    /// # Panics
+    /// If that cannot be found out.
+    #[must_use]
+    pub fn is_over(&mut self) -> bool {
+        self.ended().is_some()
     }
 
     /// Lets it live for so long, and no longer.
@@ -304,6 +333,23 @@ impl Drop for Running {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// What `address` answers to a GET of `path`, with its head.
+///
+/// # Panics
+/// If nobody listens there.
+#[must_use]
+pub fn get(address: &str, path: &str) -> String {
+    try_get(address, path).expect("it answers")
+}
+
+fn try_get(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = std::net::TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// Waits until `holds`.

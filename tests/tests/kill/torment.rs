@@ -11,38 +11,43 @@ use thalweg_tests::standin::StandIn;
 
 /// Longest time from a kill to processing.
 const RECOVERY_MAX: Duration = Duration::from_secs(5);
+/// A run that is killed at no point in particular lives for less than this once it processes.
+const RANDOM_MS: u64 = 800;
+/// What a run puts out on standard output is in a file of this name and the run's number.
+pub(crate) const STDOUT: &str = "stdout-";
 /// The numbers of workers, one start after the other.
 const WORKERS: [u32; 4] = [2, 1, 4, 3];
 
 /// One job, and what has been done to it.
-pub(crate) struct Torment<'a> {
+pub(crate) struct Torment {
     job: PathBuf,
-    store: PathBuf,
-    cosmos: &'a StandIn,
+    folder: PathBuf,
+    /// The node whose rows show that a run processes.
+    watched: &'static str,
     random: u64,
     /// Starts by number of workers.
     starts: BTreeMap<u32, u32>,
     kills: u32,
     freezes: u32,
-    /// From a kill to processing.
+    /// From a kill (or a freeze) to processing.
     recoveries: Vec<Duration>,
 }
 
-/// Whether a run has read records since it started.
-fn processes(run: &Running) -> bool {
-    let answer = run.get("/status");
+/// Whether a run has read records since it started; not if it does not serve its status.
+fn processes(run: &Running, watched: &str) -> bool {
+    let answer = run.try_get("/status").unwrap_or_default();
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let status: Value = serde_json::from_str(body).unwrap_or_default();
     let mut nodes = status["nodes"].as_array().into_iter().flatten();
-    nodes.any(|node| node["name"] == "vehicles" && node["rows_in"].as_u64() > Some(0))
+    nodes.any(|node| node["name"] == watched && node["rows_in"].as_u64() > Some(0))
 }
 
-impl<'a> Torment<'a> {
-    pub(crate) fn new(folder: &Path, cosmos: &'a StandIn, seed: u64) -> Self {
+impl Torment {
+    pub(crate) fn new(folder: &Path, watched: &'static str, seed: u64) -> Self {
         Self {
             job: folder.join("job.yaml"),
-            store: folder.join("checkpoints"),
-            cosmos,
+            folder: folder.to_owned(),
+            watched,
             random: seed,
             starts: BTreeMap::new(),
             kills: 0,
@@ -64,7 +69,41 @@ impl<'a> Torment<'a> {
         let count = self.starts.values().sum::<u32>() as usize;
         let workers = WORKERS[count % WORKERS.len()];
         *self.starts.entry(workers).or_default() += 1;
-        Run::of(&self.job).workers(workers)
+        // Of each run a file of its own: a kill may cut its last line.
+        let output = self.folder.join(format!("{STDOUT}{count}"));
+        let run = Run::of(&self.job).workers(workers);
+        run.listen().stdout(&output)
+    }
+
+    /// Waits until a run processes, which must be soon, or until it has ended; false in that case.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "how long a recovery takes is real time"
+    )]
+    fn recover(&mut self, run: &mut Running) -> bool {
+        let (began, mut recovered) = (Instant::now(), false);
+        until("it processes", || {
+            recovered = processes(run, self.watched);
+            recovered || run.is_over()
+        });
+        if recovered {
+            let took = began.elapsed();
+            let said = run.said();
+            assert!(
+                took <= RECOVERY_MAX,
+                "from a kill to processing: {took:?}: {said}"
+            );
+            self.recoveries.push(took);
+        }
+        recovered
+    }
+
+    /// Starts a run and waits until it processes.
+    pub(crate) fn start(&mut self) -> Running {
+        let mut run = self.run().start();
+        let recovered = self.recover(&mut run);
+        assert!(recovered, "it ends by itself: {:?}", run.ended());
+        run
     }
 
     /// Lets it kill itself at a point: mostly the first time it gets there.
@@ -77,7 +116,9 @@ impl<'a> Torment<'a> {
             Some("upload") if point.contains("state") => 1 + self.draw(4),
             _ => 1 + self.draw(2),
         };
-        let ended = self.run().failpoint(&format!("{point}:{nth}")).end();
+        let mut run = self.run().failpoint(&format!("{point}:{nth}")).start();
+        self.recover(&mut run);
+        let ended = run.end();
         assert_eq!(
             ended.code, None,
             "{point}:{nth} is never hit: {}",
@@ -86,30 +127,17 @@ impl<'a> Torment<'a> {
         self.kills += 1;
     }
 
-    /// Kills it some time after it has begun to process; it must have done so soon.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "how long a recovery takes is real time"
-    )]
+    /// Kills it some time after it has begun to process.
     pub(crate) fn kill_at_random(&mut self) {
-        let began = Instant::now();
-        let mut run = self.run().listen().start();
-        until("it processes", || {
-            let ended = run.ended();
-            assert!(ended.is_none(), "{ended:?}");
-            processes(&run)
-        });
-        let took = began.elapsed();
-        assert!(took <= RECOVERY_MAX, "from a kill to processing: {took:?}");
-        self.recoveries.push(took);
-        run.live(Duration::from_millis(self.draw(1_200)));
+        let mut run = self.start();
+        run.live(Duration::from_millis(self.draw(RANDOM_MS)));
         run.kill();
         self.kills += 1;
     }
 
     /// Freezes it, at a point or at random; thaws it when a successor has published all that it may
     /// have had in its hands. It must notice, and end, and have done nothing.
-    pub(crate) fn freeze(&mut self, point: Option<&str>) {
+    pub(crate) fn freeze(&mut self, point: Option<&str>, cosmos: &StandIn) {
         let mut run = self.run();
         if let Some(point) = point {
             run = run.failpoint(&format!("{point}:{}:stop", 1 + self.draw(2)));
@@ -125,14 +153,14 @@ impl<'a> Torment<'a> {
             frozen.is_frozen()
         });
         let successor = self.succeed();
-        let before = self.cosmos.ledger().len();
+        let before = cosmos.ledger().len();
         frozen.signal("CONT");
         let ended = frozen.end();
         assert_eq!(ended.code, Some(2), "thawed after {point:?}: {ended:?}");
         let knows = ended.said.contains("has taken over")
             || ended.said.contains("of this job; this is generation");
         assert!(knows, "it says why: {}", ended.said);
-        self.check_fenced(before);
+        self.check_fenced(before, cosmos);
         successor.kill();
         self.kills += 1;
         self.freezes += 1;
@@ -142,7 +170,7 @@ impl<'a> Torment<'a> {
     /// published all that had been committed before.
     fn succeed(&mut self) -> Running {
         let (generation, epoch) = (self.owner(), self.manifest()["epoch"].as_u64());
-        let mut successor = self.run().start();
+        let mut successor = self.start();
         until("the successor publishes", || {
             let ended = successor.ended();
             assert!(ended.is_none(), "the successor ends: {ended:?}");
@@ -156,9 +184,9 @@ impl<'a> Torment<'a> {
     }
 
     /// Checks that since the entry `from` only the owner has written documents.
-    fn check_fenced(&self, from: usize) {
+    fn check_fenced(&self, from: usize, cosmos: &StandIn) {
         let owner = self.owner();
-        for entry in &self.cosmos.ledger()[from..] {
+        for entry in &cosmos.ledger()[from..] {
             let writes = entry.details["writes"].as_array();
             for write in writes.into_iter().flatten().filter(|_| entry.applied) {
                 let by = write["stamp"]["generation"].as_u64();
@@ -182,7 +210,9 @@ impl<'a> Torment<'a> {
         let mut told = None;
         until("the store is read", || {
             let mut command = Command::new(binary("thalweg"));
-            let command = command.args(["checkpoint", what]).arg(&self.store);
+            let command = command
+                .args(["checkpoint", what])
+                .arg(self.folder.join("checkpoints"));
             let out = command.arg("--json").output().expect("the binary starts");
             told = out.status.success().then_some(out.stdout);
             told.is_some()

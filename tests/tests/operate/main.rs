@@ -12,7 +12,6 @@ mod blocked;
 mod changes;
 mod export;
 mod fleet;
-mod full;
 mod golden;
 mod hosts;
 mod letters;

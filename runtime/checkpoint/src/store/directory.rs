@@ -8,8 +8,8 @@
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
@@ -46,8 +46,8 @@ pub(super) struct Directory {
     /// Folders known to be on disk.
     folders: Mutex<HashSet<PathBuf>>,
     /// A folder could not be synced: what is on disk is no longer known, so nothing more is
-    /// written by this process.
-    lost: AtomicBool,
+    /// written by this process. Why that was.
+    lost: OnceLock<String>,
 }
 
 impl Directory {
@@ -67,7 +67,7 @@ impl Directory {
             handle: uuid::Uuid::new_v4().simple().to_string(),
             serial: AtomicU64::new(0),
             folders: Mutex::default(),
-            lost: AtomicBool::new(false),
+            lost: OnceLock::new(),
         }
     }
 
@@ -79,14 +79,11 @@ impl Directory {
         mode: Mode,
         reached: &dyn Fn(Moment) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        if self.lost.load(Ordering::Acquire) {
-            return Err(failed(
-                "put",
-                name,
-                &io::Error::other(
-                    "a folder could not be synced before; what is on disk is not known",
-                ),
-            ));
+        if let Some(why) = self.lost.get() {
+            let problem = format!(
+                "a folder could not be synced before ({why}); what is on disk is not known"
+            );
+            return Err(failed("put", name, &io::Error::other(problem)));
         }
         let path = self.root.join(name.as_str());
         let folder = path.parent().unwrap_or(&self.root).to_owned();
@@ -202,8 +199,8 @@ impl Directory {
 
     fn sync(&self, folder: &Path) -> io::Result<()> {
         let synced = self.disk.sync_folder(folder);
-        if synced.is_err() {
-            self.lost.store(true, Ordering::Release);
+        if let Err(error) = &synced {
+            self.lost.get_or_init(|| error.to_string());
         }
         synced
     }
