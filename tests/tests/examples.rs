@@ -14,7 +14,7 @@ use std::process::Command;
 use serde_json::Value;
 use thalweg_generate::{GenerateSpec, Generator, What};
 use thalweg_tests::kafka::Broker;
-use thalweg_tests::process::{Run, build_road_risk, until};
+use thalweg_tests::process::{Run, build_road_risk};
 use thalweg_tests::python::python;
 use thalweg_tests::standin::StandIn;
 
