@@ -37,7 +37,8 @@ test: setup-test lint deny  ## everything: lint, unit, doc and integration tests
 faults: setup-build  ## let planted faults work, one at a time, and show which test finds each
 	scripts/faults
 
-soak: setup-build  ## simulate new seeds for SOAK seconds (3600 unless told)
+soak: setup-build  ## the whole model of the job log, then new seeds of the simulation for SOAK seconds (3600 unless told)
+	cargo test --locked -p thalweg-checkpoint --lib -- --ignored model
 	THALWEG_SOAK=$${SOAK:-3600} cargo test --locked -p thalweg-tests --test sim -- --ignored --nocapture soak
 
 docs: setup-build  ## write the generated pages of docs/ anew

@@ -105,7 +105,7 @@ const CHOOSING: Rules = Rules {
 
 /// Everything at once: 2.6 million states, a minute and 1 GB.
 #[test]
-#[ignore = "takes a minute; the four tests above cover it in parts"]
+#[ignore = "takes a minute, and the tests above have it in parts: make soak"]
 fn three_contenders_keep_one_history_whatever_happens() {
     holds(RULES);
 }

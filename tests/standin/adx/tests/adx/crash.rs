@@ -115,6 +115,9 @@ async fn succeed_later(at: u64, later: Duration) -> (usize, usize) {
     };
     let slow = vec![Rule::on("ingest", slow, 1)];
     assert!(crash(&standin, &stage, at, false, slow).await);
+    // The worker has begun with what has been posted, and is slow.
+    let posted = standin.applied("POST message");
+    wait_until(|| standin.options.faults.rules()[1].1 == posted as u64).await;
     standin.faults(Vec::new());
     // Nothing is posted again because of its age alone.
     let successor = publisher_in(standin.spec(), 2, later).await;
