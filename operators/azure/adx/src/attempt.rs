@@ -24,7 +24,7 @@ use crate::error::without_queries;
 const NAMESPACE: Uuid = Uuid::from_u128(0x8b0f_4d5c_4a55_4f0e_9a39_5f6e_77c1_d2a4);
 /// An attempt this old whose message has left is marked; without a mark it may never have left. Much
 /// longer than a mark takes, and so short that a start after a crash is not held up.
-pub(crate) const UNMARKED_MAX: Duration = Duration::from_secs(5);
+pub(crate) const UNMARKED_MAX: Duration = Duration::from_secs(2);
 /// Attempts one call makes before it gives the unit back, to be tried later.
 pub(crate) const ATTEMPTS_PER_CALL: u32 = 4;
 
