@@ -88,9 +88,9 @@ impl Compactor {
     }
 
     /// Whether the workers are to freeze a step whole: there is no base yet, or the objects that
-    /// have it cannot be merged.
+    /// have it cannot be merged, or are so many that a restart would take long.
     pub(crate) fn wants_whole(&mut self, step: &Arc<str>, chains: &StateChains) -> bool {
-        self.whole.remove(step) || chains.lacks(step)
+        self.whole.remove(step) || chains.lacks(step) || chains.is_overlong(step)
     }
 
     /// Begins a compaction of the checkpoint just committed, if its chains want one.

@@ -29,7 +29,7 @@ pub(crate) struct Torment {
     starts: BTreeMap<u32, u32>,
     kills: u32,
     freezes: u32,
-    /// From a kill (or a freeze) to processing.
+    /// From a kill to processing.
     recoveries: Vec<Duration>,
 }
 
@@ -170,7 +170,7 @@ impl Torment {
     /// published all that had been committed before.
     fn succeed(&mut self) -> Running {
         let (generation, epoch) = (self.owner(), self.manifest()["epoch"].as_u64());
-        let mut successor = self.start();
+        let mut successor = self.run().start();
         until("the successor publishes", || {
             let ended = successor.ended();
             assert!(ended.is_none(), "the successor ends: {ended:?}");

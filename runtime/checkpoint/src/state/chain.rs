@@ -11,6 +11,8 @@ use crate::name::ObjectName;
 
 /// Most deltas behind a base; a longer chain is compacted.
 pub const CHAIN_DELTAS_MAX: usize = 8;
+/// Times as many make a chain that has to begin anew at once.
+const OVERLONG: usize = 4;
 
 /// The state of all steps as of one checkpoint: parts of this one and of earlier ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,8 +131,15 @@ impl StateChains {
         let (base, delta) = (links.iter()).fold((0_u64, 0_u64), |(base, delta), link| {
             (base + link.base_bytes, delta + link.delta_bytes)
         });
-        let longest = GroupSet::ALL.iter().map(|group| deltas(links, group)).max();
-        delta > base / 2 || longest > Some(CHAIN_DELTAS_MAX)
+        delta > base / 2 || longest(links) > CHAIN_DELTAS_MAX
+    }
+
+    /// Whether so many deltas of `step` lie behind a base that compaction does not keep up, as in a
+    /// job that is killed again and again before it has come to an end.
+    #[must_use]
+    pub fn is_overlong(&self, step: &str) -> bool {
+        let links = self.steps.get(step);
+        links.is_some_and(|links| longest(links) > OVERLONG * CHAIN_DELTAS_MAX)
     }
 
     /// Bytes of all parts.
@@ -158,6 +167,12 @@ impl StateChains {
         self.steps.retain(|_, links| !links.is_empty());
         self.parts.retain(|part| needed.contains(&part.name));
     }
+}
+
+/// Deltas of the group that has most of them since its last base.
+fn longest(links: &[Link]) -> usize {
+    let groups = GroupSet::ALL.iter().map(|group| deltas(links, group));
+    groups.max().unwrap_or_default()
 }
 
 /// Deltas of a group since its last base.
@@ -268,6 +283,16 @@ mod tests {
         }
         let long = chains.advance(vec![report(90, 0, 7..8, 0..0, 1)]).unwrap();
         assert!(long.wants_compaction("window"));
+        let grow = |chains: StateChains, epochs: Range<u64>| {
+            epochs.fold(chains, |chains, epoch| {
+                chains
+                    .advance(vec![report(epoch, 0, 7..8, 0..0, 1)])
+                    .unwrap()
+            })
+        };
+        let most = grow(long.clone(), 91..91 + 23);
+        assert!(!most.is_overlong("window"));
+        assert!(grow(most, 114..115).is_overlong("window"));
         let other = chains.advance(vec![report(90, 0, 8..9, 0..0, 1)]).unwrap();
         assert!(!other.wants_compaction("window"));
         let heavy = chains
