@@ -77,41 +77,57 @@ pub struct Surroundings {
 pub(crate) async fn attempt(run: &mut Run) -> Result<Outcome, Failure> {
     let (clock, board) = (Arc::clone(&run.clock), run.board.clone());
     let (name, graph) = (Arc::clone(&run.name), Arc::clone(&run.graph));
-    let (store, metrics) = (run.store.clone(), Arc::clone(&run.metrics));
-    let (workers, limits) = (run.workers, run.limits);
-    let schedule = run.schedule.clone();
     let started = clock.elapsed();
     board.update(|status| {
         status.phase = Phase::Starting;
         status.job = name.to_string();
-        status.workers = workers;
+        status.workers = run.workers;
         status.nodes = graph.nodes.iter().map(node_status).collect();
     });
     let open = Open {
-        job: Arc::clone(&name),
+        job: name,
         version: run.version.clone(),
         from: run.from,
         take_over: run.take_over,
         allow: run.allow,
         again: run.claimed.zip(run.cause),
         keep: run.keep,
-        workers,
+        workers: run.workers,
     };
     failpoint::hit(&["claim", "before"]);
-    let journal = Journal::open(
-        store,
-        open,
-        Arc::clone(&graph),
-        Arc::clone(&clock),
-        run.identity.clone(),
-    )
-    .await?;
-    let Some(mut journal) = journal else {
+    let (store, identity) = (run.store.clone(), run.identity.clone());
+    let Some(journal) = Journal::open(store, open, graph, clock, identity).await? else {
         board.update(|status| status.phase = Phase::Finished);
         return Ok(Outcome::AlreadyFinished);
     };
     failpoint::hit(&["claim", "after"]);
     run.claimed = Some(journal.generation());
+    let log = journal.handle();
+    let ended = claimed(run, journal, started).await;
+    match ended {
+        Ok(outcome) => Ok(outcome),
+        Err(failure) => {
+            // What fails while it starts may be a successor's doing, too.
+            let fault = Journal::abandon(log, failure.fault.clone()).await;
+            match fault == failure.fault {
+                true => Err(failure),
+                false => Err(fault.into()),
+            }
+        }
+    }
+}
+
+/// The attempt from its claim on.
+async fn claimed(
+    run: &mut Run,
+    mut journal: Journal,
+    started: Duration,
+) -> Result<Outcome, Failure> {
+    let (clock, board) = (Arc::clone(&run.clock), run.board.clone());
+    let (name, graph) = (Arc::clone(&run.name), Arc::clone(&run.graph));
+    let metrics = Arc::clone(&run.metrics);
+    let (workers, limits) = (run.workers, run.limits);
+    let schedule = run.schedule.clone();
     let restored = journal.restored().cloned();
     let splits = Splits::discover(&graph, restored.as_ref()).await?;
     let names = Arc::clone(splits.register.names());

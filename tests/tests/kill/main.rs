@@ -4,8 +4,8 @@
 //! at every named point, killed at random, and frozen until a successor has published what it was
 //! about to; each start has another number of workers. Its input ends only when that is over, so
 //! that no part of it depends on how fast the machine is. Then the oracle says what must be there,
-//! and the ledgers of the services what must not have happened. After a kill a run processes again
-//! within seconds.
+//! and the ledgers of the services what must not have happened. Whenever a run processes, it does so
+//! within seconds after its start.
 //!
 //! What that job does without is in a small one ([`plain`]).
 //!
