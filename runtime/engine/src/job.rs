@@ -103,7 +103,7 @@ pub(crate) async fn attempt(run: &mut Run) -> Result<Outcome, Failure> {
     failpoint::hit(&["claim", "after"]);
     run.claimed = Some(journal.generation());
     let log = journal.handle();
-    let ended = claimed(run, journal, started).await;
+    let ended = Box::pin(claimed(run, journal, started)).await;
     match ended {
         Ok(outcome) => Ok(outcome),
         Err(failure) => {

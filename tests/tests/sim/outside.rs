@@ -243,6 +243,8 @@ impl Publishing {
     fn wait(&self) -> Duration {
         let world = &self.sink.world;
         let ms = match world.chance(world.weather().publish_slow) {
+            // Some are so long on their way that a successor commits meanwhile.
+            true if world.chance(500) => 1 + world.below(2_000),
             true => 1 + world.below(200),
             false => 0,
         };

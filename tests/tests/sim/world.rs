@@ -75,7 +75,7 @@ pub(crate) struct Weather {
     pub(crate) dies_at_effect: u64,
     /// Publishing fails, or its reply is lost.
     pub(crate) publish_fails: u64,
-    /// Publishing takes up to 200 ms.
+    /// Publishing takes up to 200 ms, or two seconds.
     pub(crate) publish_slow: u64,
     /// A process dies between two turns.
     pub(crate) crash: u64,
