@@ -104,9 +104,8 @@ fn text(text: &str) -> Option<String> {
 
 const fn idle(watermark: i64) -> Progress {
     Progress {
-        watermark,
         idle: true,
-        finished: false,
+        ..Progress::at(watermark)
     }
 }
 

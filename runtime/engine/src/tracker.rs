@@ -50,13 +50,7 @@ impl Tracker {
                 let watermark = (watermarks.get(&at).copied())
                     .filter(|_| !planted("forget-watermarks"))
                     .unwrap_or(START_OF_TIME);
-                (
-                    at,
-                    Progress {
-                        watermark,
-                        ..Progress::START
-                    },
-                )
+                (at, Progress::at(watermark))
             })
             .collect();
         let nodes = vec![Progress::START; graph.nodes.len()];
@@ -154,8 +148,7 @@ fn unread(split: u32, newest: Option<i64>) -> SplitProgress {
     }
 }
 
-/// The least over the splits that are live. If there are none, but more may come from idle ones,
-/// nothing holds time back: all that was read is complete, of finished splits too.
+/// The union of the splits.
 ///
 /// A source without an end that has no split, or none that is not finished, is not at its end:
 /// others may come. It is idle if it may ever be, and stays where it is if not.
@@ -163,36 +156,28 @@ fn source_progress<'a>(
     splits: impl Iterator<Item = &'a SplitProgress>,
     source: &SourceNode,
 ) -> Progress {
-    let (mut progresses, mut read) = (Vec::new(), START_OF_TIME);
-    for split in splits {
+    let splits = splits.map(|split| {
         let newest = split.newest.unwrap_or(START_OF_TIME);
         let watermark = newest.saturating_sub(source.out_of_order_ms);
-        read = read.max(watermark);
-        progresses.push(
-            match split.finished || split.idle && planted("idle-is-the-end") {
-                true => Progress::END,
-                false => Progress {
-                    watermark,
-                    idle: split.idle,
-                    finished: false,
-                },
+        match split.finished || split.idle && planted("idle-is-the-end") {
+            true => Progress::ended(watermark),
+            false => Progress {
+                idle: split.idle,
+                ..Progress::at(watermark)
             },
-        );
-    }
-    let union = Progress::union(&progresses);
-    let union = match union.finished && !source.source.bounded() {
-        true => Progress {
-            idle: source.idle_after_ms.is_some(),
-            ..Progress::START
+        }
+    });
+    let union = Progress::union(&splits.collect::<Vec<_>>());
+    match (
+        union.finished && !source.source.bounded(),
+        source.idle_after_ms,
+    ) {
+        (false, _) => union,
+        (true, None) => Progress::START,
+        (true, Some(_)) => Progress {
+            idle: true,
+            ..Progress::at(union.before_end)
         },
-        false => union,
-    };
-    match union.idle {
-        true => Progress {
-            watermark: union.watermark.max(read),
-            ..union
-        },
-        false => union,
     }
 }
 

@@ -18,6 +18,14 @@ pub struct Progress {
     pub idle: bool,
     /// Whether no more rows will come.
     pub finished: bool,
+    /// Of a finished input: its watermark before the end of time, which splits tell anew after a
+    /// restart.
+    #[serde(skip, default = "start_of_time")]
+    pub before_end: i64,
+}
+
+const fn start_of_time() -> i64 {
+    START_OF_TIME
 }
 
 impl Progress {
@@ -26,46 +34,61 @@ impl Progress {
         watermark: START_OF_TIME,
         idle: false,
         finished: false,
+        before_end: START_OF_TIME,
     };
-    /// The input has ended.
-    pub const END: Self = Self {
-        watermark: END_OF_TIME,
-        idle: false,
-        finished: true,
-    };
+    /// The input has ended, without a row.
+    pub const END: Self = Self::ended(START_OF_TIME);
+
+    /// The input is complete so far.
+    #[must_use]
+    pub const fn at(watermark: i64) -> Self {
+        Self {
+            watermark,
+            ..Self::START
+        }
+    }
+
+    /// The input has ended; its watermark had come so far.
+    #[must_use]
+    pub const fn ended(before_end: i64) -> Self {
+        Self {
+            watermark: END_OF_TIME,
+            idle: false,
+            finished: true,
+            before_end,
+        }
+    }
 
     /// The progress of a union: the least over the inputs that are neither idle nor finished.
     ///
-    /// If all are idle or finished, the greatest of them holds (nothing holds the time back), and
-    /// the union is idle, or finished if all are.
+    /// If all are idle or finished, nothing holds the time back: it is as far as any of them has
+    /// come, and the union is idle, or finished if all are. A finished input among idle ones counts
+    /// by where it was before its end: rows of the others are still to come, so it is not the end
+    /// of time, and what it had is complete.
     #[must_use]
     pub fn union(inputs: &[Self]) -> Self {
-        let live = inputs
-            .iter()
+        let live = (inputs.iter())
             .filter(|p| !p.idle && !p.finished)
-            .map(|p| p.watermark)
-            .min();
-        let finished = inputs.iter().all(|p| p.finished);
-        match live {
-            Some(watermark) => Self {
-                watermark,
-                idle: false,
-                finished: false,
+            .map(|p| p.watermark);
+        if let Some(watermark) = live.min() {
+            return Self::at(watermark);
+        }
+        let reached = inputs.iter().map(Self::reached).max();
+        let reached = reached.unwrap_or(START_OF_TIME);
+        match inputs.iter().all(|p| p.finished) {
+            true => Self::ended(reached),
+            false => Self {
+                idle: true,
+                ..Self::at(reached)
             },
-            None if finished => Self::END,
-            None => {
-                // Finished inputs stand at the end of time; the idle ones say where we are.
-                let idle = inputs
-                    .iter()
-                    .filter(|p| !p.finished)
-                    .map(|p| p.watermark)
-                    .max();
-                Self {
-                    watermark: idle.unwrap_or(START_OF_TIME),
-                    idle: true,
-                    finished: false,
-                }
-            }
+        }
+    }
+
+    /// How far it has come, or had before its end.
+    const fn reached(&self) -> i64 {
+        match self.finished {
+            true => self.before_end,
+            false => self.watermark,
         }
     }
 
@@ -87,18 +110,16 @@ mod tests {
     use super::Progress;
 
     const fn at(watermark: i64) -> Progress {
-        Progress {
-            watermark,
-            idle: false,
-            finished: false,
-        }
+        Progress::at(watermark)
     }
     const fn idle(watermark: i64) -> Progress {
         Progress {
-            watermark,
             idle: true,
-            finished: false,
+            ..at(watermark)
         }
+    }
+    const fn ended(before_end: i64) -> Progress {
+        Progress::ended(before_end)
     }
 
     #[test]
@@ -108,9 +129,16 @@ mod tests {
         assert_eq!(Progress::union(&[at(15), Progress::END]), at(15));
         assert_eq!(Progress::union(&[idle(10), idle(5), idle(3)]), idle(10));
         assert_eq!(Progress::union(&[idle(10), Progress::END]), idle(10));
-        assert_eq!(
-            Progress::union(&[Progress::END, Progress::END]),
-            Progress::END
-        );
+        assert_eq!(Progress::union(&[ended(7), ended(9)]), ended(9));
+        assert_eq!(Progress::union(&[]), Progress::END);
+    }
+
+    #[test]
+    fn what_a_finished_input_had_is_complete_where_the_others_are_idle() {
+        assert_eq!(Progress::union(&[idle(10), ended(30)]), idle(30));
+        assert_eq!(Progress::union(&[ended(5), idle(10)]), idle(10));
+        assert_eq!(Progress::union(&[at(10), ended(30)]), at(10));
+        let inner = Progress::union(&[ended(30), ended(20)]);
+        assert_eq!(Progress::union(&[idle(10), inner]), idle(30));
     }
 }

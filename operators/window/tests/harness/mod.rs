@@ -34,11 +34,7 @@ use thalweg_stream::{
 
 /// A progress at `watermark`, neither idle nor finished.
 pub fn at(watermark: i64) -> Progress {
-    Progress {
-        watermark,
-        idle: false,
-        finished: false,
-    }
+    Progress::at(watermark)
 }
 
 /// What one epoch brings: batches by input, and how far each input has come at its end.

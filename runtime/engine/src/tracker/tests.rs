@@ -13,7 +13,7 @@ use thalweg_stream::{
 };
 
 use super::{TrackedSplit, Tracker};
-use crate::graph::{Graph, Node, SourceNode};
+use crate::graph::{Edge, Graph, Node, SourceNode, union};
 use crate::report::{SplitReport, TimeReport};
 
 /// A source that nobody reads.
@@ -338,4 +338,55 @@ fn what_was_decoded_of_a_split_counts_in_the_epoch_in_which_it_joins() {
     let info = tracker.close(Epoch(1), vec![decoded, closed]);
     assert_eq!(info.nodes[0].watermark, 50);
     assert_eq!((info.splits[0].split, info.splits[0].offset), (7, Some(3)));
+}
+
+#[test]
+fn what_a_finished_source_had_is_complete_where_the_other_is_idle_also_after_a_restart() {
+    let graph = Arc::new(Graph {
+        nodes: vec![Node::Source(source(BOUNDED)), Node::Source(source(BOUNDED))],
+        dead_letters: 2,
+        renderer: Arc::new(BOUNDED),
+    });
+    let edges = [0, 1].map(|node| Edge { node, port: 0 });
+    let split = |number: usize, newest| TrackedSplit {
+        id: SplitId(number as u32),
+        source: number,
+        newest,
+    };
+    // One source has ended at 30; the other has come to 10, and is idle.
+    let close = |tracker: &mut Tracker, epoch, idle, newest| {
+        let report = |source: usize, idle, finished| TimeReport::Closed {
+            source,
+            kind: EpochKind::Ordinary,
+            splits: vec![SplitReport {
+                split: source as u32,
+                offset: None,
+                idle,
+                loaded: false,
+                finished,
+                behind: None,
+            }],
+        };
+        let decoded = TimeReport::Decoded {
+            source: 1,
+            split: 1,
+            newest,
+            ledger: Ledger::default(),
+        };
+        let reports = vec![report(0, false, true), report(1, idle, false), decoded];
+        union(&tracker.close(Epoch(epoch), reports).nodes, &edges)
+    };
+    let splits = [split(0, Some(30)), split(1, Some(10))];
+    let mut running = Tracker::new(Arc::clone(&graph), &splits, &BTreeMap::new());
+    assert_eq!(close(&mut running, 1, false, None), Progress::at(10));
+    let idle = Progress {
+        idle: true,
+        ..Progress::at(30)
+    };
+    assert_eq!(close(&mut running, 2, true, None), idle);
+    assert_eq!(close(&mut running, 3, false, Some(40)), Progress::at(40));
+    // A checkpoint says of the finished source that it is at the end of time.
+    let watermarks = BTreeMap::from([(0, i64::MAX), (1, 10)]);
+    let mut restarted = Tracker::new(graph, &splits, &watermarks);
+    assert_eq!(close(&mut restarted, 4, true, None), idle);
 }

@@ -1,5 +1,5 @@
-//! Two splits, each in every way a split can be: none of the pairs keeps output back for longer
-//! than `idle_after`.
+//! Two splits, of one source or each of its own, in every way a split can be: none of the pairs
+//! keeps output back for longer than `idle_after`.
 
 use super::staging::{GatedStage, Staging};
 use super::*;
@@ -53,28 +53,28 @@ impl Way {
 /// Where an aligned split is held.
 const HELD_AT: u64 = 130;
 
-struct Ways([Way; 2], Arc<AtomicBool>);
+/// A source whose splits behave so; the aligned ones are released together.
+struct Ways(Vec<Way>, Arc<AtomicBool>);
 
 #[async_trait]
 impl Source for Ways {
     fn bounded(&self) -> bool {
-        self.0 == [Way::Finished; 2]
+        self.0.iter().all(|way| *way == Way::Finished)
     }
     fn placement(&self) -> Placement {
         Placement::Spread
     }
     async fn discover(&self, known: &[SplitSpec]) -> Result<Vec<SplitSpec>, Fault> {
         let numbers = Numbers {
-            splits: 2,
-            count: 0,
-            chunk: 10,
-            endless: true,
+            splits: self.0.len(),
+            ..NOTHING
         };
         numbers.discover(known).await
     }
     fn open(&self, splits: Vec<SplitStart>, _: Waker) -> Result<Box<dyn SplitReader>, Fault> {
         let reader = |split: SplitStart| {
-            let way = self.0[split.id.0 as usize];
+            let number = split.spec.name.rsplit(' ').next().expect("a number");
+            let way = self.0[number.parse::<usize>().expect("a number")];
             let numbers = NumberReader {
                 at: [(split.id, split.offset.unwrap_or(0))].into(),
                 count: way.count(),
@@ -108,31 +108,64 @@ impl SplitReader for WayReader {
     }
 }
 
+/// What the sources of `direct` are replaced by.
+const NOTHING: Numbers = Numbers {
+    splits: 2,
+    count: 0,
+    chunk: 10,
+    endless: true,
+};
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_pair_of_splits_keeps_output_back() {
     for first in Way::ALL {
-        futures::future::join_all(Way::ALL.map(|second| pair([first, second]))).await;
+        futures::future::join_all(Way::ALL.map(|second| pair(vec![vec![first, second]]))).await;
     }
 }
 
-async fn pair(ways: [Way; 2]) {
-    let store = Store::open(&format!("memory://idleness-{ways:?}"), Access::Create);
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_pair_of_sources_keeps_output_back() {
+    for first in Way::ALL {
+        let pairs = Way::ALL.map(|second| pair(vec![vec![first], vec![second]]));
+        futures::future::join_all(pairs).await;
+    }
+}
+
+/// A job that writes down what these sources have, by their splits.
+fn writing(sources: &[Vec<Way>], released: &Arc<AtomicBool>, out: &Shelf) -> Job {
+    let mut job = direct(NOTHING, out, &Shelf::default(), 2);
+    job.limits.bytes_max = 20_000;
+    job.limits.epoch_bytes = 2_000;
+    job.graph.nodes.remove(0);
+    for (at, ways) in sources.iter().enumerate() {
+        let source = SourceNode {
+            name: format!("numbers {at}").into(),
+            source: Arc::new(Ways(ways.clone(), Arc::clone(released))),
+            decoder: Arc::new(NumberDecoder),
+            out_of_order_ms: 0,
+            idle_after_ms: Some(20),
+            after: vec![],
+        };
+        job.graph.nodes.insert(at, Node::Source(source));
+    }
+    job.graph.dead_letters = sources.len() + 1;
+    if let Node::Sink(sink) = &mut job.graph.nodes[sources.len()] {
+        sink.input = (0..sources.len())
+            .map(|node| Edge { node, port: 0 })
+            .collect();
+    }
+    job
+}
+
+async fn pair(sources: Vec<Vec<Way>>) {
+    let ways = sources.concat();
+    let store = Store::open(&format!("memory://idleness-{sources:?}"), Access::Create);
     let released = Arc::new(AtomicBool::new(false));
     let (out, stage) = (Shelf::default(), GatedStage::default());
     let blocked = ways.contains(&Way::BackPressured);
     stage.open.store(!blocked, Ordering::Relaxed);
-    let numbers = Numbers {
-        splits: 2,
-        count: 0,
-        chunk: 10,
-        endless: true,
-    };
-    let mut job = direct(numbers, &out, &Shelf::default(), 2);
-    job.limits.bytes_max = 20_000;
-    job.limits.epoch_bytes = 2_000;
-    if let [Node::Source(source), Node::Sink(sink), ..] = &mut job.graph.nodes[..] {
-        source.source = Arc::new(Ways(ways, released.clone()));
-        source.idle_after_ms = Some(20);
+    let mut job = writing(&sources, &released, &out);
+    if let Node::Sink(sink) = &mut job.graph.nodes[sources.len()] {
         sink.sink = Arc::new(Staging(out.clone(), Arc::new(stage.clone())));
     }
     let (around, commands, board) = surroundings(&store.expect("opens"));
@@ -150,32 +183,35 @@ async fn pair(ways: [Way; 2]) {
     })
     .await;
     // Held, and held for longer than a split takes to become idle: it is not.
+    let read = || -> Vec<u64> {
+        let status = board.read();
+        let nodes = status.nodes.iter().take(sources.len());
+        nodes.map(|node| node.rows_in).collect()
+    };
     within("reading stops", async {
         let mut before = None;
-        while before != Some(board.read().nodes[0].rows_in) && !running.is_finished() {
-            before = Some(board.read().nodes[0].rows_in);
+        while before != Some(read()) && !running.is_finished() {
+            before = Some(read());
             epochs_later(20).await;
         }
     })
     .await;
     // Splits are listed once a second.
     epochs_later(250).await;
-    let source = board.read().nodes[0].clone();
-    assert_eq!(source.splits.len(), 2, "{ways:?}");
-    for (way, split) in ways.iter().zip(&source.splits) {
-        assert!(!way.is_held() || !split.idle, "{ways:?}: {source:?}");
-        assert!(
-            !way.is_held() || split.behind > Some(0),
-            "{ways:?}: {source:?}"
-        );
+    let status = board.read();
+    let nodes = status.nodes.iter().take(sources.len());
+    let splits: Vec<_> = nodes.flat_map(|node| &node.splits).collect();
+    assert_eq!(splits.len(), 2, "{sources:?}");
+    let held = ways.iter().zip(&splits).filter(|(way, _)| way.is_held());
+    let held: Vec<_> = held.map(|(_, split)| split).collect();
+    for split in &held {
+        assert!(!split.idle, "{sources:?}: {split:?}");
+        assert!(split.behind > Some(0), "{sources:?}: {split:?}");
     }
-    if ways.iter().any(|way| way.is_held()) {
-        let held = ways
-            .iter()
-            .zip(&source.splits)
-            .filter(|(way, _)| way.is_held());
-        let least = held.filter_map(|(_, split)| split.newest_ms).min();
-        assert!(source.watermark_ms <= least, "{ways:?}: {source:?}");
+    // What the sink is told: the union of all.
+    let watermark = || board.read().nodes[sources.len()].watermark_ms;
+    if let Some(least) = held.iter().map(|split| split.newest_ms).min() {
+        assert!(watermark() <= least, "{sources:?}: {splits:?}");
     }
     // Let go, all there is comes out, though neither split says that it has ended.
     released.store(true, Ordering::Relaxed);
@@ -187,19 +223,19 @@ async fn pair(ways: [Way; 2]) {
     }
     let newest = ways.iter().filter_map(|way| way.newest()).max();
     let reached = tokio::time::timeout(Duration::from_secs(60), async {
-        while board.read().nodes[0].watermark_ms != newest {
+        while watermark() != newest {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     });
     assert!(
         reached.await.is_ok(),
-        "{ways:?}: {newest:?} is not reached: {:?}",
-        board.read().nodes[0]
+        "{sources:?}: {newest:?} is not reached: {:?}",
+        board.read().nodes
     );
     commands.send(Command::Stop).await.expect("the job listens");
     let stopped = within("stopping", running).await.expect("no panic");
-    assert_eq!(stopped, Ok(Outcome::Stopped), "{ways:?}");
+    assert_eq!(stopped, Ok(Outcome::Stopped), "{sources:?}");
     let good = |way: &Way| way.count() - way.count() / 100;
     let all: u64 = ways.iter().map(good).sum();
-    assert_eq!(out.lines().len() as u64, all, "{ways:?}");
+    assert_eq!(out.lines().len() as u64, all, "{sources:?}");
 }
