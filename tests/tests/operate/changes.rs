@@ -36,7 +36,7 @@ fn changed(changes: &[(&str, &str)]) -> String {
 }
 
 /// What `plan` says of a definition: its exit status, and each part with what becomes of it.
-fn plan(job: &Job, definition: &str) -> (Option<i32>, Vec<String>, Value) {
+pub(super) fn plan(job: &Job, definition: &str) -> (Option<i32>, Vec<String>, Value) {
     std::fs::write(job.path("new.yaml"), definition).expect("the definition");
     let mut command = thalweg();
     command.arg("plan").arg(job.path("new.yaml"));

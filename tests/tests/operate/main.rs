@@ -15,6 +15,7 @@ mod fleet;
 mod golden;
 mod hosts;
 mod letters;
+mod migrated;
 mod processes;
 mod restarts;
 mod running;

@@ -27,7 +27,7 @@ sinks:
 ";
 
 /// Status and body of a POST to `/savepoints`, with more headers.
-fn post(address: &str, headers: &str) -> (u16, String) {
+pub(super) fn post(address: &str, headers: &str) -> (u16, String) {
     let mut stream = std::net::TcpStream::connect(address).expect("it listens");
     let request = format!(
         "POST /savepoints HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\n{headers}connection: close\r\n\r\n"
@@ -41,7 +41,7 @@ fn post(address: &str, headers: &str) -> (u16, String) {
 }
 
 /// The savepoints that the store lists.
-fn savepoints(job: &Job) -> Vec<u64> {
+pub(super) fn savepoints(job: &Job) -> Vec<u64> {
     let listed = json(&job.checkpoint(&["list"]));
     (listed["checkpoints"].as_array().expect("a list").iter())
         .filter(|checkpoint| checkpoint["savepoint"] == true)
