@@ -46,6 +46,7 @@ pub(crate) struct Column {
     pub(crate) kept: bool,
     coerce: bool,
     timestamp: TimestampReader,
+    read_usual: ReadUsual,
     state: Vec<State>,
     values: Values,
     scratch: Vec<u8>,
@@ -118,6 +119,7 @@ impl Column {
             kept: field.kept,
             coerce: field.coerce,
             timestamp: field.timestamp.clone(),
+            read_usual: read_usual(column_type, &field.timestamp),
             state: Vec::new(),
             values,
             scratch: Vec::new(),
@@ -157,6 +159,13 @@ impl Column {
         }
     }
 
+    /// Notes that `row` has got a value, which ends at `end`.
+    #[inline(always)]
+    fn filled(&mut self, row: usize, end: usize) -> Option<usize> {
+        *self.state.get_mut(row)? = State::Value;
+        Some(end)
+    }
+
     /// The timestamp of `row`, if this is a timestamp column and has one there.
     #[inline(always)]
     pub(crate) fn timestamp(&self, row: usize) -> Option<i64> {
@@ -194,60 +203,30 @@ impl Column {
         }
     }
 
-    /// Reads the value under the cursor into `row`; `depth` containers are open around it.
-    ///
-    /// What is usual is handled here, at once; the rest, whatever it is, in [`Self::set`].
+    /// Reads the value at `at` into `row`, if it is usual for the type; says where it ends.
     #[inline(always)]
+    pub(crate) fn usual(
+        &mut self,
+        row: usize,
+        cursor: &mut Cursor<'_>,
+        at: usize,
+    ) -> Option<usize> {
+        (self.read_usual)(self, row, cursor, at)
+    }
+
+    /// Reads any value under the cursor into `row`; `depth` containers are open around it.
+    #[inline(never)]
     pub(crate) fn read(
         &mut self,
         row: usize,
         cursor: &mut Cursor<'_>,
         depth: u32,
     ) -> Result<State, Stop> {
-        let byte = cursor.byte();
-        let done = match &mut self.values {
-            Values::String(views) if byte == b'"' => {
-                cursor.pos += 1;
-                views.read(row, cursor)?
-            }
-            Values::Int64(values) => put(values, row, cursor.short_integer()),
-            Values::Int32(values) => {
-                let start = cursor.pos;
-                let value = cursor.short_integer().and_then(|v| i32::try_from(v).ok());
-                if value.is_none() {
-                    cursor.pos = start;
-                }
-                put(values, row, value)
-            }
-            Values::Float64(values) => put(values, row, cursor.short_float()),
-            Values::Timestamp(values) if matches!(self.timestamp, TimestampReader::Auto) => {
-                put(values, row, cursor.short_integer())
-            }
-            Values::Bool(_)
-            | Values::Float32(_)
-            | Values::Decimal(..)
-            | Values::Date(_)
-            | Values::Timestamp(_)
-            | Values::String(_)
-            | Values::Binary(_)
-            | Values::Json(_)
-            | Values::List(_) => false,
-        };
-        if done {
-            self.set_state(row, State::Value);
+        let start = cursor.pos;
+        if let Some(end) = self.usual(row, cursor, start) {
+            cursor.pos = end;
             return Ok(State::Value);
         }
-        self.read_slow(row, cursor, depth)
-    }
-
-    #[inline(never)]
-    fn read_slow(
-        &mut self,
-        row: usize,
-        cursor: &mut Cursor<'_>,
-        depth: u32,
-    ) -> Result<State, Stop> {
-        let start = cursor.pos;
         let token = cursor.token(depth)?;
         Ok(self.set(row, token, cursor.bytes(), start, cursor.pos))
     }
@@ -281,14 +260,49 @@ impl Column {
     }
 }
 
-/// Puts a value into `row`, if there is one.
-#[inline(always)]
-fn put<T>(values: &mut [T], row: usize, value: Option<T>) -> bool {
-    match (value, values.get_mut(row)) {
-        (Some(value), Some(place)) => {
-            *place = value;
-            true
+/// Reads the value at a position into a row, if it is usual for the column's type: where it ends.
+type ReadUsual = fn(&mut Column, usize, &mut Cursor<'_>, usize) -> Option<usize>;
+
+/// How the usual values of a type are read. One small function for each: of all in one, a compiler
+/// makes twice the instructions.
+fn read_usual(column_type: &ColumnType, timestamp: &TimestampReader) -> ReadUsual {
+    match (column_type, timestamp) {
+        (ColumnType::Int32, _) => |column, row, cursor, at| {
+            let (value, end) = cursor.short_integer(at)?;
+            let Values::Int32(values) = &mut column.values else {
+                return None;
+            };
+            *values.get_mut(row)? = i32::try_from(value).ok()?;
+            column.filled(row, end)
+        },
+        (ColumnType::Int64, _) | (ColumnType::Timestamp, TimestampReader::Auto) => {
+            |column, row, cursor, at| {
+                let (value, end) = cursor.short_integer(at)?;
+                let (Values::Int64(values) | Values::Timestamp(values)) = &mut column.values else {
+                    return None;
+                };
+                *values.get_mut(row)? = value;
+                column.filled(row, end)
+            }
         }
-        _ => false,
+        (ColumnType::Float64, _) => |column, row, cursor, at| {
+            let (value, end) = cursor.short_float(at)?;
+            let Values::Float64(values) = &mut column.values else {
+                return None;
+            };
+            *values.get_mut(row)? = value;
+            column.filled(row, end)
+        },
+        (ColumnType::String, _) => |column, row, cursor, at| {
+            let Values::String(views) = &mut column.values else {
+                return None;
+            };
+            if cursor.at(at) != b'"' {
+                return None;
+            }
+            let end = views.read(row, cursor, at)?;
+            column.filled(row, end)
+        },
+        _ => |_, _, _, _| None,
     }
 }

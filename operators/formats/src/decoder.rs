@@ -102,7 +102,7 @@ impl JsonDecoder {
         // Records are parsed without looking for their end first: a line feed is nothing that the
         // cursor would pass.
         let mut result = self.reader.read(&mut cursor);
-        if result.is_ok() {
+        if result.is_ok() && cursor.byte() != b'\n' {
             cursor.space();
             if cursor.byte() != b'\n' {
                 result = Err(Stop::Syntax);

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use crate::scan::{BLOCK, Cursor};
+use crate::scan::{BLOCK, Cursor, equal};
 use crate::spec::Field;
 
 /// Most segments of a path.
@@ -148,11 +148,12 @@ fn element_index(segment: &str) -> Option<usize> {
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
     head: u128,
-    head_mask: u128,
     tail: u128,
-    tail_mask: u128,
+    /// One bit a byte of each that counts.
+    head_bits: u32,
+    tail_bits: u32,
     len: usize,
-    target: Target,
+    pub(crate) target: Target,
 }
 
 impl Expected {
@@ -160,36 +161,31 @@ impl Expected {
     fn new(text: &[u8], target: Target) -> Option<Self> {
         let mut bytes = [0; 2 * BLOCK];
         bytes.get_mut(..text.len())?.copy_from_slice(text);
-        let mut masks = [0; 2 * BLOCK];
-        masks.get_mut(..text.len())?.fill(0xff);
-        let halves = |bytes: [u8; 2 * BLOCK]| {
-            let (head, tail) = bytes.split_at(BLOCK);
-            let number = |half: &[u8]| half.iter().rev().fold(0, |n, b| n << 8 | u128::from(*b));
-            (number(head), number(tail))
-        };
-        let ((head, tail), (head_mask, tail_mask)) = (halves(bytes), halves(masks));
+        let (head, tail) = bytes.split_at(BLOCK);
+        let number = |half: &[u8]| half.iter().rev().fold(0, |n, b| n << 8 | u128::from(*b));
+        let bits = (1u64 << text.len()) - 1;
         Some(Self {
-            head,
-            head_mask,
-            tail,
-            tail_mask,
+            head: number(head),
+            tail: number(tail),
+            head_bits: bits as u32 & 0xffff,
+            tail_bits: (bits >> BLOCK) as u32,
             len: text.len(),
             target,
         })
     }
 
-    /// Passes the key if it comes next.
+    /// Where the value begins, if this key is at `at`.
     #[inline(always)]
-    pub(crate) fn pass(&self, cursor: &mut Cursor<'_>) -> Option<Target> {
-        if (cursor.block(cursor.pos) ^ self.head) & self.head_mask != 0 {
+    pub(crate) fn behind(&self, cursor: &Cursor<'_>, at: usize) -> Option<usize> {
+        if equal(cursor.block(at), self.head) & self.head_bits != self.head_bits {
             return None;
         }
-        if self.len > BLOCK && (cursor.block(cursor.pos + BLOCK) ^ self.tail) & self.tail_mask != 0
+        if self.tail_bits != 0
+            && equal(cursor.block(at + BLOCK), self.tail) & self.tail_bits != self.tail_bits
         {
             return None;
         }
-        cursor.pos += self.len;
-        Some(self.target)
+        Some(at + self.len)
     }
 }
 
@@ -205,9 +201,11 @@ pub(crate) fn pass_any(
         if at >= expected.len() {
             at = 0;
         }
-        if let Some(target) = expected.get(at)?.pass(cursor) {
+        let key = expected.get(at)?;
+        if let Some(value) = key.behind(cursor, cursor.pos) {
+            cursor.pos = value;
             *slot = at;
-            return Some(target);
+            return Some(key.target);
         }
         at += 1;
     }

@@ -5,7 +5,7 @@ use thalweg_stream::Fault;
 
 use crate::assembly::{Reader, Verdict};
 use crate::column::{Column, State};
-use crate::path::{self, Node, Target};
+use crate::path::{self, Expected, Node, Target};
 use crate::scan::{Cursor, DEPTH_MAX, Stop, Token, unescape};
 use crate::spec::Layout;
 
@@ -161,17 +161,16 @@ impl Row {
         }
         let mut slot = 0;
         loop {
-            if cursor.beyond() {
-                return Err(Stop::Syntax);
-            }
             let Some(this) = nodes.get_mut(node) else {
                 return Err(Stop::Syntax);
             };
+            let expected = this.expected.get(slot..).unwrap_or_default();
+            match self.expected(expected, cursor, depth)? {
+                None => return Ok(()),
+                Some(passed) => slot += passed,
+            }
             let key = cursor.pos;
-            let target = match this.expected.get(slot).and_then(|e| e.pass(cursor)) {
-                Some(target) => target,
-                None => look_up(this, &mut slot, cursor, &mut self.scratch)?,
-            };
+            let target = look_up(this, &mut slot, cursor, &mut self.scratch)?;
             slot += 1;
             cursor.space();
             match target {
@@ -180,33 +179,90 @@ impl Row {
                 Target::Extra => self.unknown_member(key, cursor, depth)?,
                 Target::Node(child) => self.node(nodes, child, cursor, depth)?,
             }
-            if cursor.byte() == b',' {
-                cursor.pos += 1;
-                continue;
-            }
-            cursor.space();
-            match cursor.byte() {
-                b',' => cursor.pos += 1,
-                b'}' => {
-                    cursor.pos += 1;
-                    return Ok(());
-                }
-                _ => return Err(Stop::Syntax),
+            if !another(cursor)? {
+                return Ok(());
             }
         }
     }
 
+    /// Passes members while they are those expected: how many there were, or nothing if the
+    /// object has ended with them.
+    fn expected(
+        &mut self,
+        expected: &[Expected],
+        cursor: &mut Cursor<'_>,
+        depth: u32,
+    ) -> Result<Option<usize>, Stop> {
+        let mut at = cursor.pos;
+        let mut passed = 0;
+        for key in expected {
+            if cursor.is_beyond(at) {
+                break;
+            }
+            let Some(value) = key.behind(cursor, at) else {
+                break;
+            };
+            let end = match key.target {
+                Target::Field(column) => self.usual_field(column, cursor, value),
+                Target::Skip => cursor.usual(value),
+                Target::Extra | Target::Node(_) => break,
+            };
+            passed += 1;
+            if let Some(end) = end
+                && cursor.at(end) == b','
+            {
+                at = end + 1;
+                continue;
+            }
+            cursor.pos = end.unwrap_or(value);
+            if end.is_none() {
+                cursor.space();
+                match key.target {
+                    Target::Field(column) => self.field(column, cursor, depth)?,
+                    Target::Skip | Target::Extra | Target::Node(_) => cursor.skip(depth)?,
+                }
+            }
+            if !another(cursor)? {
+                return Ok(None);
+            }
+            at = cursor.pos;
+        }
+        cursor.pos = at;
+        if cursor.beyond() {
+            return Err(Stop::Syntax);
+        }
+        Ok(Some(passed))
+    }
+
+    /// Reads the value at `value` if it is usual and the first of this column in this record.
     #[inline(always)]
+    fn usual_field(
+        &mut self,
+        column: usize,
+        cursor: &mut Cursor<'_>,
+        value: usize,
+    ) -> Option<usize> {
+        let column = self.columns.get_mut(column)?;
+        if column.state(self.at) != State::Missing {
+            return None;
+        }
+        let end = column.usual(self.at, cursor, value)?;
+        self.filled += 1;
+        Some(end)
+    }
+
+    /// Reads any value of a column.
+    #[inline(never)]
     fn field(&mut self, at: usize, cursor: &mut Cursor<'_>, depth: u32) -> Result<(), Stop> {
         let Some(column) = self.columns.get_mut(at) else {
             return Err(Stop::Syntax);
         };
-        let again = column.state(self.at) != State::Missing;
-        if again {
+        if column.state(self.at) == State::Missing {
+            self.filled += 1;
+        } else {
             // As in `serde_json`, the last of several equal keys holds.
             column.forget(self.at);
         }
-        self.filled += usize::from(!again);
         let state = column.read(self.at, cursor, depth)?;
         self.trouble |= state != State::Value;
         Ok(())
@@ -347,6 +403,18 @@ impl Row {
             column.set_json(self.at, &self.scratch);
         }
     }
+}
+
+/// Passes what comes after a member: whether another one does.
+#[inline(always)]
+fn another(cursor: &mut Cursor<'_>) -> Result<bool, Stop> {
+    cursor.space();
+    let byte = cursor.byte();
+    if byte != b',' && byte != b'}' {
+        return Err(Stop::Syntax);
+    }
+    cursor.pos += 1;
+    Ok(byte == b',')
 }
 
 /// Reads a key that did not come as expected; moves `slot` to where it is remembered.

@@ -31,6 +31,7 @@ impl Origin {
     pub const SPLITS_MAX: u32 = (1 << 20) - 1;
 
     /// The origin of the record at `offset` of `split`, or nothing beyond the limits.
+    #[inline]
     #[must_use]
     pub fn new(split: SplitId, offset: u64) -> Option<Self> {
         (split.0 < Self::SPLITS_MAX && offset <= Self::OFFSET_MAX)

@@ -1,6 +1,6 @@
 //! Strings as Arrow's views: up to twelve bytes in the view itself, longer ones on a heap.
 
-use crate::scan::{BLOCK, Cursor, Marks, Stop, unescape};
+use crate::scan::{BLOCK, Cursor, Marks};
 
 /// Most bytes that stand in the view itself.
 const INLINE: usize = 12;
@@ -14,7 +14,6 @@ pub(super) struct Views {
     last: Option<(usize, usize)>,
     /// Whether anybody wants the content.
     kept: bool,
-    scratch: Vec<u8>,
 }
 
 impl Views {
@@ -24,7 +23,6 @@ impl Views {
             heap: Vec::new(),
             last: None,
             kept,
-            scratch: Vec::new(),
         }
     }
 
@@ -45,42 +43,31 @@ impl Views {
         self.last = None;
     }
 
-    /// Reads the string under the cursor, behind its opening quote, into `row`.
+    /// Reads the string whose opening quote is at `at` into `row`, if it has no escapes; says where
+    /// it ends.
     #[inline(always)]
-    pub(super) fn read(&mut self, row: usize, cursor: &mut Cursor<'_>) -> Result<bool, Stop> {
-        let block = cursor.block(cursor.pos);
+    pub(super) fn read(&mut self, row: usize, cursor: &mut Cursor<'_>, at: usize) -> Option<usize> {
+        let start = at + 1;
+        let block = cursor.block(start);
         let marks = Marks::of(block);
         let len = marks.special.trailing_zeros() as usize;
-        if len <= INLINE && cursor.at(cursor.pos + len) == b'"' {
-            // Bytes behind the string do not count, but looking twice does no harm.
-            cursor.non_ascii |= marks.non_ascii != 0;
-            cursor.pos += len + 1;
-            let Some(view) = self.views.get_mut(row) else {
-                return Ok(false);
-            };
-            *view = len as u128 | (block & INLINE_MASKS[len & (BLOCK - 1)]) << 32;
-            return Ok(true);
+        if len > INLINE || cursor.at(start + len) != b'"' {
+            return self.read_long(row, cursor, at);
         }
-        self.read_long(row, cursor)
+        // Bytes behind the string do not count, but looking twice does no harm.
+        cursor.non_ascii |= marks.non_ascii != 0;
+        *self.views.get_mut(row)? = len as u128 | (block & INLINE_MASKS[len & (BLOCK - 1)]) << 32;
+        Some(start + len + 1)
     }
 
     #[inline(never)]
-    fn read_long(&mut self, row: usize, cursor: &mut Cursor<'_>) -> Result<bool, Stop> {
-        let text = cursor.string()?;
-        let raw = cursor.span(text.start, text.end);
-        if !self.kept {
-            return Ok(true);
-        }
-        if text.escaped {
-            let mut scratch = std::mem::take(&mut self.scratch);
-            scratch.clear();
-            unescape(raw, &mut scratch);
-            self.put(row, &scratch);
-            self.scratch = scratch;
-        } else {
-            self.put(row, raw);
-        }
-        Ok(true)
+    fn read_long(&mut self, row: usize, cursor: &mut Cursor<'_>, at: usize) -> Option<usize> {
+        let mut ahead = cursor.clone();
+        ahead.pos = at + 1;
+        let text = ahead.string().ok().filter(|text| !text.escaped)?;
+        cursor.non_ascii |= ahead.non_ascii;
+        self.put(row, cursor.span(text.start, text.end));
+        Some(ahead.pos)
     }
 
     /// Puts `content` into `row`.

@@ -1,4 +1,4 @@
-//! Sixteen bytes of a string at a time: which of them need a closer look.
+//! Sixteen bytes at a time: which of them need a closer look, are digits, or are as expected.
 
 /// Bytes in a block.
 pub(crate) const BLOCK: usize = 16;
@@ -54,6 +54,68 @@ impl Marks {
     }
 }
 
+/// One bit a byte of a block that is no digit, the first byte lowest, and one bit above them.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn other_than_digits(block: u128) -> u32 {
+    use core::arch::x86_64::{
+        _mm_cmpeq_epi8, _mm_min_epu8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8,
+        _mm_sub_epi8,
+    };
+    #[allow(unsafe_code, reason = "as in `Marks::of`")]
+    // SAFETY: as in `Marks::of`.
+    unsafe {
+        let bytes = _mm_set_epi64x((block >> 64) as i64, block as i64);
+        let values = _mm_sub_epi8(bytes, _mm_set1_epi8(b'0' as i8));
+        let digits = _mm_cmpeq_epi8(_mm_min_epu8(values, _mm_set1_epi8(9)), values);
+        _mm_movemask_epi8(digits) as u32 ^ ((1 << (BLOCK + 1)) - 1)
+    }
+}
+
+/// One bit a byte of a block that is no digit, the first byte lowest, and one bit above them.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+pub(crate) fn other_than_digits(block: u128) -> u32 {
+    portable_other_than_digits(block)
+}
+
+/// One bit a byte in which two blocks are equal, the first byte lowest.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn equal(a: u128, b: u128) -> u32 {
+    use core::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x};
+    #[allow(unsafe_code, reason = "as in `Marks::of`")]
+    // SAFETY: as in `Marks::of`.
+    unsafe {
+        let [a, b] = [a, b].map(|x| _mm_set_epi64x((x >> 64) as i64, x as i64));
+        _mm_movemask_epi8(_mm_cmpeq_epi8(a, b)) as u32
+    }
+}
+
+/// One bit a byte in which two blocks are equal, the first byte lowest.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+pub(crate) fn equal(a: u128, b: u128) -> u32 {
+    portable_equal(a, b)
+}
+
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn portable_other_than_digits(block: u128) -> u32 {
+    // A digit has 3 above it and at most 9 below; neither sum carries into the next byte.
+    let other = |word: u64| {
+        let word = word ^ (LOW * u64::from(b'0'));
+        (((word & !HIGH) + LOW * 0x76) | word) & HIGH
+    };
+    gather(other(block as u64)) | gather(other((block >> 64) as u64)) << 8 | 1 << BLOCK
+}
+
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn portable_equal(a: u128, b: u128) -> u32 {
+    let differs = |word: u64| (((word & !HIGH) + !HIGH) | word) & HIGH;
+    let (low, high) = ((a ^ b) as u64, ((a ^ b) >> 64) as u64);
+    gather(!differs(low) & HIGH) | gather(!differs(high) & HIGH) << 8
+}
+
 #[cfg(any(test, not(target_arch = "x86_64")))]
 const HIGH: u64 = 0x8080_8080_8080_8080;
 #[cfg(any(test, not(target_arch = "x86_64")))]
@@ -78,7 +140,9 @@ fn gather(bits: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{BLOCK, Marks};
+    use super::{
+        BLOCK, Marks, equal, other_than_digits, portable_equal, portable_other_than_digits,
+    };
 
     #[test]
     fn every_byte_at_every_place_is_marked_as_it_should_be() {
@@ -97,6 +161,15 @@ mod tests {
                         "{bytes:?}"
                     );
                     assert_eq!(marks, Marks::portable(block), "{bytes:?}");
+                    let others = other_than_digits(block);
+                    let digit = others & (1 << place) == 0;
+                    assert_eq!(digit, byte.is_ascii_digit(), "{bytes:?}");
+                    assert_eq!(others >> BLOCK, 1, "{bytes:?}");
+                    assert_eq!(others, portable_other_than_digits(block), "{bytes:?}");
+                    let fillers = u128::from_le_bytes([filler; BLOCK]);
+                    let same = 0xffff ^ u32::from(byte != filler) << place;
+                    assert_eq!(equal(block, fillers), same, "{bytes:?}");
+                    assert_eq!(portable_equal(block, fillers), same, "{bytes:?}");
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Numbers: eight digits at a time, exact where that is enough, and by the book where it is not.
 
-use super::{Cursor, Stop};
+use super::{BLOCK, Cursor, Stop, block};
 
 /// Powers of ten that a 64-bit float holds exactly.
 const POWERS_OF_TEN: [f64; 23] = [
@@ -98,76 +98,111 @@ impl Number {
     }
 }
 
-impl Cursor<'_> {
-    /// Passes an ordinary integer, of at most 18 digits; stays where it is at anything else.
+/// What the block at a number's first byte looks like; positions in it, 16 for beyond.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// Bytes of its sign: 0 or 1.
+    sign: u32,
+    /// Where the digits from the sign on end.
+    whole: u32,
+    /// Whether a point is there.
+    point: bool,
+    /// Where the digits behind that point end.
+    end: u32,
+}
+
+impl Shape {
+    /// Whether there is a digit before the point, and no zero in front of others.
     #[inline(always)]
-    pub(crate) fn short_integer(&mut self) -> Option<i64> {
-        let negative = self.byte() == b'-';
-        let first = self.pos + usize::from(negative);
-        let (mantissa, end) = self.short_digits(first, 0);
-        let digits = end - first;
+    fn whole_is_usual(self, cursor: &Cursor<'_>, at: usize) -> bool {
+        let first = cursor.at(at + self.sign as usize);
+        (self.whole > self.sign) & ((self.whole == self.sign + 1) | (first != b'0'))
+    }
+}
+
+impl Cursor<'_> {
+    /// The integer at `at`, of at most 16 digits with its sign, and where it ends; nothing if
+    /// anything else is there.
+    #[inline(always)]
+    pub(crate) fn short_integer(&self, at: usize) -> Option<(i64, usize)> {
+        let shape = self.shape(at);
+        // The sign becomes a zero and digits their values; they move up, and zeros in before them.
+        let block = self.block(at) ^ (u128::from(ZEROS) << 64 | u128::from(ZEROS));
+        let block = block & (u128::MAX << (8 * shape.sign));
+        let block = block.checked_shl(128 - 8 * shape.whole).unwrap_or(0);
+        let high = eight_digits(block as u64);
+        let mantissa = high * 100_000_000 + eight_digits((block >> 64) as u64);
+        let end = at + shape.whole as usize;
         // No short cuts here and below: lengths differ from record to record, and a branch on
         // what cannot be foretold costs more than all of this. `-0` is a float.
-        let unusual = (digits.wrapping_sub(1) > 17)
-            | ((digits > 1) & (self.at(first) == b'0'))
-            | !self.ends_number(end)
-            | (negative & (mantissa == 0));
-        if unusual {
-            return None;
-        }
-        self.pos = end;
-        let value = mantissa.cast_signed();
-        Some(if negative { -value } else { value })
+        let usual = shape.whole_is_usual(self, at)
+            & self.ends_number(end)
+            & ((shape.sign == 0) | (mantissa != 0));
+        let sign = i64::from(shape.sign);
+        usual.then_some(((mantissa.cast_signed() ^ -sign) + sign, end))
     }
 
-    /// Passes an ordinary number without exponent, whose float is exact or one division away from
-    /// it; stays where it is at anything else.
+    /// The number at `at` and where it ends, if it has no exponent and its float is exact or one
+    /// division away from it; nothing if anything else is there.
     #[inline(always)]
-    pub(crate) fn short_float(&mut self) -> Option<f64> {
-        let negative = self.byte() == b'-';
-        let first = self.pos + usize::from(negative);
-        if let Some((value, end)) = self.eight_byte_float(first) {
-            self.pos = end;
-            return Some(if negative { -value } else { value });
-        }
-        let value = self.longer_float(first)?;
-        Some(if negative { -value } else { value })
-    }
-
-    /// The value of up to seven digits with a point among them, at `first`, and where it ends.
-    #[inline(always)]
-    fn eight_byte_float(&self, first: usize) -> Option<(f64, usize)> {
-        let word = self.word(first);
-        let other = other_than_digits(word);
-        let point = other.trailing_zeros() & !7;
-        // The next byte that is no digit, if the word has one.
-        let rest = other & other.wrapping_sub(1);
-        let end = rest.trailing_zeros() & !7;
-        // A point with at least one digit on each side, the first no zero unless alone.
-        let usual = (word.checked_shr(point).unwrap_or(0) & 0xff == u64::from(b'.'))
-            & (point.wrapping_sub(8) < 48)
-            & (end > point + 8)
-            & ((word & 0xff != u64::from(b'0')) | (point == 8));
+    pub(crate) fn short_float(&self, at: usize) -> Option<(f64, usize)> {
+        let shape = self.shape(at);
+        let digits = shape.end.wrapping_sub(shape.sign);
+        let end = at + shape.end as usize;
+        let usual = shape.point
+            & shape.whole_is_usual(self, at)
+            & (shape.end > shape.whole + 1)
+            & (digits <= 8)
+            & self.ends_number(end);
         if !usual {
-            return None;
-        }
-        let end_at = first + (end / 8) as usize;
-        if !self.ends_number(end_at) {
-            return None;
+            return self.longer_float(at);
         }
         // Take the point out, so that the digits stand side by side, and read them at once.
-        let whole = u64::MAX >> (64 - point);
-        let word = word ^ ZEROS;
-        let digits = (word & whole) | ((word >> 8) & !whole);
-        let mantissa = eight_digits(digits << (72 - end));
-        let power = POWERS_OF_TEN[((end - point) / 8 - 1) as usize & 7];
+        let word = self.word(at + shape.sign as usize) ^ ZEROS;
+        let before = !(u64::MAX << (8 * (shape.whole - shape.sign)));
+        let word = (word & before) | ((word >> 8) & !before);
+        let mantissa = eight_digits(word << (8 * (9 - digits)));
+        let power = POWERS_OF_TEN[(shape.end - shape.whole - 1) as usize & 7];
         // As in `Number::float64`.
-        Some((mantissa as f64 / power, end_at))
+        let value = mantissa as f64 / power;
+        let sign = u64::from(shape.sign) << 63;
+        Some((f64::from_bits(value.to_bits() | sign), end))
     }
 
-    /// The same for longer ones, and without a point; the sign is not looked at.
+    /// Where the number at `at` ends, if within a block and without exponent; nothing if anything
+    /// else is there.
+    #[inline(always)]
+    pub(crate) fn short_number(&self, at: usize) -> Option<usize> {
+        let shape = self.shape(at);
+        let end = if shape.point { shape.end } else { shape.whole };
+        let end_at = at + end as usize;
+        let usual = shape.whole_is_usual(self, at)
+            & (!shape.point | (shape.end > shape.whole + 1))
+            & self.ends_number(end_at);
+        usual.then_some(end_at)
+    }
+
+    /// Looks at the block at `at` as at a number.
+    #[inline(always)]
+    fn shape(&self, at: usize) -> Shape {
+        let sign = u32::from(self.at(at) == b'-');
+        // The bit above the block stands for all that is behind it.
+        let others = block::other_than_digits(self.block(at)) & !sign;
+        let whole = others.trailing_zeros();
+        let behind = (others & others.wrapping_sub(1)) | 1 << BLOCK;
+        Shape {
+            sign,
+            whole,
+            point: self.at(at + whole as usize) == b'.',
+            end: behind.trailing_zeros(),
+        }
+    }
+
+    /// The same for longer ones, and without a point.
     #[inline(never)]
-    fn longer_float(&mut self, first: usize) -> Option<f64> {
+    fn longer_float(&self, at: usize) -> Option<(f64, usize)> {
+        let negative = self.at(at) == b'-';
+        let first = at + usize::from(negative);
         let (mut mantissa, mut end) = self.short_digits(first, 0);
         let whole = end - first;
         let leading_zero = (whole > 1) & (self.at(first) == b'0');
@@ -186,12 +221,9 @@ impl Cursor<'_> {
             | (whole + fraction > EXACT_DIGITS)
             | (mantissa > 1 << 53)
             | !self.ends_number(end);
-        if unusual {
-            return None;
-        }
-        self.pos = end;
         // As in `Number::float64`.
-        Some(mantissa as f64 / power)
+        let value = mantissa as f64 / power;
+        (!unusual).then_some((if negative { -value } else { value }, end))
     }
 
     /// Whether what stands at `at` usually comes after a number; white space may come too.
@@ -214,39 +246,6 @@ impl Cursor<'_> {
             }
         }
         (value, at)
-    }
-
-    /// Passes a number that nobody wants.
-    #[inline]
-    pub(crate) fn skip_number(&mut self) -> Result<(), Stop> {
-        let first = self.pos + usize::from(self.byte() == b'-');
-        let mut end = self.skip_digits(first);
-        let whole = end - first;
-        let mut unusual = (whole == 0) | ((whole > 1) & (self.at(first) == b'0'));
-        if self.at(end) == b'.' {
-            let point = end;
-            end = self.skip_digits(point + 1);
-            unusual |= end - point == 1;
-        }
-        // A number so short is in range, unless it has an exponent.
-        if unusual | (end - first > 2 * EXACT_DIGITS) | !self.ends_number(end) {
-            return self.number().map(|_| ());
-        }
-        self.pos = end;
-        Ok(())
-    }
-
-    /// Where the digits from `at` on end; stops after 24 of them.
-    #[inline(always)]
-    fn skip_digits(&self, mut at: usize) -> usize {
-        for _ in 0..3 {
-            let run = other_than_digits(self.word(at)).trailing_zeros() as usize / 8;
-            at += run;
-            if run != 8 {
-                break;
-            }
-        }
-        at
     }
 
     /// Passes a number.

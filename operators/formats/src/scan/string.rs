@@ -52,6 +52,20 @@ impl Cursor<'_> {
         }
     }
 
+    /// Where the string whose opening quote is at `at` ends, if within a block and without escapes.
+    #[inline(always)]
+    pub(crate) fn short_string(&mut self, at: usize) -> Option<usize> {
+        let marks = Marks::of(self.block(at + 1));
+        // Without a mark, the byte at 32 decides nothing: it lies in the margin.
+        let end = at + 1 + marks.special.trailing_zeros() as usize;
+        if (marks.special == 0) | (self.at(end) != b'"') {
+            return None;
+        }
+        // Bytes behind the string do not count, but looking twice does no harm.
+        self.non_ascii |= marks.non_ascii != 0;
+        Some(end + 1)
+    }
+
     /// Passes an escape sequence.
     fn escape(&mut self) -> Result<(), Stop> {
         let Some((_, len)) = escape(self.block(self.pos).to_le_bytes()) else {
