@@ -3,6 +3,7 @@
 //! Names of stages as arguments (`exchange`, say) measure only these.
 #![allow(clippy::print_stdout, reason = "a benchmark reports")]
 
+mod checkpoint;
 mod dedup;
 mod enrich;
 mod exchange;
@@ -15,7 +16,7 @@ use thalweg_stream::Fault;
 
 type Stage = (&'static str, fn() -> Result<(), Fault>);
 
-const STAGES: [Stage; 8] = [
+const STAGES: [Stage; 9] = [
     ("formats", formats::measure),
     ("exchange", exchange::measure),
     ("window", window::measure),
@@ -24,6 +25,7 @@ const STAGES: [Stage; 8] = [
     ("enrich", enrich::measure),
     ("dedup-keys", dedup::measure_keys),
     ("enrich-keys", enrich::measure_keys),
+    ("checkpoint", checkpoint::measure),
 ];
 
 fn main() -> Result<(), Fault> {

@@ -11,7 +11,8 @@ const BATCHES: usize = 2000;
 /// Batches of an epoch.
 const EPOCH_BATCHES: usize = 20;
 
-fn spec() -> TumblingSpec {
+/// A count, a mean and both ends of column 1 by column 0, over ten seconds.
+pub(crate) fn spec() -> TumblingSpec {
     let aggregate = |name: &str, function, argument| AggregateSpec {
         name: name.into(),
         function,

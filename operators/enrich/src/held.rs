@@ -25,7 +25,8 @@ pub(crate) struct HeldRows {
     encoder: KeyEncoder,
     batches: Vec<HeldBatch>,
     frozen: Vec<HeldBatch>,
-    /// The frozen rows by group (batch, row), made when the first of them is written.
+    /// The frozen rows by group (batch, row), made when the first of them is written: of every group
+    /// of which something is to be said.
     frozen_by_group: Option<BTreeMap<KeyGroup, Vec<(usize, usize)>>>,
     /// Groups whose last section has rows, so that one must follow that says which are left.
     written: BTreeSet<KeyGroup>,
@@ -150,6 +151,9 @@ impl HeldRows {
 
     fn group_frozen(&self) -> BTreeMap<KeyGroup, Vec<(usize, usize)>> {
         let mut groups: BTreeMap<KeyGroup, Vec<(usize, usize)>> = BTreeMap::new();
+        for &group in &self.written {
+            groups.insert(group, Vec::new());
+        }
         for (batch, held) in self.frozen.iter().enumerate() {
             for (row, &group) in held.groups.values().iter().enumerate() {
                 groups.entry(group).or_default().push((batch, row));
@@ -195,15 +199,14 @@ impl Part for HeldRows {
         if self.frozen_by_group.is_none() {
             self.frozen_by_group = Some(self.group_frozen());
         }
-        let rows = (self.frozen_by_group.as_mut())
-            .and_then(|groups| groups.remove(&group))
-            .unwrap_or_default();
-        if rows.is_empty() && !self.written.remove(&group) {
+        let due = (self.frozen_by_group.as_mut()).and_then(|groups| groups.remove(&group));
+        let Some(rows) = due else {
             return false;
-        }
-        if !rows.is_empty() {
-            self.written.insert(group);
-        }
+        };
+        match rows.is_empty() {
+            true => self.written.remove(&group),
+            false => self.written.insert(group),
+        };
         if let Err(fault) = self.encode(&rows, out) {
             self.fault = Some(fault);
         }

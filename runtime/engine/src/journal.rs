@@ -304,7 +304,9 @@ impl Journal {
         async move {
             let mut parts = Parts::default();
             for worker in 0..workers {
-                let mine = sections.remove(&worker).unwrap_or_default();
+                let mut mine = sections.remove(&worker).unwrap_or_default();
+                // Steps hand groups out by turns: what is read together is to lie together.
+                mine.sort_by_key(|(node, section)| (*node, section.group));
                 let id = PartId {
                     epoch,
                     worker: u32::try_from(worker).unwrap_or(u32::MAX),

@@ -35,8 +35,8 @@ use crate::shared::Shared;
 /// The watermark edge: one message for every epoch, to every operator.
 pub(crate) type Clocks<'scope> = Stream<'scope, u64, Vec<Arc<EpochInfo>>>;
 
-/// Bytes of frozen state handed out between two batches.
-const DRAIN_BYTES: usize = 1 << 20;
+/// Bytes of frozen state handed out between two batches: what takes less than a millisecond.
+const DRAIN_BYTES: usize = 128 << 10;
 
 /// An operator and what the discipline must know of it.
 pub(crate) struct Stage {

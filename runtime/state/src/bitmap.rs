@@ -103,6 +103,8 @@ impl Bitmap {
 pub(crate) struct GroupSet([u64; 4]);
 
 impl GroupSet {
+    pub(crate) const ALL: Self = Self([u64::MAX; 4]);
+
     pub(crate) fn contains(self, group: KeyGroup) -> bool {
         self.0[usize::from(group >> 6)] >> (group & 63) & 1 == 1
     }

@@ -347,6 +347,21 @@ impl Log {
         let time = self.times.get(at).copied().unwrap_or_default();
         Some((self.values.get(at)?.value(), time))
     }
+
+    fn memory_bytes(&self) -> usize {
+        self.values.capacity() * size_of::<Place>() + self.times.capacity() * size_of::<i64>()
+    }
+
+    /// Gives back about so many bytes of the room it does not need; how many.
+    fn shrink(&mut self, bytes: usize) -> usize {
+        let before = self.memory_bytes();
+        let values = bytes / size_of::<Place>();
+        self.values
+            .shrink_to(self.values.capacity().saturating_sub(values));
+        self.times
+            .shrink_to(self.times.capacity().saturating_sub(values));
+        before - self.memory_bytes()
+    }
 }
 
 /// A snapshot of everything, half written.
@@ -450,9 +465,14 @@ impl Store for PrintStore {
             return count * each;
         }
         if let Some(part) = self.loose {
-            (self.frozen, self.written) = (Log::default(), 0);
-            self.fresh.values.shrink_to_fit();
-            self.fresh.times.shrink_to_fit();
+            // Bit by bit, as the system takes its time with much at once.
+            let mut bytes = self.frozen.shrink(budget);
+            if self.fresh.values.is_empty() {
+                bytes += self.fresh.shrink(budget);
+            }
+            if bytes > 0 {
+                return bytes;
+            }
             let (bytes, next) = self.set.compact(part, budget);
             self.loose = next;
             return bytes;
@@ -510,10 +530,7 @@ impl Store for PrintStore {
     }
 
     fn memory_bytes(&self) -> usize {
-        let logs = [&self.fresh, &self.frozen].map(|log| {
-            log.values.capacity() * size_of::<Place>() + log.times.capacity() * size_of::<i64>()
-        });
-        self.set.memory_bytes() + logs[0] + logs[1]
+        self.set.memory_bytes() + self.fresh.memory_bytes() + self.frozen.memory_bytes()
     }
 }
 
@@ -524,6 +541,10 @@ impl Part for FingerprintSet {
 
     fn drain(&mut self, budget_bytes: usize) -> (usize, bool) {
         self.panes.drain(budget_bytes)
+    }
+
+    fn full_group(&mut self) -> Option<KeyGroup> {
+        self.panes.full_group()
     }
 
     fn take_group(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool {

@@ -11,7 +11,7 @@ use thalweg_stream::key::KEY_GROUPS;
 
 use crate::bitmap::GroupSet;
 use crate::error::StateError;
-use crate::log::{Logs, Operation};
+use crate::log::{CHUNK, Logs, Operation};
 use crate::wire::Reader;
 
 /// Emptied stores kept for the next panes, so that windows do not grow from nothing each time.
@@ -76,6 +76,8 @@ pub(crate) struct Panes<S: Store> {
     /// What was removed since the last freeze, and what between the one before and the last.
     pub(crate) removals: Logs,
     frozen_removals: Logs,
+    /// Chunks of the frozen removals that have been handed out, by group.
+    told_removals: Vec<usize>,
     /// What is written of the snapshot.
     pub(crate) written: Logs,
     full: bool,
@@ -90,6 +92,7 @@ impl<S: Store> Panes<S> {
             retired: Vec::new(),
             removals: Logs::default(),
             frozen_removals: Logs::default(),
+            told_removals: vec![0; KEY_GROUPS],
             written: Logs::default(),
             full: false,
         }
@@ -164,6 +167,7 @@ impl<S: Store> Panes<S> {
         );
         self.full = full;
         self.frozen_removals = std::mem::take(&mut self.removals);
+        self.told_removals.fill(0);
         for pane in &mut self.panes {
             pane.sweep();
             pane.saved = true;
@@ -187,13 +191,26 @@ impl<S: Store> Panes<S> {
         (bytes, done)
     }
 
-    /// Appends what the snapshot says of `group`; false if that is nothing.
+    /// A group of which so much is written that it is to be taken.
+    pub(crate) fn full_group(&mut self) -> Option<KeyGroup> {
+        self.written.full_group()
+    }
+
+    /// Appends a piece of what the snapshot says of `group`, at most about two chunks; false if
+    /// nothing is left to say.
     pub(crate) fn take(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool {
         let start = out.len();
-        if !self.full {
-            self.frozen_removals.copy(group, out);
+        // What is removed comes first: what is written may be about the same keys.
+        let told = &mut self.told_removals[usize::from(group)];
+        while !self.full && out.len() - start < CHUNK {
+            if !self.frozen_removals.copy(group, *told, out) {
+                break;
+            }
+            *told += 1;
         }
-        self.written.take(group, out);
+        if out.len() - start < CHUNK {
+            self.written.take(group, out);
+        }
         out.len() > start
     }
 

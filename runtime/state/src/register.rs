@@ -2,6 +2,7 @@
 
 use thalweg_stream::KeyGroup;
 
+use crate::bitmap::GroupSet;
 use crate::error::StateError;
 use crate::section::Part;
 use crate::wire::{Reader, put_i64};
@@ -13,7 +14,8 @@ pub struct Register {
     frozen: i64,
     /// The value that the sections written so far say, if every group has one.
     saved: Option<i64>,
-    frozen_changed: bool,
+    /// Groups that are to be told the frozen value.
+    untold: GroupSet,
 }
 
 impl Register {
@@ -24,7 +26,7 @@ impl Register {
             value,
             frozen: value,
             saved: None,
-            frozen_changed: false,
+            untold: GroupSet::default(),
         }
     }
 
@@ -43,7 +45,10 @@ impl Register {
 impl Part for Register {
     fn freeze(&mut self, full: bool) {
         self.frozen = self.value;
-        self.frozen_changed = full || self.saved != Some(self.value);
+        self.untold = match full || self.saved != Some(self.value) {
+            true => GroupSet::ALL,
+            false => GroupSet::default(),
+        };
         self.saved = Some(self.value);
     }
 
@@ -51,11 +56,13 @@ impl Part for Register {
         (0, true)
     }
 
-    fn take_group(&mut self, _group: KeyGroup, out: &mut Vec<u8>) -> bool {
-        if self.frozen_changed {
+    fn take_group(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool {
+        let untold = self.untold.contains(group);
+        if untold {
+            self.untold.remove(group);
             put_i64(out, self.frozen);
         }
-        self.frozen_changed
+        untold
     }
 
     fn thaw(&mut self) {

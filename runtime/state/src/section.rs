@@ -3,6 +3,8 @@
 //! A section is `version u8`, then each part in the operator's order, framed by its length (u64).
 //! Operators that have got parts since their first release write version 2; in their sections of
 //! version 1 the last parts are missing.
+//! What a group has to say comes in as many sections as it takes, so that none is long to assemble; the
+//! first of a full snapshot replaces all earlier ones, the others go on from it.
 //! A section may be written for a group of which nothing is known yet: a [`Register`] is the same
 //! for all keys and must reach whoever owns the group later.
 //!
@@ -12,6 +14,7 @@ use std::ops::Range;
 
 use thalweg_stream::{Fault, KeyGroup, Section};
 
+use crate::bitmap::GroupSet;
 use crate::error::StateError;
 use crate::wire::{Reader, put_framed};
 
@@ -29,8 +32,13 @@ pub trait Part {
     /// is prepared.
     fn drain(&mut self, budget_bytes: usize) -> (usize, bool);
 
-    /// Appends what was prepared of `group` to `out`, once; false, with nothing appended, if there
-    /// is nothing to say.
+    /// A group of which so much is prepared that a piece should be taken before more is.
+    fn full_group(&mut self) -> Option<KeyGroup> {
+        None
+    }
+
+    /// Appends a piece of what was prepared of `group` to `out`, of bounded length; false, with
+    /// nothing appended, if there is nothing left to say.
     fn take_group(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool;
 
     /// The last freeze came to nothing: its content belongs to the next one.
@@ -54,7 +62,12 @@ pub trait Part {
 #[derive(Debug)]
 pub struct Sections {
     groups: Range<usize>,
+    /// Parts of the snapshot that are prepared.
+    prepared: usize,
+    /// Groups before this one are all written.
     next: usize,
+    /// Groups of which the snapshot has a section.
+    begun: GroupSet,
     full: bool,
     version: u8,
 }
@@ -64,7 +77,9 @@ impl Sections {
     #[must_use]
     pub fn new(groups: Range<usize>) -> Self {
         Self {
+            prepared: 0,
             next: groups.end,
+            begun: GroupSet::default(),
             groups,
             full: false,
             version: FORMAT_VERSION,
@@ -86,7 +101,9 @@ impl Sections {
             // A snapshot that was not fetched to its end cannot have been committed.
             self.thaw(parts);
         }
+        self.prepared = 0;
         self.next = self.groups.start;
+        self.begun = GroupSet::default();
         self.full = full;
         for part in parts {
             part.freeze(full);
@@ -100,39 +117,52 @@ impl Sections {
         sections: &mut Vec<Section>,
         parts: &mut [&mut dyn Part],
     ) -> bool {
+        let budget = budget_bytes.max(1);
         let mut written = 0;
+        while written < budget {
+            if let Some(group) = parts.iter_mut().find_map(|part| part.full_group()) {
+                written += self.write(group, sections, parts);
+            } else if let Some(part) = parts.get_mut(self.prepared) {
+                let (bytes, all) = part.drain(budget - written);
+                written += bytes;
+                self.prepared += usize::from(all);
+            } else if self.next < self.groups.end {
+                let bytes = self.write(self.next as KeyGroup, sections, parts);
+                written += bytes;
+                self.next += usize::from(bytes == 0);
+            } else {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Writes a section of what is prepared of `group`; how many bytes it has, 0 if nothing is left
+    /// to say.
+    fn write(
+        &mut self,
+        group: KeyGroup,
+        sections: &mut Vec<Section>,
+        parts: &mut [&mut dyn Part],
+    ) -> usize {
+        let mut bytes = vec![self.version];
+        let mut said = false;
         for part in parts.iter_mut() {
-            if written >= budget_bytes.max(1) {
-                return false;
-            }
-            let (bytes, done) = part.drain(budget_bytes.max(1) - written);
-            written += bytes;
-            if !done {
-                return false;
-            }
+            put_framed(&mut bytes, |out| said |= part.take_group(group, out));
         }
-        while self.next < self.groups.end {
-            if written >= budget_bytes.max(1) {
-                return false;
-            }
-            let group = self.next as KeyGroup;
-            self.next += 1;
-            let mut bytes = vec![self.version];
-            let mut said = false;
-            for part in parts.iter_mut() {
-                put_framed(&mut bytes, |out| said |= part.take_group(group, out));
-            }
-            // A full section is written even of nothing: it ends the chain of earlier ones.
-            if said || self.full {
-                written += bytes.len();
-                sections.push(Section {
-                    group,
-                    base: self.full,
-                    bytes: bytes.into(),
-                });
-            }
+        // A full snapshot has a section even of nothing: it ends the chain of earlier ones.
+        let base = self.full && !self.begun.contains(group);
+        if !said && !base {
+            return 0;
         }
-        true
+        self.begun.insert(group);
+        let length = bytes.len();
+        sections.push(Section {
+            group,
+            base,
+            bytes: bytes.into(),
+        });
+        length
     }
 
     /// The checkpoint failed: gives the frozen content of `parts` to the next one.

@@ -469,9 +469,9 @@ impl Store for SlotStore {
                 self.dirty.remove(slot);
             }
         }
-        self.frozen.copy_from(&self.dirty);
-        self.pending.copy_from(&self.dirty);
+        std::mem::swap(&mut self.frozen, &mut self.dirty);
         self.dirty.clear();
+        self.pending.copy_from(&self.frozen);
         self.drained_to = 0;
     }
 

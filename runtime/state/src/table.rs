@@ -322,6 +322,10 @@ impl Part for KeyedTable {
         self.panes.drain(budget_bytes)
     }
 
+    fn full_group(&mut self) -> Option<KeyGroup> {
+        self.panes.full_group()
+    }
+
     fn take_group(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool {
         self.panes.take(group, out)
     }

@@ -2,6 +2,7 @@
 //! other numbers of workers, against plain maps that are copied at each freeze.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
+#![allow(clippy::print_stdout, reason = "the seed of a test that fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -98,7 +99,40 @@ impl Worker {
     }
 }
 
+/// How much there is of everything.
+#[derive(Clone, Copy)]
+struct Scale {
+    keys: u32,
+    /// Bytes of a key that is too long for its slot.
+    key_bytes: usize,
+    payload_bytes: usize,
+    budget: usize,
+}
+
+const SMALL: Scale = Scale {
+    keys: 400,
+    key_bytes: 40,
+    payload_bytes: 200,
+    budget: 20_000,
+};
+
+/// A key's group has more to say than fits a section.
+const LARGE: Scale = Scale {
+    keys: 30,
+    key_bytes: 20_000,
+    payload_bytes: 40_000,
+    budget: 300_000,
+};
+
+impl Scale {
+    /// What no section reaches: of each of two parts, two chunks and the operation that fills one.
+    fn section_bytes_max(self) -> usize {
+        2 * (2 * (64 << 10) + self.key_bytes + self.payload_bytes)
+    }
+}
+
 struct World {
+    scale: Scale,
     rng: SmallRng,
     workers: Vec<Worker>,
     model: Model,
@@ -106,17 +140,21 @@ struct World {
     /// Per group, the sections of the committed checkpoint.
     committed: BTreeMap<u8, Vec<Section>>,
     committed_model: Model,
+    /// Most sections that a snapshot had of one group.
+    sections_most: usize,
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, scale: Scale) -> Self {
         let mut world = Self {
+            scale,
             rng: SmallRng::seed_from_u64(seed),
             workers: Vec::new(),
             model: Model::default(),
             keys: BTreeSet::new(),
             committed: BTreeMap::new(),
             committed_model: Model::default(),
+            sections_most: 0,
         };
         world.restart();
         world
@@ -155,12 +193,12 @@ impl World {
     }
 
     fn random_key(&mut self) -> Vec<u8> {
-        let number: u32 = self.rng.random_range(0..400);
+        let number: u32 = self.rng.random_range(0..self.scale.keys);
+        let mut key = number.to_le_bytes().to_vec();
         // Every third key is too long for its slot.
-        let key = match number % 3 {
-            0 => format!("a key that does not fit into its slot {number}").into_bytes(),
-            _ => number.to_le_bytes().to_vec(),
-        };
+        if number.is_multiple_of(3) {
+            key.resize(self.scale.key_bytes, b'k');
+        }
         self.keys.insert(key.clone());
         key
     }
@@ -196,8 +234,8 @@ impl World {
                 row.0[0] = word;
                 row.0[1] += 1;
                 if self.rng.random_bool(0.5) {
-                    let length = self.rng.random_range(0..200);
-                    let payload: Vec<u8> = (0..length).map(|_| self.rng.random()).collect();
+                    let length = self.rng.random_range(0..self.scale.payload_bytes);
+                    let payload = vec![self.rng.random(); length];
                     pane.set_payload(slot, &payload);
                     row.1 = payload;
                 }
@@ -260,8 +298,18 @@ impl World {
             for _ in 0..self.rng.random_range(0..30) {
                 self.step();
             }
-            let budget = self.rng.random_range(1..20_000);
-            let done = (self.workers.iter_mut()).map(|worker| worker.drain(budget, &mut sections));
+            let budget = self.rng.random_range(1..self.scale.budget);
+            let bound = budget + self.scale.section_bytes_max();
+            let done = (self.workers.iter_mut()).map(|worker| {
+                let before = sections.len();
+                let done = worker.drain(budget, &mut sections);
+                let bytes = sections[before..].iter().map(|section| section.bytes.len());
+                assert!(
+                    bytes.sum::<usize>() < bound,
+                    "a slice is longer than asked for"
+                );
+                done
+            });
             if done.fold(true, |all, one| all & one) {
                 break;
             }
@@ -270,6 +318,7 @@ impl World {
             self.workers.iter_mut().for_each(Worker::thaw);
             return;
         }
+        self.check_sections(&sections, full);
         for section in sections {
             let chain = self.committed.entry(section.group).or_default();
             if section.base {
@@ -279,13 +328,39 @@ impl World {
         }
         self.committed_model = at_freeze;
     }
+
+    /// No section is long, and of those of a group the first one replaces what was before, if all
+    /// of the state was asked for.
+    fn check_sections(&mut self, sections: &[Section], full: bool) {
+        let mut of_group: BTreeMap<u8, usize> = BTreeMap::new();
+        for section in sections {
+            let before = of_group.entry(section.group).or_default();
+            assert_eq!(section.base, full && *before == 0);
+            *before += 1;
+            assert!(section.bytes.len() < self.scale.section_bytes_max());
+        }
+        assert!(!full || of_group.len() == KEY_GROUPS);
+        let most = of_group.into_values().max().unwrap_or_default();
+        self.sections_most = self.sections_most.max(most);
+    }
 }
 
 #[test]
 fn snapshots_are_the_state_at_their_freeze() {
-    for seed in 0..60 {
+    run(60, SMALL);
+}
+
+#[test]
+fn a_group_with_much_to_say_is_handed_out_in_pieces() {
+    assert!(run(15, LARGE) > 3);
+}
+
+/// Most sections that a snapshot had of one group.
+fn run(seeds: u64, scale: Scale) -> usize {
+    let mut sections_most = 0;
+    for seed in 0..seeds {
         println!("seed {seed}");
-        let mut world = World::new(seed);
+        let mut world = World::new(seed, scale);
         for _ in 0..25 {
             for _ in 0..world.rng.random_range(0..200) {
                 world.step();
@@ -297,12 +372,14 @@ fn snapshots_are_the_state_at_their_freeze() {
         }
         world.check();
         world.restart();
+        sections_most = sections_most.max(world.sections_most);
     }
+    sections_most
 }
 
 #[test]
 fn damaged_sections_are_refused_and_do_not_panic() {
-    let mut world = World::new(7);
+    let mut world = World::new(7, SMALL);
     for _ in 0..300 {
         world.step();
     }

@@ -106,7 +106,9 @@ pub trait Operator: Send {
     /// the engine fetches the content with [`drain`](Self::drain) before the next freeze.
     fn freeze(&mut self, _full: bool) {}
 
-    /// Appends about `budget_bytes` of the frozen content to `sections`; true when all is out.
+    /// Appends about `budget_bytes` of the frozen content to `sections`; true when all is out. A
+    /// group may come in several sections, in the order in which they apply; if all was asked for,
+    /// the first of them is a base and the others go on from it.
     ///
     /// # Errors
     /// A bug.
