@@ -564,7 +564,8 @@ fn on_a_terminal(place: &Place, no_color: bool, line: &str) -> String {
 
 #[test]
 fn a_terminal_gets_colours_and_a_progress_line() {
-    let place = Place::with(&FLEET.replace("events: 20000,", "events: 3000, rate: 1500,"));
+    let slow = FLEET.replace("events: 20000,", "events: 3000, rate: 1500,");
+    let place = Place::with(&slow.replace("every: 100ms", "every: 1h"));
     place.write("wrong.yaml", "job: X");
     assert!(on_a_terminal(&place, false, "validate wrong.yaml").contains("\u{1b}[31;1m"));
     assert!(!on_a_terminal(&place, true, "validate wrong.yaml").contains("\u{1b}[3"));
@@ -581,4 +582,9 @@ fn a_terminal_gets_colours_and_a_progress_line() {
     ] {
         assert!(shown.contains(word), "{word}: {shown:?}");
     }
+    // What has been read is told as it is, not as of a checkpoint.
+    let mut early = shown
+        .split('\r')
+        .filter(|line| line.contains("no checkpoint yet"));
+    assert!(early.any(|line| !line.contains(" 0 in")), "{shown:?}");
 }

@@ -17,7 +17,8 @@ const FIRST: Duration = Duration::from_secs(2);
 /// …up to this, so that a log of days stays readable.
 const LAST: Duration = Duration::from_secs(60);
 
-/// Over how long rates are taken: figures come with checkpoints, so not from one look to the next.
+/// Over how long rates are taken: rows become visible with checkpoints, so not from one look to the
+/// next.
 const RATE_OVER: Duration = Duration::from_secs(10);
 
 /// Draws a progress line until it is dropped: one that changes on a terminal, more and more seldom
@@ -29,7 +30,7 @@ pub(crate) async fn draw(board: StatusBoard, clock: Arc<dyn Clock>) {
     loop {
         tokio::time::sleep(wait).await;
         let status = board.read();
-        let rates = seen.rates(clock.elapsed(), input(&status), published(&status));
+        let rates = seen.rates(clock.elapsed(), status.records_in, published(&status));
         let line = line(&status, rates, clock.now_ms());
         let line = match terminal {
             true => format!("\r\x1b[K{}", redact(&line)),
@@ -77,7 +78,8 @@ impl Seen {
 
 /// The progress line.
 fn line(status: &Status, [read, written]: [f64; 2], now_ms: i64) -> String {
-    let (input, output) = (count(input(status) as f64), count(published(status) as f64));
+    let input = count(status.records_in as f64);
+    let output = count(published(status) as f64);
     let mut line = format!(
         "{}: {input} in ({}/s), {output} out ({}/s)",
         status.job,
@@ -97,7 +99,7 @@ fn line(status: &Status, [read, written]: [f64; 2], now_ms: i64) -> String {
         }
         None => ", no checkpoint yet".to_owned(),
     };
-    line += &format!(", {} dead letters", dead(status));
+    line += &format!(", {} dead letters", status.dead_letters);
     match status.restarts {
         0 => {}
         1 => line += ", 1 restart",

@@ -39,6 +39,8 @@ pub struct Status {
     pub checkpoints: u64,
     /// Checkpoints that failed.
     pub checkpoints_failed: u64,
+    /// Records that the sources have read since the lineage began.
+    pub records_in: u64,
     /// Dead letters since the lineage began.
     pub dead_letters: u64,
     /// What went wrong last, even if it has passed.

@@ -125,6 +125,15 @@ fn check_status(status: &serde_json::Value, generation: u64) {
     assert!(status["checkpoint"]["epoch"].as_u64() > Some(0), "{status}");
     assert_eq!(status["restored"].is_object(), generation > 1, "{status}");
     let reports = node(status, "reports");
+    let nodes = status["nodes"].as_array().expect("nodes");
+    let sources = nodes.iter().filter(|node| node["kind"] == "source");
+    let of_this_start: u64 = sources.filter_map(|node| node["rows_in"].as_u64()).sum();
+    let since_the_lineage_began = status["records_in"].as_u64().expect("a number");
+    assert_eq!(
+        since_the_lineage_began > of_this_start,
+        generation > 1,
+        "{status}"
+    );
     let splits = reports["splits"].as_array().expect("splits");
     assert_eq!(splits.len(), 2, "{reports}");
     for split in splits {

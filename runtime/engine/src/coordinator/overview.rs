@@ -63,8 +63,6 @@ impl Coordinator {
         let queue = held + self.shared.queued();
         self.metrics.set("epochs_in_flight", &[], in_flight as f64);
         self.metrics.set("queue_bytes", &[], queue as f64);
-        let dead = self.graph.nodes.get(self.graph.dead_letters);
-        let dead_before = dead.and_then(|dead| self.base.get(&**dead.name()));
         self.board.update(|status| {
             if status.phase == Phase::Starting {
                 // Every worker has built its part and passed an epoch.
@@ -76,9 +74,16 @@ impl Coordinator {
             for (at, node) in status.nodes.iter_mut().enumerate() {
                 self.refresh_node(at, node, info);
             }
-            if let Some(dead) = status.nodes.get(self.graph.dead_letters) {
-                status.dead_letters = dead.rows_in + dead_before.map_or(0, |ledger| ledger.input);
-            }
+            // Since the lineage began: up to this attempt's start, and since.
+            let all_in = |at: usize| {
+                let before = (self.graph.nodes.get(at))
+                    .and_then(|node| self.base.get(&**node.identity()))
+                    .map_or(0, |ledger| ledger.input);
+                before + status.nodes.get(at).map_or(0, |node| node.rows_in)
+            };
+            let records_in = self.graph.sources().map(|(at, _)| all_in(at)).sum();
+            let dead_letters = all_in(self.graph.dead_letters);
+            (status.records_in, status.dead_letters) = (records_in, dead_letters);
         });
     }
 
