@@ -190,3 +190,67 @@ fn no_conflict_is_left() {
         assert!(!torn, "{} has a conflict", path.display());
     }
 }
+
+/// In a row of a table: the file named last, and the functions that are named behind it and a colon.
+fn functions_named(row: &str) -> Vec<(&str, &str)> {
+    let mut named = Vec::new();
+    let (mut file, mut before) = (None, "");
+    for (at, part) in row.split('`').enumerate() {
+        if at % 2 == 0 {
+            before = part;
+        } else if part.ends_with(".rs") {
+            file = Some(part);
+        } else if let Some(file) = file
+            && (before.ends_with(": ") || before == ", ")
+        {
+            named.push((file, part));
+        }
+    }
+    named
+}
+
+/// Whether `text` has a function of this name, and one that is a test.
+fn function(text: &str, name: &str) -> (bool, bool) {
+    let mut attributes = Vec::new();
+    let (mut there, mut test) = (false, false);
+    for line in text.lines().map(str::trim_start) {
+        if line.starts_with("#[") {
+            attributes.push(line);
+            continue;
+        }
+        let rest = line.split_once("fn ").map(|(_, rest)| rest);
+        if rest.and_then(|rest| rest.split(['(', '<']).next()) == Some(name) {
+            there = true;
+            test |= (attributes.iter())
+                .any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"));
+        }
+        attributes.clear();
+    }
+    (there, test)
+}
+
+/// A promise that names no test, or a page that leads to a function that is gone, is of no use.
+#[test]
+fn pages_name_functions_that_are_there_and_promises_name_tests() {
+    let mut checked = 0;
+    for (page, promises) in [("ARCHITECTURE.md", false), ("docs/guarantees.md", true)] {
+        let text = std::fs::read_to_string(root().join(page)).expect("readable");
+        let rows = text.lines().filter(|line| line.starts_with("| "));
+        for row in rows.filter(|row| !row.starts_with("| promise")) {
+            let named = functions_named(row);
+            let run_by_make = row.contains("`make faults`");
+            assert!(
+                !promises || run_by_make || !named.is_empty(),
+                "{page}: no test shows {row}"
+            );
+            for (file, name) in named {
+                let source = std::fs::read_to_string(root().join(file)).expect(file);
+                let (there, test) = function(&source, name);
+                assert!(there, "{page}: {file} has no function {name}");
+                assert!(!promises || test, "{page}: {name} of {file} is no test");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 100, "the tables are read: {checked}");
+}
