@@ -21,6 +21,30 @@ fn marked<'a>(text: &'a str, mark: &str) -> BTreeSet<&'a str> {
         .collect()
 }
 
+/// The source files that are no tests.
+fn shipped() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("");
+    let mut folders: Vec<PathBuf> = ["runtime", "operators", "jobs"]
+        .map(|top| root.join(top))
+        .into();
+    let mut texts = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() && !path.ends_with("tests") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !path.ends_with("tests.rs")
+            {
+                let text = std::fs::read_to_string(&path).expect("text");
+                let shipped = text.split("#[cfg(test)]\nmod tests {").next();
+                texts.push(shipped.unwrap_or_default().to_owned());
+            }
+        }
+    }
+    texts
+}
+
 #[test]
 fn every_alert_is_explained_and_asks_for_metrics_there_are() {
     let (rules, operations, metrics) = (
@@ -47,31 +71,51 @@ fn every_alert_is_explained_and_asks_for_metrics_there_are() {
 #[test]
 fn every_code_of_a_dead_letter_is_explained() {
     let operations = page("operations.md");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("");
-    let mut folders = vec![root.join("runtime"), root.join("operators")];
     let mut codes = BTreeSet::new();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() && !path.ends_with("tests") {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs")
-                && !path.ends_with("tests.rs")
-            {
-                let text = std::fs::read_to_string(&path).expect("text");
-                let shipped = text.split("#[cfg(test)]\nmod tests {").next();
-                for line in shipped.unwrap_or_default().lines() {
-                    let code = line.trim().strip_prefix("code: \"");
-                    codes.extend(
-                        code.and_then(|rest| rest.strip_suffix("\","))
-                            .map(str::to_owned),
-                    );
-                }
-            }
+    for text in shipped() {
+        for line in text.lines() {
+            let code = line.trim().strip_prefix("code: \"");
+            codes.extend(
+                code.and_then(|rest| rest.strip_suffix("\","))
+                    .map(str::to_owned),
+            );
         }
     }
     assert!(codes.len() >= 8, "{codes:?}");
     for code in codes {
         assert!(operations.contains(&format!("`{code}`")), "{code}");
     }
+}
+
+/// What systems say rather than we.
+const OF_SYSTEMS: [&str; 3] = [
+    "No space left on device",
+    "Read-only file system",
+    "Input/output error",
+];
+
+/// A message that has changed would be looked for in vain.
+#[test]
+fn every_error_that_is_explained_is_one_that_the_code_says() {
+    let operations = page("operations.md");
+    let table = (operations.split("\n## Errors\n").nth(1))
+        .and_then(|rest| rest.split("\n## ").next())
+        .expect("errors");
+    let code = shipped().join("\n");
+    // Without what breaks a literal over lines, or escapes a quote in one.
+    let lines = code.split("\\\n").map(str::trim_start);
+    let code = lines.collect::<String>().replace("\\\"", "\"");
+    let mut checked = 0;
+    for row in table.lines().filter(|line| line.starts_with("| *")) {
+        let said = row.split(" | ").next().unwrap_or_default();
+        for message in said.split('*').skip(1).step_by(2) {
+            for part in message.split(['…', '"']) {
+                let part = part.trim_matches([' ', ':', ',']);
+                let known = part.len() < 4 || OF_SYSTEMS.contains(&part) || code.contains(part);
+                assert!(known, "nothing says {part:?} of {message:?}");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 100, "the table is read: {checked}");
 }
