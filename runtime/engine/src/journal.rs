@@ -1,5 +1,8 @@
 //! The job's store as the coordinator uses it: claim, restore, state parts, manifests, commits.
 
+mod cleaning;
+mod record;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,22 +10,22 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use thalweg_checkpoint::log::{CommitNumber, Standing};
-use thalweg_checkpoint::manifest::{Cut, DefinitionRecord, SourceRecord, SplitRecord, StepRecord};
+use thalweg_checkpoint::manifest::DefinitionRecord;
 use thalweg_checkpoint::name::{ObjectName, PartId};
 use thalweg_checkpoint::publish::SinkRecord;
 use thalweg_checkpoint::state::PartReport;
 use thalweg_checkpoint::{
-    ClaimRequest, Claimed, Identity, InUse, JobLog, Manifest, Outbox, OwnedLog, PartWriter,
-    RestoreFrom, Restorer, Retention, StateChains, Store,
+    ClaimRequest, Claimed, Identity, JobLog, Manifest, Outbox, OwnedLog, PartWriter, RestoreFrom,
+    Restorer, Retention, StateChains, Store,
 };
 use thalweg_stream::sink::StageStore;
 use thalweg_stream::source::SplitSpec;
-use thalweg_stream::{
-    Clock, Epoch, Fault, Generation, Ledger, Lineage, Migration, Progress, Section, SplitId,
-};
+use thalweg_stream::{Clock, Epoch, Fault, Generation, Ledger, Lineage, Migration, Section};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
+use self::cleaning::clean;
+use self::record::{cut, sources, steps};
 use crate::assembly::{self, Whole};
 use crate::compaction::Compactor;
 use crate::coordinator::Savepoint;
@@ -446,37 +449,6 @@ impl Journal {
     }
 }
 
-/// Deletes what no kept checkpoint reaches: in the store, and in the stages of sinks that have one
-/// of their own. The log is held only while it is decided what to delete.
-async fn clean(
-    log: &Mutex<Option<OwnedLog>>,
-    stages: &[OwnStage],
-    in_use: &InUse,
-) -> Result<(), Fault> {
-    let (planned, lineages) = {
-        let mut log = log.lock().await;
-        let Some(owned) = log.as_mut() else {
-            return Ok(());
-        };
-        (owned.plan_cleaning(in_use).await?, owned.lineages())
-    };
-    planned.perform().await?;
-    for (sink, stage) in stages {
-        let mut listed = Vec::new();
-        for lineage in &lineages {
-            listed.extend(stage.list(&format!("{sink}/{lineage}/")).await?);
-        }
-        let litter = match log.lock().await.as_mut() {
-            Some(owned) => owned.stage_litter(&listed).await?,
-            None => return Ok(()),
-        };
-        for name in litter {
-            stage.delete(&name).await?;
-        }
-    }
-    Ok(())
-}
-
 /// Resolves when a successor has been seen.
 pub(crate) async fn lost(fenced: &mut watch::Receiver<Option<Fault>>) -> Fault {
     loop {
@@ -488,64 +460,4 @@ pub(crate) async fn lost(fenced: &mut watch::Receiver<Option<Fault>>) -> Fault {
             std::future::pending::<()>().await;
         }
     }
-}
-
-fn cut(cut: assembly::Cut) -> Cut {
-    let offsets = cut
-        .offsets
-        .into_iter()
-        .map(|(split, offset)| (SplitId(split), offset));
-    Cut {
-        epoch: cut.epoch,
-        offsets: offsets.collect(),
-    }
-}
-
-fn sources(
-    graph: &Graph,
-    splits: &BTreeMap<u32, (String, SplitSpec)>,
-    info: &EpochInfo,
-) -> BTreeMap<String, SourceRecord> {
-    let mut sources: BTreeMap<String, SourceRecord> = (graph.sources())
-        .map(|(at, source)| {
-            let progress = info.nodes.get(at).copied().unwrap_or(Progress::START);
-            (
-                source.name.to_string(),
-                SourceRecord {
-                    progress,
-                    splits: Vec::new(),
-                },
-            )
-        })
-        .collect();
-    for split in &info.splits {
-        let Some((source, spec)) = splits.get(&split.split) else {
-            continue;
-        };
-        if let Some(record) = sources.get_mut(source) {
-            record.splits.push(SplitRecord {
-                id: SplitId(split.split),
-                spec: spec.clone(),
-                offset: split.offset,
-                finished: split.finished,
-                newest_event_time: split.newest,
-                idle: split.idle,
-            });
-        }
-    }
-    sources
-}
-
-fn steps(graph: &Graph, info: &EpochInfo) -> BTreeMap<String, StepRecord> {
-    let record = |(at, step): (usize, &crate::graph::StepNode)| {
-        let shape = step.factory.state_shape().map(Arc::from);
-        (
-            step.id.to_string(),
-            StepRecord {
-                shape,
-                progress: info.nodes.get(at).copied(),
-            },
-        )
-    };
-    graph.steps().map(record).collect()
 }

@@ -26,6 +26,7 @@ mod herald;
 mod job;
 mod journal;
 mod letters;
+mod limits;
 mod mesh;
 mod meter;
 mod parcel;
@@ -55,10 +56,10 @@ pub use fit::{Fate, Fit, PartFit, PartKind};
 pub use graph::{Delivery, Edge, Graph, Node, OnError, SinkNode, SourceNode, StepNode};
 pub use job::{Job, Surroundings};
 pub use journal::Allow;
+pub use limits::Limits;
 pub use mesh::{Control, FRAME_BYTES_MAX, Launch, Member, Peer, Socket, follow};
 pub use restart::RestartPolicy;
 pub use schedule::{Schedule, Simulation};
-pub use shared::Limits;
 pub use status::{
     CheckpointStatus, NodeStatus, Phase, RestartStatus, RestoreStatus, SplitStatus, Status,
     StatusBoard,

@@ -9,7 +9,9 @@
 
 mod connection;
 mod following;
+mod held;
 mod leading;
+mod listening;
 pub(crate) mod message;
 mod wire;
 

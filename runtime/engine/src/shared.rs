@@ -10,61 +10,18 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
 use thalweg_stream::{Clock, DeadLetter, Epoch, EpochKind, Fault};
 use timely::scheduling::SyncActivator;
 use tokio::sync::{Notify, mpsc};
 
 use crate::failure::{Failure, Place};
 use crate::flow::{FigureBoard, Flow};
+use crate::limits::Limits;
 use crate::mesh::Order;
 use crate::meter::Meter;
 use crate::report::Report;
 use crate::splits::Joining;
 use crate::watch::Watch;
-
-/// Limits of a job, each beside its reason.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Limits {
-    /// Longest time an epoch stays open (milliseconds): what a result waits for at least.
-    pub epoch_ms: u64,
-    /// Bytes read in one epoch before it is closed: bounds what is in flight.
-    pub epoch_bytes: u64,
-    /// Epochs that may be unfinished before sources stop: timely's queues have no bound.
-    pub epochs_in_flight: u64,
-    /// Bytes held, buffered or waiting for an upload before sources stop.
-    pub bytes_max: usize,
-    /// Bytes of one chunk.
-    pub chunk_bytes: usize,
-    /// Rows of one batch, at most [`BATCH_ROWS_MAX`](thalweg_stream::BATCH_ROWS_MAX): results do not
-    /// depend on it, which is what tests make it small for.
-    pub batch_rows: usize,
-    /// Checkpoints whose output may be unpublished before no further one is begun.
-    pub unpublished_max: usize,
-    /// Attempts at writing an object before its checkpoint fails; they take some 15 s together,
-    /// longer than a store fails over.
-    pub upload_attempts: u32,
-    /// How long a stop waits for output to become visible (milliseconds). What is not visible by
-    /// then stays listed in the last checkpoint, and the next run publishes it. Less than what
-    /// schedulers leave a process (30 s is common), as the last checkpoint comes after it.
-    pub stop_ms: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            epoch_ms: 100,
-            epoch_bytes: 16 << 20,
-            epochs_in_flight: 3,
-            bytes_max: 256 << 20,
-            chunk_bytes: 512 << 10,
-            batch_rows: thalweg_stream::BATCH_ROWS_MAX,
-            unpublished_max: 8,
-            upload_attempts: 10,
-            stop_ms: 10_000,
-        }
-    }
-}
 
 /// Chunks of one source that wait for one worker, the one it decodes included: enough that it
 /// never waits for the reader, and so few that what was read is still in the cache.

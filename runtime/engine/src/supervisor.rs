@@ -16,10 +16,10 @@ use crate::failure::{Cause, Failure, Place};
 use crate::graph::Graph;
 use crate::job::{Job, Surroundings, attempt};
 use crate::journal::Allow;
+use crate::limits::Limits;
 use crate::mesh::Launch;
 use crate::restart::{Failed, RestartPolicy, Restarts, Verdict};
 use crate::schedule::{Schedule, Simulation};
-use crate::shared::Limits;
 use crate::status::{Phase, RestartStatus, StatusBoard};
 
 /// A run of a job: what stays the same over its attempts, and what the last one has left.

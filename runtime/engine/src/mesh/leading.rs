@@ -1,31 +1,25 @@
 //! The leader's side: followers are prepared, told what is announced, and listened to.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use thalweg_stream::sink::EncodedObject;
 use thalweg_stream::{Clock, Epoch, Fault, Generation, Section};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use super::connection::{Receiving, Sending};
-use super::following::HELD_PARTS;
-use super::message::{Brief, Order, Pulse, Word, apart, together};
+use super::held::{Held, Known, tell};
+use super::listening::Listening;
+use super::message::{Brief, Order, Word, apart};
 use super::{Launch, Socket};
 use crate::failure::Failure;
-use crate::flow::Flow;
-use crate::report::Report;
-use crate::shared::{Shared, Team, lock};
+use crate::shared::{Shared, Team};
 use crate::threads::LEAVE;
 
 /// Orders that may wait for one follower: the epochs in flight are few, and a checkpoint gives one
 /// for each node.
 const ORDERS_MAX: usize = 4096;
-/// How often it is looked whether followers are to be told what the others hold.
-const TELL_EVERY: Duration = Duration::from_millis(5);
 
 /// The processes of one attempt, as the leader has them; none but itself unless it has been given a
 /// way to start others.
@@ -67,7 +61,7 @@ impl Link {
 }
 
 /// What has failed in another process.
-fn failed(process: usize, mut failure: Failure) -> Failure {
+pub(super) fn failed(process: usize, mut failure: Failure) -> Failure {
     failure.fault = failure.fault.within(format_args!("process {process}"));
     failure
 }
@@ -244,267 +238,4 @@ async fn send(sending: Sending, mut orders: mpsc::Receiver<Order>) {
             return;
         }
     }
-}
-
-/// What a follower has last told of itself.
-#[derive(Debug)]
-struct Known {
-    held: Vec<usize>,
-    queued: usize,
-}
-
-impl Known {
-    fn new(nodes: usize) -> Self {
-        Self {
-            held: vec![0; nodes],
-            queued: 0,
-        }
-    }
-}
-
-/// What all followers hold, as they have last told.
-struct Held {
-    followers: Vec<Mutex<Known>>,
-    /// One of them has told.
-    told: Notify,
-}
-
-/// Tells each follower, and the leader itself, what all others hold.
-async fn tell(all: Arc<Held>, followers: Vec<mpsc::Sender<Order>>, shared: Arc<Shared>) {
-    let nodes = shared.flow.len();
-    let mut told: Vec<(Vec<usize>, usize)> = vec![(vec![0; nodes], 0); followers.len()];
-    loop {
-        tokio::select! {
-            () = all.told.notified() => {}
-            () = shared.clock.sleep(TELL_EVERY) => {}
-        }
-        let (mut held, mut queued) = (vec![0_usize; nodes], 0);
-        for known in &all.followers {
-            let known = lock(known);
-            queued += known.queued;
-            let sums = held.iter_mut().zip(&known.held);
-            sums.for_each(|(sum, more)| *sum += more);
-        }
-        shared.set_elsewhere(&held, queued);
-        for (node, sum) in held.iter_mut().enumerate() {
-            *sum += shared.held_here(node);
-        }
-        queued += shared.queued_bytes.load(Ordering::Relaxed);
-        let many = followers.iter().zip(&all.followers).zip(&mut told);
-        for ((follower, known), told) in many {
-            let (held, queued) = {
-                let own = lock(known);
-                let others = held.iter().zip(&own.held);
-                let others = others.map(|(all, own)| all.saturating_sub(*own));
-                (
-                    others.collect::<Vec<_>>(),
-                    queued.saturating_sub(own.queued),
-                )
-            };
-            let sum = |held: &[usize], queued: usize| held.iter().sum::<usize>() + queued;
-            let change = sum(&held, queued).abs_diff(sum(&told.0, told.1));
-            if change > shared.limits.bytes_max / HELD_PARTS
-                || (change > 0 && sum(&held, queued) == 0)
-            {
-                *told = (held.clone(), queued);
-                // If it takes no orders, that is found out where it matters.
-                follower.try_send(Order::Elsewhere { held, queued }).ok();
-            }
-        }
-    }
-}
-
-/// Listens to one follower.
-struct Listening {
-    process: usize,
-    /// Its workers are those that are here.
-    team: Team,
-    shared: Arc<Shared>,
-    held: Arc<Held>,
-    /// What it has read of an epoch.
-    read: (Epoch, u64),
-    /// What had gone through each node in it.
-    flow: Vec<[u64; 8]>,
-}
-
-impl Listening {
-    async fn run(mut self, mut receiving: Receiving) {
-        loop {
-            let taken = match receiving.receive::<Word>().await {
-                Ok((word, body)) => self.take(word, body),
-                Err(failure) => Err(failure),
-            };
-            if let Err(failure) = taken {
-                return self.shared.fail_with(failure);
-            }
-        }
-    }
-
-    fn take(&mut self, word: Word, body: Bytes) -> Result<(), Failure> {
-        match word {
-            Word::Read {
-                epoch,
-                bytes,
-                hurried,
-            } => self.read(epoch, bytes, hurried),
-            Word::Held { held, queued } => {
-                if let Some(known) = self.held.followers.get(self.process - 1) {
-                    *lock(known) = Known { held, queued };
-                    self.held.told.notify_one();
-                }
-            }
-            Word::Pulse(pulse) => self.pulse(*pulse)?,
-            Word::Sections {
-                worker,
-                node,
-                sections,
-            } => {
-                self.check(worker, node)?;
-                let length = body.len();
-                let sections = together(sections, body);
-                let sections =
-                    sections.ok_or_else(|| self.strange("sections of another length"))?;
-                self.queue(length);
-                self.shared.report(Report::Sections {
-                    worker,
-                    node,
-                    sections,
-                });
-            }
-            Word::Sealed {
-                epoch,
-                worker,
-                node,
-                ledger,
-                full,
-            } => {
-                self.check(worker, node)?;
-                self.shared.report(Report::Sealed {
-                    epoch,
-                    worker,
-                    node,
-                    ledger,
-                    full,
-                });
-            }
-            Word::Staged {
-                worker,
-                node,
-                after,
-                rows,
-                note,
-            } => {
-                self.check(worker, node)?;
-                self.queue(body.len());
-                let bytes = body;
-                let object = EncodedObject { bytes, rows, note };
-                self.shared.report(Report::Staged {
-                    worker,
-                    node,
-                    after,
-                    object,
-                });
-            }
-            Word::Ended => self.shared.report(Report::Ended),
-            Word::Failed(failure) => return Err(failed(self.process, *failure)),
-        }
-        Ok(())
-    }
-
-    /// From here on its content counts as queued at the leader.
-    fn queue(&self, bytes: usize) {
-        let queued = &self.shared.queued_bytes;
-        queued.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn read(&mut self, epoch: Epoch, bytes: u64, hurried: bool) {
-        if epoch != self.shared.closed().next() {
-            return;
-        }
-        let before = match self.read.0 == epoch {
-            true => self.read.1,
-            false => 0,
-        };
-        self.read = (epoch, before.max(bytes));
-        let more = bytes.saturating_sub(before);
-        self.shared
-            .count_read(usize::try_from(more).unwrap_or(usize::MAX));
-        if hurried {
-            self.shared.hurry();
-        }
-    }
-
-    fn pulse(&mut self, pulse: Pulse) -> Result<(), Failure> {
-        let nodes = self.shared.flow.len();
-        let here = self.team.here.clone();
-        let fits = pulse.flow.len() == nodes
-            && pulse.workers.len() == here.len()
-            && pulse.busy_us.len() == here.len();
-        if !fits {
-            return Err(self.strange("a pulse of another job"));
-        }
-        for ((worker, (seen, node)), busy) in here.zip(pulse.workers).zip(pulse.busy_us) {
-            if let Some(watch) = self.shared.watches.get(worker) {
-                watch.told(seen, node);
-            }
-            if let Some(known) = self.shared.busy_us.get(worker) {
-                known.store(busy, Ordering::Relaxed);
-            }
-        }
-        for ((flow, before), now) in (self.shared.flow.iter())
-            .zip(&mut self.flow)
-            .zip(pulse.flow)
-        {
-            add(flow, *before, now);
-            *before = now;
-        }
-        self.shared.metrics.add(pulse.counted);
-        for ((node, worker), told) in pulse.figures {
-            self.check(worker, node)?;
-            let told = told.into_iter().collect();
-            self.shared.figures.tell(node, worker, told);
-        }
-        Ok(())
-    }
-
-    fn check(&self, worker: usize, node: usize) -> Result<(), Failure> {
-        match self.team.here.contains(&worker) && node < self.shared.flow.len() {
-            true => Ok(()),
-            false => Err(self.strange("a worker or a node that is not its own")),
-        }
-    }
-
-    fn strange(&self, what: &str) -> Failure {
-        Failure::lost(self.process, format_args!("it tells of {what}"))
-    }
-}
-
-/// Adds what has gone through a node of a follower since it last told; two of them are levels, which
-/// may fall.
-fn add(flow: &Flow, before: [u64; 8], now: [u64; 8]) {
-    let more: [u64; 8] = std::array::from_fn(|at| now[at].wrapping_sub(before[at]));
-    let [
-        rows_in,
-        rows_out,
-        batches,
-        bytes_in,
-        bytes_out,
-        paused_us,
-        readers,
-        disconnected,
-    ] = more;
-    let totals = [
-        (&flow.rows_in, rows_in),
-        (&flow.rows_out, rows_out),
-        (&flow.batches, batches),
-        (&flow.bytes_in, bytes_in),
-        (&flow.bytes_out, bytes_out),
-        (&flow.paused_us, paused_us),
-    ];
-    for (total, more) in totals {
-        total.fetch_add(more, Ordering::Relaxed);
-    }
-    flow.readers.fetch_add(readers as usize, Ordering::Relaxed);
-    let disconnected = disconnected as usize;
-    flow.disconnected.fetch_add(disconnected, Ordering::Relaxed);
 }

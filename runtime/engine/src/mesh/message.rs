@@ -11,9 +11,9 @@ use thalweg_stream::{Clock, Epoch, EpochKind, Generation, Ledger, Lineage, Secti
 
 use crate::failure::{Failure, Place};
 use crate::flow::Told;
+use crate::limits::Limits;
 use crate::meter::Counted;
 use crate::report::Report;
-use crate::shared::Limits;
 use crate::splits::Joining;
 use crate::stall::Seen;
 use crate::tracker::TrackedSplit;
