@@ -16,6 +16,7 @@ use thalweg_stream::{Fault, StreamSchema};
 use crate::error::FormatError;
 use cell::{Cells, Meaning};
 pub use csv::{CsvRows, CsvWriteOptions};
+use text::Key;
 pub(crate) use text::{prefix, write_string};
 
 /// How rows are written.
@@ -79,8 +80,8 @@ pub struct JsonLines {
 
 #[derive(Clone, Debug)]
 struct OutColumn {
-    /// The key with its quotes and the colon.
-    prefix: Vec<u8>,
+    name: std::sync::Arc<str>,
+    key: Key,
     /// Position in the batch.
     at: usize,
     meaning: Meaning,
@@ -94,9 +95,8 @@ impl OutColumn {
             .get(self.at)
             .ok_or_else(|| Fault::bug("batch has fewer columns than its stream"))?;
         Cells::of(array.as_ref(), &self.meaning).ok_or_else(|| {
-            let name = String::from_utf8_lossy(&self.prefix).into_owned();
             let found = array.data_type();
-            Fault::bug(format!("batch has {found} in column {name}"))
+            Fault::bug(format!("batch has {found} in column {:?}", self.name))
         })
     }
 }
@@ -109,7 +109,8 @@ impl JsonLines {
     pub fn new(schema: &StreamSchema, options: WriteOptions) -> Result<Self, FormatError> {
         let mut columns: Vec<OutColumn> = (schema.columns.iter().enumerate())
             .map(|(at, column)| OutColumn {
-                prefix: text::prefix(&column.name),
+                name: column.name.clone(),
+                key: Key::new(&column.name),
                 at,
                 meaning: Meaning::Column(column.column_type.clone()),
             })
@@ -122,7 +123,8 @@ impl JsonLines {
             };
             let name = system.name();
             columns.push(OutColumn {
-                prefix: text::prefix(name),
+                name: name.into(),
+                key: Key::new(name),
                 at: at.ok_or(FormatError::NoSystemColumn(name))?,
                 meaning,
             });
@@ -150,7 +152,7 @@ impl JsonLines {
     pub fn prepare<'a>(&'a self, batch: &'a RecordBatch) -> Result<PreparedRows<'a>, Fault> {
         let mut columns = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
-            columns.push((column.prefix.as_slice(), column.cells(batch)?));
+            columns.push((&column.key, column.cells(batch)?));
         }
         Ok(PreparedRows {
             columns,
@@ -173,7 +175,7 @@ impl RowRenderer for JsonLines {
 /// The rows of one batch, ready to be written.
 #[derive(Debug)]
 pub struct PreparedRows<'a> {
-    columns: Vec<(&'a [u8], Cells<'a>)>,
+    columns: Vec<(&'a Key, Cells<'a>)>,
     timestamps: Timestamps,
     nulls: Nulls,
 }
@@ -183,23 +185,20 @@ impl PreparedRows<'_> {
     ///
     /// A row that the batch does not have is all null.
     pub fn write(&self, row: usize, out: &mut Vec<u8>) {
-        out.push(b'{');
-        let first = out.len();
-        for (prefix, cells) in &self.columns {
-            if cells.is_null(row) {
-                if self.nulls == Nulls::Write {
-                    out.extend_from_slice(prefix);
-                    out.extend_from_slice(b"null,");
-                }
-                continue;
+        let start = out.len();
+        for (key, cells) in &self.columns {
+            if !cells.is_null(row) {
+                key.write(out);
+                cells.write(row, self.timestamps, out);
+            } else if self.nulls == Nulls::Write {
+                key.write(out);
+                out.extend_from_slice(b"null");
             }
-            out.extend_from_slice(prefix);
-            cells.write(row, self.timestamps, out);
-            out.push(b',');
         }
-        if out.len() > first {
-            // The last comma.
-            out.pop();
+        // In place of the first comma.
+        match out.get_mut(start) {
+            Some(first) => *first = b'{',
+            None => out.push(b'{'),
         }
         out.push(b'}');
     }
@@ -222,13 +221,13 @@ impl RowRenderer for RowJson {
     fn render(&self, batch: &RecordBatch, row: usize) -> String {
         let schema = batch.schema();
         let fields = schema.fields().iter().zip(batch.columns());
-        let prefixes: Vec<(Vec<u8>, Cells<'_>)> = fields
+        let columns: Vec<(Key, Cells<'_>)> = fields
             .filter(|(field, _)| !is_system(field.name()))
-            .map(|(field, array)| (text::prefix(field.name()), Cells::of_any(array.as_ref())))
+            .map(|(field, array)| (Key::new(field.name()), Cells::of_any(array.as_ref())))
             .collect();
         let rows = PreparedRows {
-            columns: (prefixes.iter())
-                .map(|(prefix, cells)| (prefix.as_slice(), cells.clone()))
+            columns: (columns.iter())
+                .map(|(key, cells)| (key, cells.clone()))
                 .collect(),
             timestamps: Timestamps::Rfc3339Millis,
             nulls: Nulls::Write,

@@ -16,7 +16,7 @@ use thalweg_stream::schema::{DELETE, INSERT, UPDATE};
 use thalweg_stream::{ColumnType, Origin};
 
 use super::Timestamps;
-use super::text::{write_json, write_string};
+use super::text::{write_json, write_string, write_view};
 use crate::{calendar, decimal};
 
 /// What a column of a batch means.
@@ -166,7 +166,10 @@ impl<'a> Cells<'a> {
             Self::Float32(values) => write_float(values.value(row), out),
             Self::Float64(values) => write_float(values.value(row), out),
             Self::Decimal(values, scale) => decimal::write(values.value(row), *scale, out),
-            Self::String(values) => write_string(values.value(row), out),
+            Self::String(values) => match values.views().get(row) {
+                Some(view) => write_view(*view, || values.value(row), out),
+                None => write_string(values.value(row), out),
+            },
             Self::Json(values) => write_json(values.value(row), out),
             Self::Binary(values) => write_string(&STANDARD.encode(values.value(row)), out),
             Self::Date(values) => {

@@ -153,6 +153,24 @@ fn strings_of_all_lengths_and_characters_read_back() {
 }
 
 #[test]
+fn keys_of_all_lengths_are_written() {
+    for len in 1..80 {
+        let (first, second) = ("a".repeat(len), "b".repeat(80 - len));
+        let columns = [&first, &second].map(|name| Column::new(&**name, ColumnType::Int64));
+        let schema = StreamSchema::append(columns.to_vec(), false);
+        let values = || Arc::new(Int64Array::from(vec![7])) as ArrayRef;
+        let origins = Arc::new(UInt64Array::from(vec![0]));
+        let arrays = vec![values(), values(), origins];
+        let batch = RecordBatch::try_new(schema.arrow(), arrays).unwrap();
+        let mut line = Vec::new();
+        let writer = JsonLines::new(&schema, WriteOptions::default()).unwrap();
+        writer.write(&batch, &mut line).unwrap();
+        let expected = format!("{{\"{first}\":7,\"{second}\":7}}\n");
+        assert_eq!(String::from_utf8(line).unwrap(), expected);
+    }
+}
+
+#[test]
 fn floats_read_back_bit_by_bit() {
     let mut values = vec![
         5e-324,

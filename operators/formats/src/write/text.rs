@@ -29,6 +29,72 @@ pub(crate) fn prefix(name: &str) -> Vec<u8> {
     out
 }
 
+/// A key as it stands before a value: comma, quotes and colon included.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    text: Vec<u8>,
+    /// The same, padded, if it is short.
+    block: [u8; Self::SHORT_MAX],
+}
+
+impl Key {
+    /// Longest key that is written as a block.
+    const SHORT_MAX: usize = 32;
+
+    pub(super) fn new(name: &str) -> Self {
+        let mut text = vec![b','];
+        text.append(&mut prefix(name));
+        let mut block = [0; Self::SHORT_MAX];
+        for (to, from) in block.iter_mut().zip(&text) {
+            *to = *from;
+        }
+        Self { text, block }
+    }
+
+    #[inline]
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        if self.text.len() <= Self::SHORT_MAX {
+            write_block(&self.block, self.text.len(), out);
+        } else {
+            out.extend_from_slice(&self.text);
+        }
+    }
+}
+
+/// Appends the first `len` bytes of a block: all of it, and then some less, for a copy of a length
+/// that is known beforehand is a few instructions instead of a call.
+#[inline(always)]
+fn write_block<const N: usize>(block: &[u8; N], len: usize, out: &mut Vec<u8>) {
+    let end = out.len() + len;
+    out.extend_from_slice(block);
+    out.truncate(end);
+}
+
+/// Appends the string that an Arrow view stands for, with its quotes; `text` gives it where it is
+/// not in the view itself.
+#[inline]
+pub(super) fn write_view<'a>(view: u128, text: impl Fn() -> &'a str, out: &mut Vec<u8>) {
+    const INLINE: usize = 12;
+    let len = view as u32 as usize;
+    let block = view >> 32;
+    if len > INLINE || Marks::of(block).special & ((1 << len) - 1) != 0 {
+        write_string(text(), out);
+        return;
+    }
+    let mut quoted = [b'"'; BLOCK];
+    let [_, inside @ ..] = &mut quoted;
+    for (to, from) in inside
+        .iter_mut()
+        .zip(block.to_le_bytes().iter().take(INLINE))
+    {
+        *to = *from;
+    }
+    if let Some(end) = quoted.get_mut(len + 1) {
+        *end = b'"';
+    }
+    write_block(&quoted, len + 2, out);
+}
+
 /// Appends a string with its quotes.
 #[inline]
 pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
