@@ -105,6 +105,10 @@ pub struct Cut {
     pub epoch: Epoch,
     /// The offset of each split that has moved during it.
     pub offsets: Vec<(SplitId, u64)>,
+    /// Each split that has become idle by its end, or is so no longer. Whoever goes on from a
+    /// checkpoint begins with none that is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub idle: Vec<(SplitId, bool)>,
 }
 
 /// A step.

@@ -7,12 +7,14 @@ use thalweg_stream::{Epoch, Fault, Ledger, Section};
 
 use crate::report::{EpochInfo, SplitProgress};
 
-/// What one epoch read: offsets of the splits that moved.
+/// What one epoch read: offsets of the splits that moved, and which have become idle or have woken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cut {
     pub(crate) epoch: Epoch,
     /// Split and the offset it has reached.
     pub(crate) offsets: Vec<(u32, u64)>,
+    /// Split and whether it is idle from now on.
+    pub(crate) idle: Vec<(u32, bool)>,
 }
 
 /// A checkpoint whose parts are all in.
@@ -39,6 +41,7 @@ pub(crate) struct Assembly {
     cuts: Vec<Cut>,
     later_cuts: Vec<Cut>,
     offsets: BTreeMap<u32, u64>,
+    idle: BTreeSet<u32>,
 }
 
 impl Assembly {
@@ -55,6 +58,7 @@ impl Assembly {
             cuts: Vec::new(),
             later_cuts: Vec::new(),
             offsets: BTreeMap::new(),
+            idle: BTreeSet::new(),
         }
     }
 
@@ -66,13 +70,25 @@ impl Assembly {
         };
         let offsets: Vec<(u32, u64)> = info.splits.iter().filter_map(moved).collect();
         self.offsets.extend(offsets.iter().copied());
+        let turned = |split: &SplitProgress| {
+            let known = self.idle.contains(&split.split);
+            (known != split.idle).then_some((split.split, split.idle))
+        };
+        let idle: Vec<(u32, bool)> = info.splits.iter().filter_map(turned).collect();
+        for (split, idle) in &idle {
+            match idle {
+                true => self.idle.insert(*split),
+                false => self.idle.remove(split),
+            };
+        }
         let cut = Cut {
             epoch: info.epoch,
             offsets,
+            idle,
         };
         if self.info.is_some() {
             self.later_cuts.push(cut);
-        } else if !cut.offsets.is_empty() || info.kind.seals() {
+        } else if !cut.offsets.is_empty() || !cut.idle.is_empty() || info.kind.seals() {
             self.cuts.push(cut);
         }
         if info.kind.seals() {
@@ -141,11 +157,15 @@ mod tests {
     use thalweg_stream::EpochKind;
 
     fn info(epoch: u64, kind: EpochKind, offset: u64) -> Arc<EpochInfo> {
+        idle_info(epoch, kind, offset, false)
+    }
+
+    fn idle_info(epoch: u64, kind: EpochKind, offset: u64, idle: bool) -> Arc<EpochInfo> {
         let split = SplitProgress {
             split: 0,
             offset: Some(offset),
             newest: None,
-            idle: false,
+            idle,
             finished: false,
             loaded: false,
             behind: None,
@@ -181,6 +201,7 @@ mod tests {
         let cut = |epoch, offset| Cut {
             epoch: Epoch(epoch),
             offsets: vec![(0, offset)],
+            idle: Vec::new(),
         };
         assert_eq!(whole.cuts, [cut(1, 10), cut(3, 25)]);
         assert_eq!(whole.ledgers[&1].input, 10);
@@ -195,6 +216,30 @@ mod tests {
             Some(&cut(4, 40)),
             "epochs after the seal belong to the next"
         );
+    }
+
+    #[test]
+    fn epochs_in_which_a_split_becomes_idle_or_wakes_are_cuts() {
+        let mut assembly = Assembly::new(1, &[]);
+        let ordinary = EpochKind::Ordinary;
+        for (epoch, offset, idle) in [(1, 10, false), (2, 10, true), (3, 10, true), (4, 12, false)]
+        {
+            assembly.epoch(&idle_info(epoch, ordinary, offset, idle));
+        }
+        assembly.epoch(&idle_info(5, EpochKind::Checkpoint, 12, false));
+        let whole = assembly.take().expect("consistent").expect("whole");
+        let cut = |epoch, offsets: &[(u32, u64)], idle: &[(u32, bool)]| Cut {
+            epoch: Epoch(epoch),
+            offsets: offsets.to_vec(),
+            idle: idle.to_vec(),
+        };
+        let cuts = [
+            cut(1, &[(0, 10)], &[]),
+            cut(2, &[], &[(0, true)]),
+            cut(4, &[(0, 12)], &[(0, false)]),
+            cut(5, &[], &[]),
+        ];
+        assert_eq!(whole.cuts, cuts);
     }
 
     #[test]

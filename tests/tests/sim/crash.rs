@@ -27,9 +27,9 @@ const ALWAYS: Duration = Duration::ZERO;
 
 fn calm(every: Duration, seed: u64, strikes: &[Strike]) -> Ran {
     let ran = run(&Scenario {
-        seed,
         calm: Some(every),
         strikes: strikes.to_vec(),
+        ..Scenario::of(seed)
     });
     assert!(ran.wrong.is_empty(), "{strikes:?}: {:#?}", ran.wrong);
     ran

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use thalweg_checkpoint::RestoreFrom;
 use thalweg_definition::{Environment, LoadOptions, load};
-use thalweg_engine::{Edge, Graph, Job, Limits, Node, SinkNode, SourceNode, StepNode};
+use thalweg_engine::{Delivery, Edge, Graph, Job, Limits, Node, SinkNode, SourceNode, StepNode};
 use thalweg_formats::{Timestamps, WriteOptions};
 use thalweg_stream::clock::SystemClock;
 use thalweg_stream::dead_letter;
+use thalweg_stream::sink::Grouping;
 
 use crate::outside::SimSink;
 use crate::record::{Input, SimSource};
@@ -51,6 +52,10 @@ sinks:
   results: { from: windows, file: { path: ./results } }
 ";
 
+/// The sink that publishes several units at a time, whose service refuses rows, and which may be
+/// at-least-once.
+const HISTORY: &str = "history";
+
 /// How rows are written.
 pub(crate) fn lines() -> WriteOptions {
     WriteOptions {
@@ -85,13 +90,15 @@ pub(crate) struct Place {
 }
 
 /// The graph for one process.
-fn graph(place: &Place, input: Input) -> Graph {
+fn graph(place: &Place, shape: Shape) -> Graph {
     let planned = planned();
-    let sink = |ordered, edge: Option<Edge>| SimSink {
+    let sink = |name: &str, edge: Option<Edge>| SimSink {
         world: Arc::clone(&place.world),
         clock: Arc::clone(&place.clock),
         doomed: Arc::clone(&place.doomed),
-        ordered,
+        ordered: name != HISTORY,
+        delivery: shape.delivery(name),
+        grouping: shape.grouping.filter(|_| edge.is_some()),
         schema: match edge {
             Some(edge) => planned.schema(edge).expect("an output"),
             None => dead_letter::schema(),
@@ -105,12 +112,12 @@ fn graph(place: &Place, input: Input) -> Graph {
                     "versions" => "versions",
                     _ => "reports",
                 },
-                input,
+                input: shape.input,
                 world: Arc::clone(&place.world),
             }),
             decoder: Arc::clone(&source.decoder),
             out_of_order_ms: source.out_of_order_ms,
-            idle_after_ms: None,
+            idle_after_ms: shape.idle_after_ms,
             after: source.after.clone(),
         }),
         Node::Step(step) => Node::Step(StepNode {
@@ -123,9 +130,9 @@ fn graph(place: &Place, input: Input) -> Graph {
         Node::Sink(node) => Node::Sink(SinkNode {
             name: Arc::clone(&node.name),
             destination: Arc::clone(&node.destination),
-            sink: Arc::new(sink(&*node.name != "history", node.input.first().copied())),
+            sink: Arc::new(sink(&node.name, node.input.first().copied())),
             input: node.input.clone(),
-            delivery: node.delivery,
+            delivery: shape.delivery(&node.name),
         }),
     };
     Graph {
@@ -142,13 +149,28 @@ pub(crate) struct Shape {
     pub(crate) limits: Limits,
     pub(crate) checkpoint_every: Duration,
     pub(crate) keep: u32,
+    pub(crate) idle_after_ms: Option<u64>,
+    /// Of the sinks but that of dead letters.
+    pub(crate) grouping: Option<Grouping>,
+    /// Whether the history may repeat rows.
+    pub(crate) repeats: bool,
+}
+
+impl Shape {
+    /// What a sink promises.
+    fn delivery(&self, sink: &str) -> Delivery {
+        match sink == HISTORY && self.repeats {
+            true => Delivery::AtLeastOnce,
+            false => Delivery::ExactlyOnce,
+        }
+    }
 }
 
 /// The job for one process.
 pub(crate) fn job(place: &Place, shape: Shape, workers: usize, take_over: bool) -> Job {
     Job {
         name: Arc::from("sim"),
-        graph: graph(place, shape.input),
+        graph: graph(place, shape),
         workers,
         checkpoint_every: shape.checkpoint_every,
         keep: shape.keep,

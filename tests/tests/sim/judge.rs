@@ -1,46 +1,50 @@
 //! The judge: what became visible, against the model at the cuts that the manifests record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use serde_json::Value;
 use thalweg_checkpoint::name::COMPACTION;
 use thalweg_stream::Ledger;
 
+use crate::job::Shape;
 use crate::model::{Letter, answer, canonical};
-use crate::outside::{Outside, UnitName, is_refused};
-use crate::record::Input;
+use crate::outside::{Outside, Row, is_refused};
+use crate::record::{Extent, Input};
 use crate::world::World;
 
 /// Everything that is wrong.
-pub(crate) fn judge(input: &Input, outside: &Outside, world: &World) -> Vec<String> {
+pub(crate) fn judge(shape: &Shape, outside: &Outside, world: &World) -> Vec<String> {
     let mut wrong = Vec::new();
-    let model = answer(*input, &outside.commits);
-    // Every record was read.
-    let last = outside.commits.values().next_back();
-    let offsets = |source: &str| -> Vec<Option<u64>> {
-        let record = last.and_then(|manifest| manifest.sources.get(source));
-        record.map_or_else(Vec::new, |r| r.splits.iter().map(|s| s.offset).collect())
-    };
-    for (source, (splits, count)) in [("reports", input.reports), ("versions", input.versions)] {
-        if offsets(source) != vec![Some(count); splits as usize] {
-            wrong.push(format!("{source} ends at {:?}", offsets(source)));
-        }
+    let model = answer(shape.input, &outside.commits);
+    if !has_read_all(&shape.input, outside) {
+        wrong.push("there are records that were not read".to_owned());
     }
     let mut refused = BTreeMap::new();
-    for (sink, expected) in [("history", &model.history), ("results", &model.results)] {
-        let mut visible = BTreeMap::new();
-        for ((_, _, epoch), rows) in units(outside, sink) {
-            visible.insert(*epoch, rows.iter().map(|row| canonical(row)).collect());
+    let mut sinks = vec![("results", &model.results)];
+    match shape.repeats {
+        true => at_least_once(&shape.input, outside, &model.history, world, &mut wrong),
+        false => sinks.push(("history", &model.history)),
+    }
+    for (sink, expected) in sinks {
+        let mut visible: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+        for rows in units(outside, sink) {
+            let mut commits = BTreeSet::new();
+            for (epoch, row) in rows {
+                let commit = commit(outside, *epoch);
+                commits.insert(commit);
+                visible.entry(commit).or_default().push(canonical(row));
+            }
+            if commits.len() > 1 {
+                world.sometimes("a unit held output of several checkpoints");
+            }
         }
         // Rows that the service has refused are dead letters instead.
         for ((of, id), row) in &outside.refused {
             let epoch = id.split('-').next().and_then(|epoch| epoch.parse().ok());
-            let epoch: u64 = epoch.expect("an id begins with an epoch");
-            let unit = outside.commits.range(epoch..).next().map(|(unit, _)| *unit);
-            if let (true, Some(unit)) = (of == sink, unit) {
-                let rows: &mut Vec<String> = visible.entry(unit).or_default();
-                rows.push(canonical(row));
+            if of == sink {
+                let commit = commit(outside, epoch.expect("an id begins with an epoch"));
+                visible.entry(commit).or_default().push(canonical(row));
                 refused.insert((of.clone(), id.clone()), row.clone());
             }
         }
@@ -66,6 +70,12 @@ pub(crate) fn judge(input: &Input, outside: &Outside, world: &World) -> Vec<Stri
         if manifest.cuts.iter().all(|cut| cut.offsets.is_empty()) {
             world.sometimes("a checkpoint without new input");
         }
+        for (_, idle) in manifest.cuts.iter().flat_map(|cut| &cut.idle) {
+            world.sometimes(match idle {
+                true => "a split became idle",
+                false => "a split that was idle woke",
+            });
+        }
         if manifest.kind == thalweg_stream::EpochKind::Savepoint {
             world.sometimes("a savepoint");
         }
@@ -77,12 +87,71 @@ pub(crate) fn judge(input: &Input, outside: &Outside, world: &World) -> Vec<Stri
     wrong
 }
 
-fn units<'a>(
-    outside: &'a Outside,
-    sink: &'a str,
-) -> impl Iterator<Item = (&'a UnitName, &'a Vec<String>)> {
+/// Whether the newest commit has all there is.
+pub(crate) fn has_read_all(input: &Input, outside: &Outside) -> bool {
+    let newest = outside.commits.values().next_back();
+    newest.is_some_and(|manifest| {
+        ["reports", "versions"].iter().all(|source| {
+            let Extent { splits, count, .. } = input.extent(source);
+            let record = manifest.sources.get(*source);
+            let offsets = record.into_iter().flat_map(|record| &record.splits);
+            offsets
+                .map(|split| split.offset)
+                .eq((0..splits).map(|_| Some(count)))
+        })
+    })
+}
+
+/// The commit that has what was staged in an epoch.
+fn commit(outside: &Outside, staged: u64) -> u64 {
+    let commit = outside.commits.range(staged..).next();
+    commit.map_or(u64::MAX, |(commit, _)| *commit)
+}
+
+/// Rows by unit.
+fn units<'a>(outside: &'a Outside, sink: &'a str) -> impl Iterator<Item = &'a Vec<Row>> {
     let units = outside.units.iter();
-    units.filter(move |((of, ..), _)| of == sink)
+    units
+        .filter(move |((of, ..), _)| of == sink)
+        .map(|(_, rows)| rows)
+}
+
+/// A sink that may repeat rows has lost none; what it has too much is of the input.
+fn at_least_once(
+    input: &Input,
+    outside: &Outside,
+    expected: &BTreeMap<u64, Vec<String>>,
+    world: &World,
+    wrong: &mut Vec<String>,
+) {
+    let mut found: Vec<String> = outside
+        .repeatable
+        .iter()
+        .map(|row| canonical(row))
+        .collect();
+    let expected: Vec<String> = expected.values().flatten().cloned().collect();
+    let lost = surplus(&expected, &found);
+    if !lost.is_empty() {
+        wrong.push(format!("history, at least once: {lost:?} missing"));
+    }
+    if found.len() > expected.len() {
+        world.sometimes("a sink that may repeat rows did");
+    }
+    let of_input = |row: &String| {
+        let row: Value = serde_json::from_str(row).expect("a JSON row");
+        let number = |name: &str| row[name].as_i64().expect("a number");
+        (number("seq"), number("ts"), number("value"))
+    };
+    let Extent { splits, count, .. } = input.reports;
+    let places = (0..splits).flat_map(|split| (0..count).map(move |offset| (split, offset)));
+    let known: BTreeSet<(i64, i64, i64)> = places
+        .filter_map(|(split, offset)| input.report(split, offset))
+        .map(|report| (report.seq.cast_signed(), report.ts, report.value))
+        .collect();
+    found.retain(|row| !known.contains(&of_input(row)));
+    if !found.is_empty() {
+        wrong.push(format!("history, at least once: {found:?} made up"));
+    }
 }
 
 /// Compares what each commit has put out, whatever the order of its rows.
@@ -136,8 +205,8 @@ fn letters(
 ) {
     let mut found: BTreeMap<u64, Vec<Letter>> = BTreeMap::new();
     let mut rejects = Vec::new();
-    for ((_, _, epoch), rows) in units(outside, "dead_letters") {
-        for row in rows {
+    for rows in units(outside, "dead_letters") {
+        for (epoch, row) in rows {
             let row: Value = serde_json::from_str(row).expect("a JSON row");
             let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
             let class = match text("class").as_str() {
@@ -150,7 +219,10 @@ fn letters(
             };
             let offset = row["offset"].as_u64().unwrap_or(u64::MAX);
             let letter = (class, text("step"), text("split"), offset);
-            found.entry(*epoch).or_default().push(letter);
+            found
+                .entry(commit(outside, *epoch))
+                .or_default()
+                .push(letter);
         }
     }
     compare("dead letters", found, expected.clone(), wrong);

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use thalweg_checkpoint::{Access, Store};
-use thalweg_engine::{Command, Limits, Outcome};
+use thalweg_engine::{Command, Outcome};
 use thalweg_stream::{Class, Fault};
 
-use crate::job::Shape;
 use crate::judge;
+use crate::plan::Plan;
 use crate::process::Process;
-use crate::record::Input;
-use crate::world::{Random, Strike, Weather, World, lock};
+use crate::shrink::Less;
+use crate::world::{Strike, Weather, World, lock};
 
 /// Turns after which a job that has had fair weather must have come to its end.
 const TURNS_MAX: u64 = 60_000;
@@ -24,6 +24,19 @@ pub(crate) struct Scenario {
     /// Fair weather and little input, with checkpoints so often: nothing happens but the strikes.
     pub(crate) calm: Option<Duration>,
     pub(crate) strikes: Vec<Strike>,
+    pub(crate) less: Less,
+}
+
+impl Scenario {
+    /// That of a seed.
+    pub(crate) fn of(seed: u64) -> Self {
+        Self {
+            seed,
+            calm: None,
+            strikes: Vec::new(),
+            less: Less::default(),
+        }
+    }
 }
 
 /// What a simulation was like.
@@ -33,6 +46,7 @@ pub(crate) struct Ran {
     pub(crate) trace: Vec<String>,
     pub(crate) seen: std::collections::BTreeMap<&'static str, u64>,
     pub(crate) effects: Vec<String>,
+    pub(crate) plan: Plan,
     /// What is wrong, if anything is.
     pub(crate) wrong: Vec<String>,
 }
@@ -50,12 +64,12 @@ pub(crate) fn run(scenario: &Scenario) -> Ran {
         wrong.push(what);
     }
     kernel.processes.clear();
-    let shape = kernel.shape;
+    let plan = kernel.plan;
     let mut outside = lock(&world.outside);
     outside.learn();
     wrong.append(&mut outside.violations);
     if wrong.is_empty() {
-        wrong = judge::judge(&shape.input, &outside, &world);
+        wrong = judge::judge(&plan.shape, &outside, &world);
     }
     drop(outside);
     sweep(&store);
@@ -65,6 +79,7 @@ pub(crate) fn run(scenario: &Scenario) -> Ran {
         trace,
         seen: world.seen(),
         effects: world.effects(),
+        plan,
         wrong,
     }
 }
@@ -81,14 +96,8 @@ fn sweep(store: &Store) {
 struct Kernel {
     world: Arc<World>,
     store: Store,
-    shape: Shape,
+    plan: Plan,
     calm: bool,
-    /// The weather until it clears up.
-    weather: Weather,
-    /// Turns until then.
-    foul: u64,
-    /// Most time that passes between two turns, microseconds.
-    tempo_us: u64,
     processes: Vec<Process>,
     starts: u64,
     turns: u64,
@@ -98,45 +107,12 @@ struct Kernel {
 
 impl Kernel {
     fn new(scenario: &Scenario, world: Arc<World>, store: Store) -> Self {
-        let mut random = Random::new(scenario.seed ^ 0x5eed);
-        let calm = scenario.calm.is_some();
-        let input = Input::draw(scenario.seed, &mut random, calm);
-        let limits = Limits {
-            epoch_ms: 10,
-            epoch_bytes: random.pick(&[300, 1000, 1 << 20]),
-            batch_rows: random.pick(&[1, 7, 8192]),
-            unpublished_max: random.pick(&[2, 3, 8]),
-            upload_attempts: random.pick(&[1, 2, 4]),
-            ..Limits::default()
-        };
-        let shape = Shape {
-            input,
-            limits: match calm {
-                true => Limits {
-                    epoch_bytes: 1 << 20,
-                    batch_rows: 8192,
-                    unpublished_max: 8,
-                    upload_attempts: 4,
-                    ..limits
-                },
-                false => limits,
-            },
-            checkpoint_every: (scenario.calm)
-                .unwrap_or_else(|| Duration::from_millis(random.pick(&[0, 20, 50, 120]))),
-            keep: random.pick(&[1, 2, 5, 1000]),
-        };
-        let weather = match calm {
-            true => Weather::default(),
-            false => Weather::draw(&mut random),
-        };
+        let plan = Plan::draw(scenario);
         Self {
             world,
             store,
-            shape,
-            calm,
-            weather,
-            foul: if calm { 0 } else { 150 + random.below(1300) },
-            tempo_us: random.pick(&[200, 800, 3000]),
+            plan,
+            calm: scenario.calm.is_some(),
             processes: Vec::new(),
             starts: 0,
             turns: 0,
@@ -145,24 +121,51 @@ impl Kernel {
     }
 
     fn run(&mut self) -> Result<(), String> {
-        *lock(&self.world.weather) = self.weather;
+        *lock(&self.world.weather) = self.plan.weather;
         self.start(None);
         loop {
             self.turns += 1;
-            if self.turns == self.foul {
+            if self.turns == self.plan.foul {
                 *lock(&self.world.weather) = Weather::default();
             }
-            if self.turns > self.foul + TURNS_MAX {
+            if self.turns > self.plan.foul + TURNS_MAX {
                 return Err(format!("no end in sight: {:?}", self.processes));
             }
             lock(&self.world.outside).learn();
             lock(&self.world.outside).deliver(&self.world);
+            self.leave();
             self.strike();
             self.turn();
             if self.reap()? {
                 return Ok(());
             }
             self.pass();
+        }
+    }
+
+    /// Whether a job without an end has nothing more to do: in fair weather it has committed all
+    /// there is, and all splits are idle if they ever are.
+    fn is_done(&self) -> bool {
+        let shape = &self.plan.shape;
+        if !shape.input.is_endless() || self.turns < self.plan.foul {
+            return false;
+        }
+        let outside = lock(&self.world.outside);
+        let newest = outside.commits.values().next_back();
+        let sources = newest
+            .into_iter()
+            .flat_map(|manifest| manifest.sources.values());
+        let mut splits = sources.flat_map(|source| &source.splits);
+        judge::has_read_all(&shape.input, &outside)
+            && splits.all(|split| split.finished || split.idle == shape.idle_after_ms.is_some())
+    }
+
+    /// Asks a job without an end to stop once it has nothing more to do.
+    fn leave(&mut self) {
+        if self.is_done()
+            && let Some(newest) = self.processes.last_mut().filter(|newest| !newest.leaves)
+        {
+            newest.leaves = newest.ask(Command::Stop);
         }
     }
 
@@ -183,7 +186,7 @@ impl Kernel {
         self.processes.push(Process::start(
             &self.world,
             &self.store,
-            self.shape,
+            self.plan.shape,
             self.starts,
             workers,
             take_over,
@@ -301,7 +304,7 @@ impl Kernel {
             return self.world.pass(next);
         }
         let us = match self.world.chance(500) {
-            true => self.world.below(self.tempo_us),
+            true => self.world.below(self.plan.tempo_us),
             false => 0,
         };
         self.world.pass(Duration::from_micros(us));
@@ -323,18 +326,26 @@ impl Kernel {
             let process = self.processes.remove(at);
             self.world.trace(|| format!("ended {ended:?}"));
             match ended {
-                Ok(Outcome::Finished | Outcome::AlreadyFinished) => {
-                    // A zombie may still be about to wake up: it must do no harm.
-                    self.note(&process);
-                    if self.processes.is_empty() {
-                        return Ok(true);
-                    }
+                Ok(Outcome::Finished | Outcome::AlreadyFinished) => {}
+                Ok(Outcome::Stopped) if process.leaves => {
+                    self.world.sometimes("a job without an end")
+                }
+                Ok(Outcome::Stopped) => {
+                    self.world.sometimes("stopped on request");
+                    self.bury(&process);
                     continue;
                 }
-                Ok(Outcome::Stopped) => self.world.sometimes("stopped on request"),
-                Err(fault) => self.check(&fault)?,
+                Err(fault) => {
+                    self.check(&fault)?;
+                    self.bury(&process);
+                    continue;
+                }
             }
-            self.bury(&process);
+            // A zombie may still be about to wake up: it must do no harm.
+            self.note(&process);
+            if self.processes.is_empty() {
+                return Ok(true);
+            }
         }
         Ok(false)
     }

@@ -2,8 +2,9 @@
 //! its own faults, and each repeatable; and a crash at every durable effect.
 //!
 //! A seed is repeated by `THALWEG_SEED=N cargo test -p thalweg-tests --test sim seeds`; with
-//! `THALWEG_TRACE=1` a failure tells every decision and effect. `THALWEG_SOAK=SECONDS` runs new
-//! seeds for so long.
+//! `THALWEG_TRACE=1` a failure tells every decision and effect. A seed that fails is tried with fewer
+//! faults, shorter foul weather and fewer records, and the least that still fails is told, with the
+//! `THALWEG_LESS` that repeats it. `THALWEG_SOAK=SECONDS` runs new seeds for so long.
 
 #![allow(
     clippy::expect_used,
@@ -20,8 +21,10 @@ mod judge;
 mod kernel;
 mod model;
 mod outside;
+mod plan;
 mod process;
 mod record;
+mod shrink;
 mod world;
 
 use std::collections::BTreeMap;
@@ -45,17 +48,22 @@ const TWICE: u64 = 100;
 const THREADS: usize = 2;
 
 /// What must have happened over all seeds, or they have not tried what they should.
-const SOMETIMES: [&str; 32] = [
+const SOMETIMES: [&str; 37] = [
     "a checkpoint failed",
     "a checkpoint held rows that waited for the table",
     "a checkpoint without new input",
     "a clock jumped",
+    "a job without an end",
     "a job had both failed and good checkpoints",
     "a read from the store failed",
     "a reply of the store was lost",
     "a savepoint",
     "a service refused rows",
+    "a sink that may repeat rows did",
+    "a split became idle",
+    "a split that was idle woke",
     "a start was refused, as the job ran",
+    "a unit held output of several checkpoints",
     "a unit was published again",
     "a write to the store failed",
     "a zombie was fenced",
@@ -87,11 +95,12 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().expect("a number"))
 }
 
+/// The scenario of a seed, or what `THALWEG_LESS` leaves of it.
 fn scenario(seed: u64) -> Scenario {
+    let less = std::env::var("THALWEG_LESS").unwrap_or_default();
     Scenario {
-        seed,
-        calm: None,
-        strikes: Vec::new(),
+        less: less.parse().expect("faults, turns=N, records=N"),
+        ..Scenario::of(seed)
     }
 }
 
@@ -102,7 +111,11 @@ fn check(seed: u64, twice: bool) -> Seen {
         format!("repeat it: THALWEG_SEED={seed} cargo test -p thalweg-tests --test sim seeds");
     if !ran.wrong.is_empty() {
         ran.trace.iter().for_each(|line| println!("{line}"));
-        panic!("{:#?}\n{repeat}", ran.wrong);
+        let least = match std::env::var_os("THALWEG_LESS") {
+            Some(_) => ran.plan.to_string(),
+            None => shrink::told(seed),
+        };
+        panic!("{:#?}\n{least}\n{repeat}", ran.wrong);
     }
     if twice {
         let Ran { hash, trace, .. } = run(&scenario(seed));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use thalweg_checkpoint::Manifest;
 
-use crate::record::{Input, OUT_OF_ORDER_MS, Report, split_number};
+use crate::record::{Extent, Input, OUT_OF_ORDER_MS, Report, split_number};
 
 const WITHIN_MS: u64 = 500;
 const VERSIONS_OUT_OF_ORDER_MS: i64 = 60;
@@ -28,48 +28,59 @@ pub(crate) struct Output {
     pub(crate) held: u64,
 }
 
-/// The progress of a source: watermark, and whether it has ended.
+/// The progress of a source.
 #[derive(Clone, Copy, Debug)]
 struct Progress {
     watermark: i64,
+    idle: bool,
     finished: bool,
 }
 
 /// One source: where its splits stand.
 #[derive(Debug)]
 struct Track {
-    count: u64,
+    extent: Extent,
     out_of_order: i64,
     offsets: BTreeMap<u32, u64>,
+    idle: BTreeSet<u32>,
     newest: BTreeMap<u32, i64>,
     watermark: i64,
 }
 
 impl Track {
-    fn new((splits, count): (u32, u64), out_of_order: i64) -> Self {
+    fn new(extent: Extent, out_of_order: i64) -> Self {
         Self {
-            count,
+            extent,
             out_of_order,
-            offsets: (0..splits).map(|split| (split, 0)).collect(),
+            offsets: (0..extent.splits).map(|split| (split, 0)).collect(),
+            idle: BTreeSet::new(),
             newest: BTreeMap::new(),
             watermark: i64::MIN,
         }
     }
 
     fn progress(&mut self) -> Progress {
-        let open = self.offsets.iter().filter(|(_, at)| **at < self.count);
-        let open: Vec<i64> = open
-            .map(|(split, _)| {
-                self.newest
-                    .get(split)
-                    .map_or(i64::MIN, |t| t - self.out_of_order)
-            })
-            .collect();
-        let finished = open.is_empty();
-        let now = open.into_iter().min().unwrap_or(i64::MAX);
+        let ended = |at: u64| at == self.extent.count && !self.extent.endless;
+        let watermark = |split: &u32| {
+            let newest = self.newest.get(split);
+            newest.map_or(i64::MIN, |newest| newest - self.out_of_order)
+        };
+        let finished = self.offsets.values().all(|at| ended(*at));
+        let live = (self.offsets.iter())
+            .filter(|(split, at)| !ended(**at) && !self.idle.contains(split))
+            .map(|(split, _)| watermark(split))
+            .min();
+        let all = self.offsets.keys().map(watermark).max();
+        let now = match live {
+            Some(least) => least,
+            None if finished => i64::MAX,
+            // Nothing holds it back: all that was read is complete.
+            None => all.unwrap_or(i64::MIN),
+        };
         self.watermark = self.watermark.max(now);
         Progress {
             watermark: self.watermark,
+            idle: live.is_none() && !finished,
             finished,
         }
     }
@@ -110,7 +121,13 @@ pub(crate) fn answer(input: Input, commits: &BTreeMap<u64, Manifest>) -> Output 
         fired: i64::MIN,
         output: Output::default(),
     };
+    let mut generation = None;
     for (epoch, manifest) in commits {
+        // Who goes on from a checkpoint finds out anew which splits are idle.
+        if generation.replace(manifest.generation) != Some(manifest.generation) {
+            model.reports.idle.clear();
+            model.versions.idle.clear();
+        }
         let mut splits = BTreeMap::new();
         for (name, source) in &manifest.sources {
             for split in &source.splits {
@@ -121,6 +138,14 @@ pub(crate) fn answer(input: Input, commits: &BTreeMap<u64, Manifest>) -> Output 
             let to: BTreeMap<(String, u32), u64> = (cut.offsets.iter())
                 .map(|(split, offset)| (splits[split].clone(), *offset))
                 .collect();
+            for (split, idle) in &cut.idle {
+                let (source, split) = &splits[split];
+                let track = model.track(source);
+                match idle {
+                    true => track.idle.insert(*split),
+                    false => track.idle.remove(split),
+                };
+            }
             model.epoch(*epoch, &to);
         }
         model.output.held += model.held.len() as u64;
@@ -129,15 +154,22 @@ pub(crate) fn answer(input: Input, commits: &BTreeMap<u64, Manifest>) -> Output 
 }
 
 impl Model {
+    fn track(&mut self, source: &str) -> &mut Track {
+        match source {
+            "versions" => &mut self.versions,
+            _ => &mut self.reports,
+        }
+    }
+
     /// One epoch, at whose end these splits had come so far; what it puts out is in `commit`.
     fn epoch(&mut self, commit: u64, to: &BTreeMap<(String, u32), u64>) {
         let (mut rows, mut changes) = (Vec::new(), Vec::new());
         for ((source, split), &to) in to {
-            let track = match source.as_str() {
-                "versions" => &mut self.versions,
-                _ => &mut self.reports,
-            };
-            let from = track.offsets.insert(*split, to).expect("a known split");
+            let from = self
+                .track(source)
+                .offsets
+                .insert(*split, to)
+                .expect("a known split");
             for offset in from..to {
                 let time = if source == "versions" {
                     let (device, since, version) = self.input.version(*split, offset);
@@ -150,11 +182,7 @@ impl Model {
                     self.bury(commit, "decode", "reports", (*split, offset));
                     continue;
                 };
-                let track = match source.as_str() {
-                    "versions" => &mut self.versions,
-                    _ => &mut self.reports,
-                };
-                let newest = track.newest.entry(*split).or_insert(time);
+                let newest = self.track(source).newest.entry(*split).or_insert(time);
                 *newest = time.max(*newest);
             }
         }
@@ -203,7 +231,7 @@ impl Model {
         versions: Progress,
     ) -> i64 {
         let waited = reports.watermark.saturating_sub(WAIT_MS);
-        let answered = match versions.finished || reports.finished {
+        let answered = match versions.finished || versions.idle || reports.finished {
             true => i64::MAX,
             false => versions.watermark.max(waited),
         };
@@ -229,15 +257,9 @@ impl Model {
             let (n, total, newest) = self.windows.entry((start, report.device)).or_default();
             (*n, *total, *newest) = (*n + 1, *total + report.value, (*newest).max(version));
         }
-        let behind = match versions.finished {
-            true => reports.watermark,
-            false => reports.watermark.min(versions.watermark).max(waited),
-        };
+        let behind = reports.watermark.min(answered);
         self.horizon = self.horizon.max(behind);
-        match reports.finished {
-            true => i64::MAX,
-            false => behind,
-        }
+        behind
     }
 
     /// The version a row meets: the newest up to its time that is not forgotten. What no row after

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use thalweg_checkpoint::{Manifest, Store, inspect};
+use thalweg_engine::Delivery;
 use thalweg_formats::JsonLines;
 use thalweg_stream::dead_letter::Remains;
 use thalweg_stream::sink::{
-    Encoded, EncodedObject, PublishUnit, Published, RejectedRow, Released, SinkContext, StageStore,
+    Encoded, EncodedObject, Grouping, PublishUnit, Published, RejectedRow, Released, SinkContext,
+    StageStore,
 };
 use thalweg_stream::{
     Class, Clock, DeadClass, DeadLetter, Epoch, Fault, Origin, Publisher, RecordBatch, Route, Sink,
@@ -22,13 +24,17 @@ use crate::world::{Kind, SimClock, World, lock};
 
 /// The name of a unit: sink, lineage, epoch.
 pub(crate) type UnitName = (String, String, u64);
+/// The epoch in which a row was staged, and the row.
+pub(crate) type Row = (u64, String);
 
 /// What the job has made visible, and what it has promised.
 #[derive(Debug, Default)]
 pub(crate) struct Outside {
     pub(crate) store: Option<Store>,
     /// Rows by unit.
-    pub(crate) units: BTreeMap<UnitName, Vec<String>>,
+    pub(crate) units: BTreeMap<UnitName, Vec<Row>>,
+    /// Rows of the sink that may repeat them.
+    pub(crate) repeatable: Vec<String>,
     /// Units in the order in which they became visible.
     pub(crate) order: Vec<UnitName>,
     /// Rows that sinks have refused: unit and id.
@@ -50,7 +56,8 @@ struct Request {
     at: Duration,
     generation: u64,
     name: UnitName,
-    rows: Vec<String>,
+    rows: Vec<Row>,
+    delivery: Delivery,
 }
 
 impl Outside {
@@ -109,13 +116,19 @@ impl Outside {
             generation,
             name,
             rows,
+            delivery,
             ..
         } = request;
         // By its bytes: a run that is repeated puts out the same rows in the same order.
         world.trace(|| {
-            let print = thalweg_stream::key::hash(rows.join("\n").as_bytes());
+            let lines: Vec<&str> = rows.iter().map(|(_, row)| row.as_str()).collect();
+            let print = thalweg_stream::key::hash(lines.join("\n").as_bytes());
             format!("arrives {name:?} {} {print:x}", rows.len())
         });
+        if delivery == Delivery::AtLeastOnce {
+            (self.repeatable).extend(rows.into_iter().map(|(_, row)| row));
+            return;
+        }
         if let Some(known) = self.units.get(&name) {
             world.sometimes("a unit was published again");
             if *known != rows {
@@ -124,9 +137,9 @@ impl Outside {
             }
             return;
         }
-        let listed = self.commits.get(&name.2).and_then(|manifest| {
-            let sink = manifest.sinks.get(&name.0)?;
-            let mut units = sink.units.iter();
+        // A unit may be closed by a later commit than that of its last rows.
+        let listed = self.commits.range(name.2..).find_map(|(_, manifest)| {
+            let mut units = manifest.sinks.get(&name.0)?.publishable();
             units.find(|unit| unit.unit.epoch.0 == name.2 && unit.unit.lineage.0 == name.1)?;
             Some(manifest.generation.0)
         });
@@ -155,6 +168,8 @@ pub(crate) struct SimSink {
     pub(crate) clock: Arc<SimClock>,
     pub(crate) doomed: Arc<AtomicBool>,
     pub(crate) ordered: bool,
+    pub(crate) delivery: Delivery,
+    pub(crate) grouping: Option<Grouping>,
     pub(crate) schema: StreamSchema,
 }
 
@@ -166,7 +181,7 @@ impl Sink for SimSink {
             ordered: self.ordered,
             changes: false,
             route: Route::Local,
-            grouping: None,
+            grouping: self.grouping,
         }
     }
 
@@ -242,13 +257,14 @@ impl Publishing {
 
     fn wait(&self) -> Duration {
         let world = &self.sink.world;
-        let ms = match world.chance(world.weather().publish_slow) {
+        let weather = world.weather();
+        let us = match world.chance(weather.publish_slow) {
             // Some are so long on their way that a successor commits meanwhile.
-            true if world.chance(500) => 1 + world.below(2_000),
-            true => 1 + world.below(200),
+            true if world.chance(500) => 1 + world.below(weather.publish_slow_us),
+            true => 1 + world.below(weather.publish_slow_us / 10),
             false => 0,
         };
-        Duration::from_millis(ms)
+        Duration::from_micros(us)
     }
 
     fn again(what: &'static str) -> Fault {
@@ -272,8 +288,8 @@ impl Publisher for Publishing {
             let bytes = stage.get(object).await?;
             let text = String::from_utf8(bytes.to_vec()).expect("JSON lines");
             for (row, line) in text.lines().enumerate() {
-                if !is_refused(&sink, line) {
-                    rows.push(line.to_owned());
+                if !is_refused(&sink, line) || self.sink.delivery == Delivery::AtLeastOnce {
+                    rows.push((object.epoch.0, line.to_owned()));
                     continue;
                 }
                 let (epoch, worker, sequence) = (object.epoch, object.worker, object.sequence);
@@ -312,6 +328,7 @@ impl Publisher for Publishing {
                 generation: self.context.generation.0,
                 name,
                 rows,
+                delivery: self.sink.delivery,
             });
             outside.refused.extend(refused);
         }

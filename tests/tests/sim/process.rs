@@ -29,6 +29,8 @@ pub(crate) struct Process {
     pub(crate) clock: Arc<SimClock>,
     /// Turns for which it is frozen.
     pub(crate) frozen: u64,
+    /// It was asked to stop, as there is nothing more to do.
+    pub(crate) leaves: bool,
     runtime: Option<Runtime>,
     baton: Arc<Baton>,
     commands: mpsc::Sender<Command>,
@@ -91,6 +93,7 @@ impl Process {
             board,
             clock,
             frozen: 0,
+            leaves: false,
             runtime: Some(runtime),
             baton,
             commands,
@@ -116,9 +119,9 @@ impl Process {
         }
     }
 
-    pub(crate) fn ask(&self, command: Command) {
-        // A process that has not yet begun to listen takes four.
-        self.commands.try_send(command).ok();
+    /// Whether it will hear of it: a process that has not yet begun to listen takes four.
+    pub(crate) fn ask(&self, command: Command) -> bool {
+        self.commands.try_send(command).is_ok()
     }
 
     /// An effect has killed it.

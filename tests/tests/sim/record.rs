@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use thalweg_stream::source::{Placement, SplitSpec, SplitStart, SplitState, SplitStatus, Waker};
@@ -14,12 +15,34 @@ pub(crate) const OUT_OF_ORDER_MS: i64 = 100;
 /// Event time from one record of a split to the next.
 const STEP_MS: i64 = 20;
 
-/// How much input there is.
+/// How much input there is, and when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Input {
     pub(crate) seed: u64,
-    pub(crate) reports: (u32, u64),
-    pub(crate) versions: (u32, u64),
+    pub(crate) reports: Extent,
+    pub(crate) versions: Extent,
+    /// Records come in bursts so far apart, at most; all are there from the beginning if it is zero.
+    pub(crate) apart: Duration,
+}
+
+/// How much a source has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    pub(crate) splits: u32,
+    /// Records of each split.
+    pub(crate) count: u64,
+    /// More may come for ever, though nothing does.
+    pub(crate) endless: bool,
+}
+
+impl Extent {
+    const fn new(splits: u32, count: u64) -> Self {
+        Self {
+            splits,
+            count,
+            endless: false,
+        }
+    }
 }
 
 /// What a record of reports says.
@@ -34,14 +57,48 @@ pub(crate) struct Report {
 impl Input {
     pub(crate) fn draw(seed: u64, random: &mut Random, small: bool) -> Self {
         let (reports, versions) = match small {
-            true => ((1, 6), (1, 2)),
-            false => ((3, 12 + random.below(26)), (2, 4 + random.below(12))),
+            true => (Extent::new(1, 6), Extent::new(1, 2)),
+            false => (
+                Extent::new(3, 12 + random.below(26)),
+                Extent::new(2, 4 + random.below(12)),
+            ),
         };
         Self {
             seed,
             reports,
             versions,
+            apart: Duration::ZERO,
         }
+    }
+
+    pub(crate) fn extent(&self, source: &str) -> Extent {
+        match source {
+            "versions" => self.versions,
+            _ => self.reports,
+        }
+    }
+
+    /// Whether the job goes on until it is asked to stop.
+    pub(crate) fn is_endless(&self) -> bool {
+        self.reports.endless || self.versions.endless
+    }
+
+    /// How many records of a split have come by `now`. Some splits begin late.
+    fn come(&self, source: &str, split: u32, now: Duration) -> u64 {
+        let count = self.extent(source).count;
+        if self.apart.is_zero() {
+            return count;
+        }
+        let source = if source == "versions" { 4 } else { 3 };
+        let mut random = self.random(source, split, 0);
+        let late = self.apart * random.pick(&[0, 0, 1]);
+        let burst = 8 + random.below(12);
+        let apart = self.apart / random.pick(&[1, 2, 4]);
+        let Some(since) = now.checked_sub(late) else {
+            return 0;
+        };
+        let bursts = 1 + since.as_micros() / apart.as_micros();
+        count.min(burst.saturating_mul(u64::try_from(bursts).unwrap_or(u64::MAX)))
     }
 
     fn random(&self, source: u64, split: u32, offset: u64) -> Random {
@@ -81,7 +138,7 @@ impl Input {
     pub(crate) fn version(&self, split: u32, offset: u64) -> (u64, i64, u64) {
         let mut random = self.random(2, split, offset);
         let device = random.below(5);
-        let step = STEP_MS * self.reports.1.cast_signed() / self.versions.1.cast_signed();
+        let step = STEP_MS * self.reports.count.cast_signed() / self.versions.count.cast_signed();
         let at = BEGIN_MS + offset.cast_signed() * step - random.below(60).cast_signed();
         (device, at, u64::from(split) * 1000 + offset)
     }
@@ -120,18 +177,20 @@ pub(crate) struct SimSource {
 }
 
 impl SimSource {
-    fn size(&self) -> (u32, u64) {
-        match self.name {
-            "versions" => self.input.versions,
-            _ => self.input.reports,
-        }
+    fn extent(&self) -> Extent {
+        self.input.extent(self.name)
+    }
+
+    /// How many records of a split there are by now.
+    fn come(&self, split: u32) -> u64 {
+        self.input.come(self.name, split, self.world.now())
     }
 }
 
 #[async_trait]
 impl Source for SimSource {
     fn bounded(&self) -> bool {
-        true
+        !self.extent().endless
     }
 
     fn placement(&self) -> Placement {
@@ -143,7 +202,7 @@ impl Source for SimSource {
             name: format!("part {number}").into(),
             detail: ().into(),
         };
-        let all: Vec<SplitSpec> = (0..self.size().0).map(spec).collect();
+        let all: Vec<SplitSpec> = (0..self.extent().splits).map(spec).collect();
         assert!(known.is_empty() || known == all, "splits are kept");
         Ok(all)
     }
@@ -168,12 +227,11 @@ struct Reader {
 
 impl SplitReader for Reader {
     fn poll(&mut self, _: usize) -> Result<Option<Chunk>, Fault> {
-        let end = self.source.size().1;
-        let mut random = lock(&self.source.world.random);
         let open: Vec<SplitId> = (self.at.iter())
-            .filter(|(_, (_, at))| *at < end)
+            .filter(|(_, (number, at))| *at < self.source.come(*number))
             .map(|(split, _)| *split)
             .collect();
+        let mut random = lock(&self.source.world.random);
         if open.is_empty() || random.chance(400) {
             return Ok(None);
         }
@@ -181,7 +239,7 @@ impl SplitReader for Reader {
         let records = 1 + random.below(5);
         drop(random);
         let (number, at) = self.at[&split];
-        let to = (at + records).min(end);
+        let to = (at + records).min(self.source.come(number));
         self.at.insert(split, (number, to));
         let (mut bytes, mut ranges) = (Vec::new(), Vec::new());
         for offset in at..to {
@@ -208,13 +266,17 @@ impl SplitReader for Reader {
     }
 
     fn status(&self, split: SplitId) -> SplitStatus {
-        let left = self.source.size().1 - self.at[&split].1;
+        let (number, at) = self.at[&split];
+        let extent = self.source.extent();
+        let behind = self.source.come(number) - at;
+        let state = match behind {
+            0 if at == extent.count && !extent.endless => SplitState::Finished,
+            0 => SplitState::AtEnd,
+            _ => SplitState::Reading,
+        };
         SplitStatus {
-            state: match left {
-                0 => SplitState::Finished,
-                _ => SplitState::Reading,
-            },
-            behind: Some(left),
+            state,
+            behind: Some(behind),
         }
     }
 }

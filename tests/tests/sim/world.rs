@@ -75,8 +75,10 @@ pub(crate) struct Weather {
     pub(crate) dies_at_effect: u64,
     /// Publishing fails, or its reply is lost.
     pub(crate) publish_fails: u64,
-    /// Publishing takes up to 200 ms, or two seconds.
+    /// Publishing takes up to `publish_slow_us`, or a tenth of that.
     pub(crate) publish_slow: u64,
+    /// As long as a successor takes to start and to commit, microseconds.
+    pub(crate) publish_slow_us: u64,
     /// A process dies between two turns.
     pub(crate) crash: u64,
     /// A process is frozen, and may find a successor when it wakes.
@@ -104,13 +106,34 @@ impl Weather {
             slow: fault(300),
             dies_at_effect: fault(16),
             publish_fails: fault(250),
-            publish_slow: fault(400),
+            publish_slow: fault(800),
+            publish_slow_us: 0,
             crash: fault(6),
             freeze: fault(6),
             stop: fault(2),
             savepoint: fault(4),
             clock_jumps: fault(20),
         }
+    }
+}
+
+impl Weather {
+    /// Each fault, by name.
+    pub(crate) fn faults(&mut self) -> [(&'static str, &mut u64); 12] {
+        [
+            ("write_fails", &mut self.write_fails),
+            ("reply_lost", &mut self.reply_lost),
+            ("read_fails", &mut self.read_fails),
+            ("slow", &mut self.slow),
+            ("dies_at_effect", &mut self.dies_at_effect),
+            ("publish_fails", &mut self.publish_fails),
+            ("publish_slow", &mut self.publish_slow),
+            ("crash", &mut self.crash),
+            ("freeze", &mut self.freeze),
+            ("stop", &mut self.stop),
+            ("savepoint", &mut self.savepoint),
+            ("clock_jumps", &mut self.clock_jumps),
+        ]
     }
 }
 

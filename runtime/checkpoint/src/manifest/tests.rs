@@ -48,6 +48,7 @@ pub(crate) fn example() -> Manifest {
     manifest.cuts.push(Cut {
         epoch,
         offsets: vec![(SplitId(0), 42)],
+        idle: vec![(SplitId(0), true)],
     });
     let step = StepRecord {
         shape: Some(Arc::from("window/1 count,sum")),
@@ -130,8 +131,8 @@ fn what_stands_in_the_file_does_not_change_unnoticed() {
     let (_, bytes) = committed(&example());
     let text = String::from_utf8(bytes).unwrap();
     expect![[r#"
-        thalweg manifest 1 crc32:ebbb02ca
-        {"job":"road-risk","definition":{"fingerprint":"","version":""},"lineage":"0123456789ab","generation":2,"epoch":7,"kind":"checkpoint","created_at_ms":0,"workers":0,"sources":{"telemetry":{"progress":{"watermark":-9223372036854775808,"idle":false,"finished":false},"splits":[{"id":0,"name":"partition 0","detail":{"end":99},"offset":42,"finished":false,"newest_event_time":1700000000000,"idle":true}]}},"cuts":[{"epoch":7,"offsets":[[0,42]]}],"steps":{"window":{"shape":"window/1 count,sum","progress":null}},"state":{"parts":[{"name":"state/7-g2/w0","id":{"epoch":7,"worker":0,"sequence":0,"generation":2},"bytes":77,"crc32":1,"index_crc32":2}],"steps":{"window":[{"part":"state/7-g2/w0","groups":"0-2","bases":"0-255","base_bytes":100,"delta_bytes":0}]}},"sinks":{"documents":{"stage":"outbox","units":[{"open":false,"opened_at_ms":0,"lineage":"0123456789ab","epoch":7,"objects":[{"name":"documents/7-0-0-g2","epoch":7,"worker":0,"sequence":0,"bytes":3,"crc32":1,"rows":1,"note":{"key":1}}]}],"published":null,"state":null}},"ledgers":{"telemetry":{"input":2,"passed":1,"filtered":0,"merged":0,"duplicate":0,"late":0,"dead":1,"held":0}},"counters":{}}
+        thalweg manifest 1 crc32:20bfc8fd
+        {"job":"road-risk","definition":{"fingerprint":"","version":""},"lineage":"0123456789ab","generation":2,"epoch":7,"kind":"checkpoint","created_at_ms":0,"workers":0,"sources":{"telemetry":{"progress":{"watermark":-9223372036854775808,"idle":false,"finished":false},"splits":[{"id":0,"name":"partition 0","detail":{"end":99},"offset":42,"finished":false,"newest_event_time":1700000000000,"idle":true}]}},"cuts":[{"epoch":7,"offsets":[[0,42]],"idle":[[0,true]]}],"steps":{"window":{"shape":"window/1 count,sum","progress":null}},"state":{"parts":[{"name":"state/7-g2/w0","id":{"epoch":7,"worker":0,"sequence":0,"generation":2},"bytes":77,"crc32":1,"index_crc32":2}],"steps":{"window":[{"part":"state/7-g2/w0","groups":"0-2","bases":"0-255","base_bytes":100,"delta_bytes":0}]}},"sinks":{"documents":{"stage":"outbox","units":[{"open":false,"opened_at_ms":0,"lineage":"0123456789ab","epoch":7,"objects":[{"name":"documents/7-0-0-g2","epoch":7,"worker":0,"sequence":0,"bytes":3,"crc32":1,"rows":1,"note":{"key":1}}]}],"published":null,"state":null}},"ledgers":{"telemetry":{"input":2,"passed":1,"filtered":0,"merged":0,"duplicate":0,"late":0,"dead":1,"held":0}},"counters":{}}
     "#]]
     .assert_eq(&text);
 }

@@ -13,13 +13,14 @@ use crate::report::EpochInfo;
 
 /// How far each split had come at the end of an epoch.
 pub(super) fn cut(cut: assembly::Cut) -> Cut {
-    let offsets = cut
-        .offsets
-        .into_iter()
-        .map(|(split, offset)| (SplitId(split), offset));
+    let offsets = cut.offsets.into_iter();
+    let idle = cut.idle.into_iter();
     Cut {
         epoch: cut.epoch,
-        offsets: offsets.collect(),
+        offsets: offsets
+            .map(|(split, offset)| (SplitId(split), offset))
+            .collect(),
+        idle: idle.map(|(split, idle)| (SplitId(split), idle)).collect(),
     }
 }
 
