@@ -153,4 +153,4 @@ impl Sections<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -248,8 +248,7 @@ async fn a_checkpoint_that_cannot_be_written_fails_and_the_next_one_takes_it_ove
             input(&board) == 6000
         })
         .await;
-        commands.send(Command::Stop).await.expect("the job listens");
-        let stopped = within("stopping", running).await.expect("no panic");
+        let stopped = stop(&commands, running).await;
         assert_eq!(stopped, Ok(Outcome::Stopped), "{prefix}");
         let status = board.read();
         assert!(status.checkpoints_failed > 0, "{prefix}: none has failed");
@@ -325,8 +324,7 @@ async fn a_manifest_lists_the_output_of_earlier_epochs_until_it_is_confirmed() {
     assert_eq!(board.read().checkpoints, before, "the cap is 8");
     out.closed.store(false, Ordering::Relaxed);
     until("all is confirmed", || input(&board) == 40_000).await;
-    commands.send(Command::Stop).await.expect("the job listens");
-    let stopped = within("stopping", running).await.expect("no panic");
+    let stopped = stop(&commands, running).await;
     assert_eq!(stopped, Ok(Outcome::Stopped));
     let (_, sink) = units().await.expect("a manifest");
     assert!(sink.units.is_empty() && sink.published.is_some());

@@ -139,8 +139,7 @@ async fn splits_that_come_are_read_once_and_named_and_found_again_after_a_restar
         };
         let five: Vec<String> = (0..5).map(|n| format!("part {n}")).collect();
         until("all in the status", || names(&board) == five).await;
-        commands.send(Command::Stop).await.expect("the job listens");
-        let outcome = within("stopping", running).await.expect("no panic");
+        let outcome = stop(&commands, running).await;
         assert_eq!(outcome, Ok(Outcome::Stopped));
 
         // Two more have come while nobody looked, another one comes afterwards.
@@ -150,8 +149,7 @@ async fn splits_that_come_are_read_once_and_named_and_found_again_after_a_restar
         until("rows of seven", || out.lines().len() >= 7 * 297).await;
         source.splits.send_replace(8);
         until("rows of eight", || out.lines().len() >= 8 * 297).await;
-        commands.send(Command::Stop).await.expect("the job listens");
-        let outcome = within("stopping", running).await.expect("no panic");
+        let outcome = stop(&commands, running).await;
         assert_eq!(outcome, Ok(Outcome::Stopped));
         holds(&out, &dead, 8);
     }
@@ -179,8 +177,7 @@ async fn a_split_that_came_after_the_last_checkpoint_is_read_anew_after_a_crash(
     let (around, commands, _) = surroundings(&store);
     let running = tokio::spawn(run(job(), around));
     until("rows of all splits", || out.lines().len() >= 4 * 297).await;
-    commands.send(Command::Stop).await.expect("the job listens");
-    let outcome = within("stopping", running).await.expect("no panic");
+    let outcome = stop(&commands, running).await;
     assert_eq!(outcome, Ok(Outcome::Stopped));
     holds(&out, &dead, 4);
 }

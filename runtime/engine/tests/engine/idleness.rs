@@ -232,8 +232,7 @@ async fn pair(sources: Vec<Vec<Way>>) {
         "{sources:?}: {newest:?} is not reached: {:?}",
         board.read().nodes
     );
-    commands.send(Command::Stop).await.expect("the job listens");
-    let stopped = within("stopping", running).await.expect("no panic");
+    let stopped = stop(&commands, running).await;
     assert_eq!(stopped, Ok(Outcome::Stopped), "{sources:?}");
     let good = |way: &Way| way.count() - way.count() / 100;
     let all: u64 = ways.iter().map(good).sum();

@@ -50,6 +50,7 @@ use thalweg_stream::{
     StreamSchema,
 };
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// Numbers 0..count in each of `splits` splits, one text line a record; `bad` marks a bad one.
 struct Numbers {
@@ -540,4 +541,13 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(240), future)
         .await
         .unwrap_or_else(|_| panic!("{what} hangs"))
+}
+
+/// Asks a job that runs to stop, and waits for how it ends.
+async fn stop(
+    commands: &mpsc::Sender<Command>,
+    running: JoinHandle<Result<Outcome, Fault>>,
+) -> Result<Outcome, Fault> {
+    commands.send(Command::Stop).await.expect("the job listens");
+    within("stopping", running).await.expect("no panic")
 }

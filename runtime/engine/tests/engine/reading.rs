@@ -78,11 +78,7 @@ async fn readers_are_told_how_far_their_splits_have_come_also_after_a_restart() 
             }
         })
         .await;
-        commands.send(Command::Stop).await.expect("the job listens");
-        within("stopping", running)
-            .await
-            .expect("no panic")
-            .expect("stops");
+        stop(&commands, running).await.expect("stops");
         observed.lock().unwrap().clear();
         let (around, _commands, _) = surroundings(&store);
         let outcome = within("the job", run(observing(1000, false), around)).await;

@@ -64,11 +64,7 @@ async fn stopped_job_goes_on_where_it_was_with_another_number_of_workers() {
             }
         })
         .await;
-        commands.send(Command::Stop).await.expect("the job listens");
-        assert_eq!(
-            within("stopping", running).await.expect("no panic"),
-            Ok(Outcome::Stopped)
-        );
+        assert_eq!(stop(&commands, running).await, Ok(Outcome::Stopped));
         stops += 1;
         assert_eq!(board.read().generation, stops);
     }
@@ -160,11 +156,7 @@ async fn changed_state_is_refused_with_what_would_be_lost() {
         }
     })
     .await;
-    commands.send(Command::Stop).await.expect("the job listens");
-    within("stopping", running)
-        .await
-        .expect("no panic")
-        .expect("stops");
+    stop(&commands, running).await.expect("stops");
     let mut changed = job(source(false), &out, &dead, 1);
     if let Node::Step(step) = &mut changed.graph.nodes[1] {
         step.id = Arc::from("renamed");
@@ -249,11 +241,7 @@ async fn an_idle_split_lets_the_others_go_on() {
         let node = board.read().nodes[0].clone();
         let expected = idle_after_ms.map(|_| 498);
         assert_eq!(node.watermark_ms, expected, "{idle_after_ms:?}: {node:?}");
-        commands.send(Command::Stop).await.expect("the job listens");
-        within("stopping", running)
-            .await
-            .expect("no panic")
-            .expect("stops");
+        stop(&commands, running).await.expect("stops");
     }
 }
 

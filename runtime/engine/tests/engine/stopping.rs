@@ -22,12 +22,11 @@ fn closed(out: &Shelf, endless: bool) -> Job {
 }
 
 /// Runs a job until all input is in a checkpoint, then stops it.
-async fn stop(job: Job, store: &Store) -> Result<Outcome, Fault> {
+async fn read_all(job: Job, store: &Store) -> Result<Outcome, Fault> {
     let (around, commands, board) = surroundings(store);
     let running = tokio::spawn(run(job, around));
     until("all is read", || input(&board) == 2 * COUNT).await;
-    commands.send(Command::Stop).await.expect("the job listens");
-    within("stopping", running).await.expect("no panic")
+    stop(&commands, running).await
 }
 
 /// Opens the sink and runs to the end of the input.
@@ -45,7 +44,7 @@ async fn output_that_does_not_become_visible_is_left_to_the_next_run() {
     // Also of input that has ended: not all of it is finished.
     for (name, endless) in [("left", true), ("left-at-the-end", false)] {
         let (store, out) = (memory(name, 2), Shelf::default());
-        let stopped = stop(closed(&out, endless), &store).await;
+        let stopped = read_all(closed(&out, endless), &store).await;
         assert_eq!(stopped, Ok(Outcome::Stopped), "{name}");
         assert!(out.lines().is_empty(), "{name}: nothing could be published");
         let shown = inspect::show(&store, None).await.expect("a checkpoint");
@@ -66,8 +65,7 @@ async fn a_stop_does_not_wait_for_ever_for_a_sink_that_stages_nothing() {
     let (around, commands, board) = surroundings(&store);
     let running = tokio::spawn(run(job, around));
     until("epochs go by", || board.read().epoch > 20).await;
-    commands.send(Command::Stop).await.expect("the job listens");
-    let stopped = within("stopping", running).await.expect("no panic");
+    let stopped = stop(&commands, running).await;
     let fault = stopped.expect_err("its last checkpoint did not come about");
     assert!(
         fault.message.contains("sink \"out\" takes no output"),

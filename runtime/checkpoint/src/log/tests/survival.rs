@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use thalweg_stream::{Class, Epoch, EpochKind, Fault};
 
 use super::{commit, directory, memory, own};
-use crate::log::{ATTEMPTS_MAX, Step, read_history};
+use crate::log::{ATTEMPTS_MAX, OwnedLog, Step, read_history};
 use crate::retention::InUse;
 use crate::store::{Effect, EffectKind, Faults, Moment, Store, Verdict};
 
@@ -170,6 +170,17 @@ impl Faults for Mute {
     }
 }
 
+/// The request of a commit that its owner has heard nothing of arrives behind its back; gives its
+/// number.
+async fn arrive(owned: &OwnedLog, store: &Store) -> u64 {
+    let Step::Create(late) = owned.log.contender.step() else {
+        panic!("the entry is still to be created");
+    };
+    let encoded = late.encode().unwrap();
+    store.put_if_absent(&late.name(), encoded).await.unwrap();
+    late.number
+}
+
 #[tokio::test]
 async fn a_commit_of_unknown_outcome_may_be_repeated_or_followed() {
     let store = memory("unknown");
@@ -186,32 +197,18 @@ async fn a_commit_of_unknown_outcome_may_be_repeated_or_followed() {
         "{unknown}"
     );
     // The request arrives late, behind our back.
-    let Step::Create(late) = owned.log.contender.step() else {
-        panic!("the entry is still to be created");
-    };
-    let late = late.clone();
-    store
-        .put_if_absent(&late.name(), late.encode().unwrap())
-        .await
-        .unwrap();
+    let late = arrive(&owned, &store).await;
     // The same checkpoint again finds that it exists already.
     let number = owned.commit(&manifest).await.unwrap();
-    assert_eq!(number.get(), late.number);
+    assert_eq!(number.get(), late);
 
     // A later one follows an earlier one that arrives late.
     let second = owned.manifest(Epoch(5), EpochKind::Checkpoint);
     mute.0.store(u64::from(ATTEMPTS_MAX), Ordering::Relaxed);
     owned.commit(&second).await.unwrap_err();
-    let Step::Create(late) = owned.log.contender.step() else {
-        panic!("the entry is still to be created");
-    };
-    let late = late.clone();
-    store
-        .put_if_absent(&late.name(), late.encode().unwrap())
-        .await
-        .unwrap();
+    let late = arrive(&owned, &store).await;
     let third = owned.manifest(Epoch(6), EpochKind::Checkpoint);
-    assert_eq!(owned.commit(&third).await.unwrap().get(), late.number + 1);
+    assert_eq!(owned.commit(&third).await.unwrap().get(), late + 1);
     let epochs: Vec<_> = owned.history().commits.iter().map(|c| c.epoch.0).collect();
     assert_eq!(epochs, [5, 6]);
     assert_eq!(read_history(&store).await.as_ref(), Ok(owned.history()));

@@ -23,6 +23,7 @@ use crate::name::{ObjectName, PartId, STATE};
 use crate::restore::{RestoreFrom, read_manifest};
 use crate::retention::InUse;
 use crate::state::PartWriter;
+use crate::state::restore::tests::Random;
 use crate::store::{Access, Store};
 
 const STEP: &str = "count";
@@ -30,19 +31,6 @@ const STEP: &str = "count";
 const GROUPS: [KeyGroup; 6] = [0, 63, 64, 127, 128, 255];
 
 type Texts = BTreeMap<KeyGroup, String>;
-
-/// A small generator (splitmix64), so that a failure names its seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
 
 /// Joins texts, group by group as it is allowed to.
 struct Join(Arc<Semaphore>);
