@@ -14,17 +14,7 @@ const EVENTS: u32 = 60_000;
 const SECRET: &str = "known to all processes of the job";
 
 /// Two authorities, and a certificate for the hosts that each has signed.
-const CERTIFICATES: &str = r#"
-set -eu
-for who in ours theirs; do
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
-        -subj "/CN=$who authority" -keyout $who-ca.key -out $who-ca.pem
-    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
-        -subj "/CN=process" -keyout $who.key -out $who.csr
-    openssl x509 -req -in $who.csr -CA $who-ca.pem -CAkey $who-ca.key -CAcreateserial -days 30 \
-        -extfile <(echo "subjectAltName=IP:$HOST") -out $who.pem
-done
-"#;
+const CERTIFICATES: &str = include_str!("../../../runtime/mesh/src/tests/certificates.sh");
 
 /// A job, what its processes know each other by, and where they are.
 struct Hosts {
@@ -41,7 +31,7 @@ impl Hosts {
         let host = format!("127.{}.{middle}.{low}", 1 + high % 128);
         let made = Command::new("bash")
             .args(["-c", CERTIFICATES])
-            .env("HOST", &host)
+            .env("NAME", format!("IP:{host}"))
             .current_dir(job.path(""))
             .output()
             .expect("bash and openssl");

@@ -7,24 +7,15 @@ use tempfile::TempDir;
 
 use crate::{Error, Tls};
 
-/// An authority, a process's certificate for localhost that it has signed, and another's.
-const MAKE: &str = r#"
-set -eu
-for who in ours theirs; do
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
-        -subj "/CN=$who authority" -keyout $who-ca.key -out $who-ca.pem
-    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
-        -subj "/CN=process" -keyout $who.key -out $who.csr
-    openssl x509 -req -in $who.csr -CA $who-ca.pem -CAkey $who-ca.key -CAcreateserial -days 30 \
-        -extfile <(echo "subjectAltName=DNS:localhost") -out $who.pem
-done
-"#;
+/// Two authorities, and a certificate for `NAME` that each has signed.
+const MAKE: &str = include_str!("certificates.sh");
 
 /// A folder with `ours` and `theirs`.
 pub(super) fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let made = Command::new("bash")
         .args(["-c", MAKE])
+        .env("NAME", "DNS:localhost")
         .current_dir(folder.path())
         .output()
         .expect("bash and openssl");
