@@ -2,21 +2,39 @@
 //!
 //! They lie in batches of their own (copied, so that they hold on to nothing else), sorted by
 //! event time, and leave from the front. Batches never change, so a freeze only notes which there
-//! are. Content of a section: `count u32`, each row with its length: `origin u64`, then its other
-//! columns encoded. It replaces the section of the group before it.
+//! are. A checkpoint says what has changed since the one before: a row leaves together with all that
+//! are as old or older, so that one time tells which of those in earlier sections have left. Content
+//! of a section, a log:
+//!
+//! | operation | content |
+//! |---|---|
+//! | `06` left | `time i64`: of the rows so far those at or before this time are gone |
+//! | `07` row | with its length (u32): `origin u64`, then its other columns encoded |
+//!
+//! Up to version 2 it was `count u32`, then each row with its length, in the place of all that the
+//! sections before had said.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt8Array, UInt32Array, UInt64Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, RecordBatch, UInt8Array, UInt32Array, UInt64Array,
+};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::DataType;
 use thalweg_state::{
-    ColumnBuilder, Part, Reader, StateError, encode_value, put_bytes, put_u32, put_u64,
+    ColumnBuilder, Part, Pieces, Reader, StateError, encode_value, put_bytes, put_i64, put_u64,
 };
 use thalweg_stream::key::key_group;
 use thalweg_stream::schema::batch_bytes;
 use thalweg_stream::{Fault, KeyEncoder, KeyGroup, StreamSchema};
+
+const LEFT: u8 = 0x06;
+const ROW: u8 = 0x07;
+/// The last version in which a section has all rows of its group.
+const WHOLE_VERSION: u8 = 2;
+/// The number of the restore, before all freezes.
+const RESTORE: u64 = 0;
 
 /// Rows held back, by time.
 #[derive(Debug)]
@@ -24,18 +42,19 @@ pub(crate) struct HeldRows {
     schema: StreamSchema,
     encoder: KeyEncoder,
     batches: Vec<HeldBatch>,
-    frozen: Vec<HeldBatch>,
-    /// The frozen rows by group (batch, row), made when the first of them is written: of every group
-    /// of which something is to be said.
-    frozen_by_group: Option<BTreeMap<KeyGroup, Vec<(usize, usize)>>>,
-    /// Groups whose last section has rows, so that one must follow that says which are left.
-    written: BTreeSet<KeyGroup>,
-    /// The same before the last freeze, in case it fails.
-    written_before: BTreeSet<KeyGroup>,
-    /// What went wrong while rows were written, where nobody could be told.
+    /// Number of the last freeze.
+    freezes: u64,
+    /// Which of the rows of earlier checkpoints have left since the last freeze…
+    left: Left,
+    /// …and between the freeze before and that one.
+    frozen_left: Left,
+    /// Frozen rows that are not yet written.
+    unwritten: VecDeque<HeldBatch>,
+    written: Pieces,
+    /// What went wrong where nobody could be told.
     fault: Option<Fault>,
-    /// Rows of a checkpoint, encoded, until all of them are here.
-    restored: BTreeMap<KeyGroup, Vec<u8>>,
+    /// Rows of a checkpoint, until all of them are here.
+    restored: BTreeMap<KeyGroup, Vec<RecordBatch>>,
 }
 
 /// Rows sorted by event time, with the key group of each.
@@ -43,6 +62,33 @@ pub(crate) struct HeldRows {
 struct HeldBatch {
     rows: RecordBatch,
     groups: UInt8Array,
+    /// The number of the freeze that was the first to have it.
+    since: Option<u64>,
+}
+
+/// Rows of these groups that are at or before a time.
+#[derive(Debug, Default)]
+struct Left {
+    time: Option<i64>,
+    groups: BTreeSet<KeyGroup>,
+}
+
+impl Left {
+    fn merge(&mut self, later: Self) {
+        self.time = self.time.max(later.time);
+        self.groups.extend(later.groups);
+    }
+}
+
+impl HeldBatch {
+    fn slice(&self, from: usize) -> Self {
+        let rest = self.rows.num_rows() - from;
+        Self {
+            rows: self.rows.slice(from, rest),
+            groups: self.groups.slice(from, rest),
+            since: self.since,
+        }
+    }
 }
 
 impl HeldRows {
@@ -51,27 +97,36 @@ impl HeldRows {
             schema,
             encoder: KeyEncoder::new(key),
             batches: Vec::new(),
-            frozen: Vec::new(),
-            frozen_by_group: None,
-            written: BTreeSet::new(),
-            written_before: BTreeSet::new(),
+            freezes: RESTORE,
+            left: Left::default(),
+            frozen_left: Left::default(),
+            unwritten: VecDeque::new(),
+            written: Pieces::default(),
             fault: None,
             restored: BTreeMap::new(),
         }
     }
 
     /// Holds the given rows of `batch`.
-    pub(crate) fn hold(&mut self, batch: &RecordBatch, mut rows: Vec<u32>) -> Result<(), Fault> {
+    pub(crate) fn hold(&mut self, batch: &RecordBatch, rows: Vec<u32>) -> Result<(), Fault> {
         if rows.is_empty() {
             return Ok(());
         }
-        let times = self.schema.event_times(batch)?;
-        rows.sort_by_key(|&row| times[row as usize]);
-        let rows = compact(&take_record_batch(batch, &UInt32Array::from(rows))?)?;
+        let rows = self.sorted(batch, rows)?;
         let hashes = self.encoder.hash_only(&rows)?;
         let groups = UInt8Array::from_iter_values(hashes.iter().map(|&hash| key_group(hash)));
-        self.batches.push(HeldBatch { rows, groups });
+        self.batches.push(HeldBatch {
+            rows,
+            groups,
+            since: None,
+        });
         Ok(())
+    }
+
+    fn sorted(&self, batch: &RecordBatch, mut rows: Vec<u32>) -> Result<RecordBatch, Fault> {
+        let times = self.schema.event_times(batch)?;
+        rows.sort_by_key(|&row| times[row as usize]);
+        compact(&take_record_batch(batch, &UInt32Array::from(rows))?)
     }
 
     /// Takes out the rows at or before `time`.
@@ -81,12 +136,15 @@ impl HeldRows {
         for held in &mut self.batches {
             let times = self.schema.event_times(&held.rows)?;
             let due = times.partition_point(|&t| t <= time);
-            if due > 0 {
-                let rest = times.len() - due;
-                released.push(held.rows.slice(0, due));
-                held.rows = held.rows.slice(due, rest);
-                held.groups = held.groups.slice(due, rest);
+            if due == 0 {
+                continue;
             }
+            released.push(held.rows.slice(0, due));
+            if held.since.is_some() {
+                self.left.time = self.left.time.max(Some(time));
+                self.left.groups.extend(&held.groups.values()[..due]);
+            }
+            *held = held.slice(due);
         }
         self.batches.retain(|held| held.rows.num_rows() > 0);
         Ok(released)
@@ -94,54 +152,34 @@ impl HeldRows {
 
     /// How many rows are held.
     pub(crate) fn rows(&self) -> u64 {
-        let restored = self.restored.values().map(|bytes| {
-            let count = Reader::new(bytes).u32();
-            u64::from(count.unwrap_or_default())
-        });
-        let held = self.batches.iter().map(|held| held.rows.num_rows() as u64);
-        held.chain(restored).sum()
+        self.all().map(|rows| rows.num_rows() as u64).sum()
     }
 
     /// Bytes they hold on to.
     pub(crate) fn bytes(&self) -> usize {
-        let held = self.batches.iter().map(|held| batch_bytes(&held.rows));
-        held.chain(self.restored.values().map(Vec::len)).sum()
+        self.all().map(batch_bytes).sum()
     }
 
-    /// Turns what a checkpoint brought into rows.
+    fn all(&self) -> impl Iterator<Item = &RecordBatch> {
+        let held = self.batches.iter().map(|held| &held.rows);
+        held.chain(self.restored.values().flatten())
+    }
+
+    /// Turns what a checkpoint brought into rows that wait.
     fn settle(&mut self) -> Result<(), Fault> {
-        for (_, bytes) in std::mem::take(&mut self.restored) {
-            let batch = self.decode(&bytes)?;
-            self.hold(&batch, (0..batch.num_rows() as u32).collect())?;
+        for (group, batches) in std::mem::take(&mut self.restored) {
+            let batch = concat_batches(&self.schema.arrow(), &batches)?;
+            let rows = self.sorted(&batch, (0..batch.num_rows() as u32).collect())?;
+            self.batches.push(HeldBatch {
+                groups: UInt8Array::from_value(group, rows.num_rows()),
+                rows,
+                since: Some(RESTORE),
+            });
         }
         Ok(())
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<RecordBatch, Fault> {
-        let arrow = self.schema.arrow();
-        let plain = &arrow.fields()[..self.schema.origin_at()];
-        let mut columns = (plain.iter())
-            .map(|field| ColumnBuilder::new(field.data_type()))
-            .collect::<Result<Vec<_>, Fault>>()?;
-        let mut origins = Vec::new();
-        let mut reader = Reader::new(bytes);
-        for _ in 0..reader.u32()? {
-            let mut row = Reader::new(reader.bytes()?);
-            origins.push(row.u64()?);
-            for column in &mut columns {
-                column.push(&mut row)?;
-            }
-            row.end()?;
-        }
-        reader.end()?;
-        let mut columns = (columns.iter_mut())
-            .map(ColumnBuilder::finish)
-            .collect::<Result<Vec<ArrayRef>, Fault>>()?;
-        columns.push(Arc::new(UInt64Array::from(origins)));
-        Ok(RecordBatch::try_new(arrow, columns)?)
-    }
-
-    /// What went wrong while rows were written.
+    /// What went wrong while rows were written or taken back.
     ///
     /// # Errors
     /// That.
@@ -149,94 +187,189 @@ impl HeldRows {
         self.fault.take().map_or(Ok(()), Err)
     }
 
-    fn group_frozen(&self) -> BTreeMap<KeyGroup, Vec<(usize, usize)>> {
-        let mut groups: BTreeMap<KeyGroup, Vec<(usize, usize)>> = BTreeMap::new();
-        for &group in &self.written {
-            groups.insert(group, Vec::new());
-        }
-        for (batch, held) in self.frozen.iter().enumerate() {
-            for (row, &group) in held.groups.values().iter().enumerate() {
-                groups.entry(group).or_default().push((batch, row));
+    /// Writes rows of `held` from the front on, about `budget` bytes of them; how many rows and how
+    /// many bytes it were.
+    fn write(&mut self, held: &HeldBatch, budget: usize) -> Result<(usize, usize), Fault> {
+        let origins = self.schema.origins(&held.rows)?;
+        let columns = &held.rows.columns()[..self.schema.origin_at()];
+        let (mut row_bytes, mut bytes) = (Vec::new(), 0);
+        for (row, (&origin, &group)) in origins.iter().zip(held.groups.values()).enumerate() {
+            if bytes >= budget {
+                return Ok((row, bytes));
             }
+            row_bytes.clear();
+            put_u64(&mut row_bytes, origin);
+            for column in columns {
+                encode_value(column, row, &mut row_bytes)?;
+            }
+            let out = self.written.end(group);
+            out.push(ROW);
+            put_bytes(out, &row_bytes);
+            bytes += row_bytes.len();
         }
-        groups
+        Ok((origins.len(), bytes))
     }
 
-    fn encode(&self, rows: &[(usize, usize)], out: &mut Vec<u8>) -> Result<(), Fault> {
-        put_u32(out, rows.len() as u32);
-        let mut bytes = Vec::new();
-        for &(batch, row) in rows {
-            let rows = &self.frozen[batch].rows;
-            let origin_at = self.schema.origin_at();
-            bytes.clear();
-            put_u64(&mut bytes, self.schema.origins(rows)?[row]);
-            for column in &rows.columns()[..origin_at] {
-                encode_value(column, row, &mut bytes)?;
+    /// Takes the content of a section back.
+    fn read(&mut self, group: KeyGroup, bytes: &[u8], version: u8) -> Result<(), Fault> {
+        let mut content = Reader::new(bytes);
+        let mut rows = RowReader::new(&self.schema)?;
+        if version <= WHOLE_VERSION {
+            self.restored.remove(&group);
+            for _ in 0..content.u32()? {
+                rows.push(content.bytes()?)?;
             }
-            put_bytes(out, &bytes);
+            content.end()?;
+        }
+        while content.remaining() > 0 {
+            match content.u8()? {
+                ROW => rows.push(content.bytes()?)?,
+                LEFT => {
+                    self.keep(group, rows.finish()?);
+                    self.leave(group, content.i64()?)?;
+                }
+                _ => return Err(StateError::Shape("no operation of rows that wait").into()),
+            }
+        }
+        self.keep(group, rows.finish()?);
+        Ok(())
+    }
+
+    fn keep(&mut self, group: KeyGroup, batch: RecordBatch) {
+        if batch.num_rows() > 0 {
+            self.restored.entry(group).or_default().push(batch);
+        }
+    }
+
+    /// Lets the rows of a checkpoint go that had left before it.
+    fn leave(&mut self, group: KeyGroup, time: i64) -> Result<(), Fault> {
+        for batch in self.restored.remove(&group).unwrap_or_default() {
+            let times = self.schema.event_times(&batch)?;
+            let stay: BooleanArray = times.iter().map(|&t| Some(t > time)).collect();
+            self.keep(group, filter_record_batch(&batch, &stay)?);
         }
         Ok(())
     }
 }
 
 impl Part for HeldRows {
-    fn freeze(&mut self, _full: bool) {
+    fn freeze(&mut self, full: bool) {
         // What was restored and not touched since is turned into rows now.
         if let Err(fault) = self.settle() {
             self.fault = Some(fault);
         }
-        self.frozen = self.batches.clone();
-        self.frozen_by_group = None;
-        self.written_before = self.written.clone();
+        self.freezes += 1;
+        let frozen = self.batches.iter();
+        let frozen = frozen.filter(|held| full || held.since.is_none());
+        self.unwritten = frozen.cloned().collect();
+        for held in &mut self.batches {
+            held.since.get_or_insert(self.freezes);
+        }
+        self.frozen_left = std::mem::take(&mut self.left);
+        self.written = Pieces::default();
+        if let (Some(time), false) = (self.frozen_left.time, full) {
+            for &group in &self.frozen_left.groups {
+                let out = self.written.end(group);
+                out.push(LEFT);
+                put_i64(out, time);
+            }
+        }
     }
 
-    fn drain(&mut self, _budget_bytes: usize) -> (usize, bool) {
-        // Rows are encoded as their group is taken: nothing can change them before.
-        (0, true)
+    fn drain(&mut self, budget_bytes: usize) -> (usize, bool) {
+        let mut bytes = 0;
+        while bytes < budget_bytes {
+            let Some(held) = self.unwritten.pop_front() else {
+                return (bytes, true);
+            };
+            match self.write(&held, budget_bytes - bytes) {
+                Ok((rows, more)) => {
+                    bytes += more;
+                    if rows < held.rows.num_rows() {
+                        self.unwritten.push_front(held.slice(rows));
+                    }
+                }
+                Err(fault) => self.fault = Some(fault),
+            }
+        }
+        (bytes, false)
+    }
+
+    fn full_group(&mut self) -> Option<KeyGroup> {
+        self.written.full_group()
     }
 
     fn take_group(&mut self, group: KeyGroup, out: &mut Vec<u8>) -> bool {
-        if self.frozen_by_group.is_none() {
-            self.frozen_by_group = Some(self.group_frozen());
-        }
-        let due = (self.frozen_by_group.as_mut()).and_then(|groups| groups.remove(&group));
-        let Some(rows) = due else {
-            return false;
-        };
-        match rows.is_empty() {
-            true => self.written.remove(&group),
-            false => self.written.insert(group),
-        };
-        if let Err(fault) = self.encode(&rows, out) {
-            self.fault = Some(fault);
-        }
-        true
+        let start = out.len();
+        self.written.take(group, out);
+        out.len() > start
     }
 
     fn thaw(&mut self) {
-        self.frozen.clear();
-        self.frozen_by_group = None;
-        self.written.append(&mut self.written_before);
+        self.unwritten.clear();
+        self.written = Pieces::default();
+        for held in &mut self.batches {
+            held.since = held.since.filter(|&since| since != self.freezes);
+        }
+        let later = std::mem::replace(&mut self.left, std::mem::take(&mut self.frozen_left));
+        self.left.merge(later);
     }
 
     fn restore_group(
         &mut self,
         group: KeyGroup,
         content: &mut Reader<'_>,
+        version: u8,
     ) -> Result<(), StateError> {
         let bytes = content.take(content.remaining())?;
-        if Reader::new(bytes).u32()? == 0 {
-            self.forget_group(group);
-        } else {
-            self.written.insert(group);
-            self.restored.insert(group, bytes.to_vec());
+        if let Err(fault) = self.read(group, bytes, version) {
+            self.fault = Some(fault);
         }
         Ok(())
     }
 
     fn forget_group(&mut self, group: KeyGroup) {
-        self.written.remove(&group);
         self.restored.remove(&group);
+    }
+}
+
+/// Collects rows that are read.
+struct RowReader {
+    schema: StreamSchema,
+    columns: Vec<ColumnBuilder>,
+    origins: Vec<u64>,
+}
+
+impl RowReader {
+    fn new(schema: &StreamSchema) -> Result<Self, Fault> {
+        let arrow = schema.arrow();
+        let columns = (arrow.fields()[..schema.origin_at()].iter())
+            .map(|field| ColumnBuilder::new(field.data_type()))
+            .collect::<Result<_, Fault>>()?;
+        Ok(Self {
+            schema: schema.clone(),
+            columns,
+            origins: Vec::new(),
+        })
+    }
+
+    fn push(&mut self, row: &[u8]) -> Result<(), Fault> {
+        let mut row = Reader::new(row);
+        self.origins.push(row.u64()?);
+        for column in &mut self.columns {
+            column.push(&mut row)?;
+        }
+        Ok(row.end()?)
+    }
+
+    /// The rows so far; the next begin anew.
+    fn finish(&mut self) -> Result<RecordBatch, Fault> {
+        let mut columns = (self.columns.iter_mut())
+            .map(ColumnBuilder::finish)
+            .collect::<Result<Vec<ArrayRef>, Fault>>()?;
+        let origins = std::mem::take(&mut self.origins);
+        columns.push(Arc::new(UInt64Array::from(origins)));
+        Ok(RecordBatch::try_new(self.schema.arrow(), columns)?)
     }
 }
 
@@ -256,3 +389,6 @@ fn compact(batch: &RecordBatch) -> Result<RecordBatch, Fault> {
         .collect();
     Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,8 +32,10 @@ const PANE: i64 = 0;
 /// Word of a key's slot: how many versions there are.
 const VERSIONS: usize = 0;
 
-/// Parts of the state that checkpoints have had from the first: the table and the rows that wait.
-pub(crate) const FIRST_PARTS: usize = 2;
+/// How many of its parts the versions of a section have: without the register at first; since the
+/// third rows that wait are written once.
+const PARTS_BY_VERSION: [usize; 3] = [2, 3, 3];
+const VERSION: u8 = PARTS_BY_VERSION.len() as u8;
 
 /// What is kept of a key of the table.
 pub(crate) const LAYOUT: Layout = Layout {
@@ -73,7 +75,7 @@ impl Enrich {
             table: KeyedTable::new(LAYOUT),
             newest: Newest::default(),
             held: HeldRows::new(plan.rows.clone(), plan.row_key.clone()),
-            sections: Sections::grown(context.groups.clone()),
+            sections: Sections::of_version(context.groups.clone(), VERSION),
             row_encoder: KeyEncoder::new(plan.row_key.clone()),
             table_encoder: KeyEncoder::new(plan.table_key.clone()),
             rows: Vec::new(),
@@ -402,6 +404,19 @@ impl Enrich {
     }
 }
 
+/// Takes a section of an enrichment back.
+pub(crate) fn take_back(
+    section: &Section,
+    table: &mut KeyedTable,
+    held: &mut HeldRows,
+    horizon: &mut Register,
+) -> Result<(), Fault> {
+    let parts: &mut [&mut dyn Part] = &mut [table, held, horizon];
+    Sections::restore_versions(section, parts, &PARTS_BY_VERSION)?;
+    held.check()
+        .map_err(|fault| fault.within(format_args!("key group {}", section.group)))
+}
+
 /// Appends the values of a version to their columns, or nulls.
 fn take_values(values: Option<&[u8]>, taken: &mut [ColumnBuilder]) -> Result<(), Fault> {
     match values {
@@ -489,12 +504,11 @@ impl Operator for Enrich {
     }
 
     fn restore(&mut self, section: &Section) -> Result<(), Fault> {
-        let parts: &mut [&mut dyn Part] = &mut [&mut self.table, &mut self.held, &mut self.horizon];
         self.prunable = None;
         self.newest = Newest::default();
-        Sections::restore_grown(section, parts, FIRST_PARTS)?;
+        take_back(section, &mut self.table, &mut self.held, &mut self.horizon)?;
         if planted("forget-table") {
-            parts[0].forget_group(section.group);
+            self.table.forget_group(section.group);
         }
         if planted("forget-held-rows") {
             self.held = HeldRows::new(self.plan.rows.clone(), self.plan.row_key.clone());

@@ -4,14 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, TimestampMillisecondArray};
 use arrow::compute::concat;
-use thalweg_state::{
-    KeyedTable, Part, Reader, Register, Sections, ShapeReader, StateRows, builders,
-};
+use thalweg_state::{KeyedTable, Reader, Register, ShapeReader, StateRows, builders};
 use thalweg_stream::watermark::START_OF_TIME;
 use thalweg_stream::{Column, ColumnType, Fault, Section, StreamKind, StreamSchema};
 
 use crate::held::HeldRows;
-use crate::operator::{FIRST_PARTS, LAYOUT};
+use crate::operator::{LAYOUT, take_back};
 use crate::version::versions;
 
 /// What is in `sections`, which are some key groups' whole state, of a step of this `shape`:
@@ -39,9 +37,8 @@ pub fn state_rows(shape: &str, sections: &[Section]) -> Result<Option<Vec<StateR
     let mut table = KeyedTable::new(LAYOUT);
     let mut held = HeldRows::new(rows.clone(), Vec::new());
     let mut horizon = Register::new(START_OF_TIME);
-    let parts: &mut [&mut dyn Part] = &mut [&mut table, &mut held, &mut horizon];
     for section in sections {
-        Sections::restore_grown(section, parts, FIRST_PARTS)?;
+        take_back(section, &mut table, &mut held, &mut horizon)?;
     }
     let mut shown = vec![table_rows(&table, key, take)?];
     if as_of {

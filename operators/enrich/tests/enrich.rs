@@ -302,7 +302,7 @@ fn what_is_forgotten_stays_so_over_a_restart() {
         let mut bytes = section.bytes.to_vec();
         // Without the register and its length.
         bytes.truncate(bytes.len() - 16);
-        assert_eq!(std::mem::replace(&mut bytes[0], 1), 2);
+        assert_eq!(std::mem::replace(&mut bytes[0], 1), 3);
         section.bytes = bytes.into();
     });
     harness.restart(1);

@@ -559,6 +559,7 @@ impl Part for FingerprintSet {
         &mut self,
         group: KeyGroup,
         content: &mut Reader<'_>,
+        _version: u8,
     ) -> Result<(), StateError> {
         self.sieve = None;
         self.panes.restore_group(group, content)

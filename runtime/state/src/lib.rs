@@ -16,6 +16,8 @@
 //! content of a failed checkpoint to the next one. [`Sections`] assembles the parts of an operator
 //! into the sections the engine carries, one per key group.
 //!
+//! [`Pieces`] is what an operator's own [`Part`] writes itself into.
+//!
 //! Nothing here depends on time, chance or the order of a hash map: what is read in order is
 //! sorted by hash and key.
 //!
@@ -31,6 +33,7 @@ mod key;
 mod log;
 mod ordered;
 mod pane;
+mod piece;
 mod register;
 mod rows;
 mod section;
@@ -45,6 +48,7 @@ mod words;
 pub use error::StateError;
 pub use fingerprint::{FingerprintSet, Print, SetPane, fingerprint};
 pub use key::{Key, KeyBlock, KeyBytes, short_texts};
+pub use piece::Pieces;
 pub use register::Register;
 pub use rows::{ShapeReader, StateRows, builders};
 pub use section::{Part, Sections};

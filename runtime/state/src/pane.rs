@@ -11,7 +11,8 @@ use thalweg_stream::key::KEY_GROUPS;
 
 use crate::bitmap::GroupSet;
 use crate::error::StateError;
-use crate::log::{CHUNK, Logs, Operation};
+use crate::log::{Logs, Operation};
+use crate::piece::CHUNK;
 use crate::wire::Reader;
 
 /// Emptied stores kept for the next panes, so that windows do not grow from nothing each time.

@@ -73,6 +73,7 @@ impl Part for Register {
         &mut self,
         _group: KeyGroup,
         content: &mut Reader<'_>,
+        _version: u8,
     ) -> Result<(), StateError> {
         self.raise(content.i64()?);
         Ok(())

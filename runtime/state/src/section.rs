@@ -1,8 +1,8 @@
 //! How the parts of an operator's state become sections and come back.
 //!
 //! A section is `version u8`, then each part in the operator's order, framed by its length (u64).
-//! Operators that have got parts since their first release write version 2; in their sections of
-//! version 1 the last parts are missing.
+//! Operators whose parts have changed since their first release have versions of their own; in
+//! sections of earlier ones the last parts may be missing.
 //! What a group has to say comes in as many sections as it takes, so that none is long to assemble; the
 //! first of a full snapshot replaces all earlier ones, the others go on from it.
 //! A section may be written for a group of which nothing is known yet: a [`Register`] is the same
@@ -18,10 +18,8 @@ use crate::bitmap::GroupSet;
 use crate::error::StateError;
 use crate::wire::{Reader, put_framed};
 
-/// Version of the framing of sections and of the parts of this crate.
-const FORMAT_VERSION: u8 = 1;
-/// The same where an operator has parts that its sections of version 1 lack.
-const GROWN_VERSION: u8 = 2;
+/// Version of sections of an operator whose parts have not changed.
+const FIRST_VERSION: u8 = 1;
 
 /// A piece of an operator's state that can be frozen, written out by group, and taken back.
 pub trait Part {
@@ -44,7 +42,7 @@ pub trait Part {
     /// The last freeze came to nothing: its content belongs to the next one.
     fn thaw(&mut self);
 
-    /// Applies what [`take_group`](Self::take_group) wrote, all of it.
+    /// Applies what [`take_group`](Self::take_group) wrote, all of it, in a section of this version.
     ///
     /// # Errors
     /// If it is not ours.
@@ -52,6 +50,7 @@ pub trait Part {
         &mut self,
         group: KeyGroup,
         content: &mut Reader<'_>,
+        version: u8,
     ) -> Result<(), StateError>;
 
     /// Forgets everything of `group`: a section that replaces all earlier ones follows.
@@ -82,15 +81,15 @@ impl Sections {
             begun: GroupSet::default(),
             groups,
             full: false,
-            version: FORMAT_VERSION,
+            version: FIRST_VERSION,
         }
     }
 
-    /// For an operator that owns `groups` and has got parts, at the end, since its first release.
+    /// For an operator that owns `groups` and writes sections of this version.
     #[must_use]
-    pub fn grown(groups: Range<usize>) -> Self {
+    pub fn of_version(groups: Range<usize>, version: u8) -> Self {
         Self {
-            version: GROWN_VERSION,
+            version,
             ..Self::new(groups)
         }
     }
@@ -178,45 +177,37 @@ impl Sections {
     /// # Errors
     /// Corrupt, if it is not ours.
     pub fn restore(section: &Section, parts: &mut [&mut dyn Part]) -> Result<(), Fault> {
-        Self::restore_checked(section, parts, (FORMAT_VERSION, parts.len()))
+        let all = [parts.len()];
+        Self::restore_versions(section, parts, &all)
     }
 
-    /// Takes a section of an operator back that [has got parts](Self::grown) behind its first
-    /// `first` ones.
+    /// Takes a section of an operator back whose versions, from 1 on, have so many of its parts.
     ///
     /// # Errors
     /// Corrupt, if it is not ours.
-    pub fn restore_grown(
+    pub fn restore_versions(
         section: &Section,
         parts: &mut [&mut dyn Part],
-        first: usize,
+        parts_by_version: &[usize],
     ) -> Result<(), Fault> {
-        Self::restore_checked(section, parts, (GROWN_VERSION, first))
-    }
-
-    fn restore_checked(
-        section: &Section,
-        parts: &mut [&mut dyn Part],
-        known_and_first: (u8, usize),
-    ) -> Result<(), Fault> {
-        Self::read(section, parts, known_and_first)
+        Self::read(section, parts, parts_by_version)
             .map_err(|error| Fault::from(error).within(format!("key group {}", section.group)))
     }
 
     fn read(
         section: &Section,
         parts: &mut [&mut dyn Part],
-        (known, first): (u8, usize),
+        parts_by_version: &[usize],
     ) -> Result<(), StateError> {
         let mut reader = Reader::new(&section.bytes);
-        let found = reader.u8()?;
-        if !(FORMAT_VERSION..=known).contains(&found) {
-            return Err(StateError::Version { found, known });
-        }
-        let there = match found {
-            FORMAT_VERSION => first,
-            _ => parts.len(),
-        };
+        let version = reader.u8()?;
+        let there = usize::from(version)
+            .checked_sub(usize::from(FIRST_VERSION))
+            .and_then(|at| parts_by_version.get(at).copied())
+            .ok_or(StateError::Version {
+                found: version,
+                known: parts_by_version.len() as u8,
+            })?;
         for (at, part) in parts.iter_mut().enumerate() {
             if section.base {
                 part.forget_group(section.group);
@@ -226,7 +217,7 @@ impl Sections {
             }
             let mut content = reader.framed()?;
             if content.remaining() > 0 {
-                part.restore_group(section.group, &mut content)?;
+                part.restore_group(section.group, &mut content, version)?;
                 content.end()?;
             }
         }

@@ -338,6 +338,7 @@ impl Part for KeyedTable {
         &mut self,
         group: KeyGroup,
         content: &mut Reader<'_>,
+        _version: u8,
     ) -> Result<(), StateError> {
         self.panes.restore_group(group, content)
     }
