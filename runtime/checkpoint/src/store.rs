@@ -10,27 +10,29 @@
 mod directory;
 mod disk;
 mod faults;
+mod location;
+mod object;
 mod passage;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
-use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt};
 use thalweg_stream::clock::{Clock, SystemClock};
 
 pub use self::faults::{Effect, EffectKind, Faults, Moment, NoFaults, Verdict};
 
 use self::directory::{Directory, Mode, problem};
 use self::disk::OsDisk;
+use self::location::{Place, memory, place};
+use self::object::{delete_object, path, read_error, sorted, write_object};
 use crate::error::Error;
 use crate::name::{LOG, ObjectName};
 
@@ -407,74 +409,6 @@ impl<const N: usize> From<[Bytes; N]> for Payload {
     }
 }
 
-enum Place {
-    Memory(String),
-    Folder(PathBuf),
-}
-
-/// Reads a location.
-fn place(location: &str) -> Result<Place, Error> {
-    let bad = |problem: &str| Error::BadLocation {
-        location: location.to_owned(),
-        problem: problem.to_owned(),
-    };
-    let Some((scheme, rest)) = location.split_once("://") else {
-        return match location {
-            "" => Err(bad("it is empty")),
-            path => Ok(Place::Folder(path.into())),
-        };
-    };
-    match scheme {
-        "memory" if rest.is_empty() => Err(bad("memory:// needs a name")),
-        "memory" => Ok(Place::Memory(rest.to_owned())),
-        "file" => url::Url::parse(location)
-            .ok()
-            .and_then(|url| url.to_file_path().ok())
-            .map(Place::Folder)
-            .ok_or_else(|| bad("a file URL has an absolute path: file:///path")),
-        // The rest of such a URL may hold a secret.
-        _ => Err(Error::NotSupported {
-            scheme: scheme.to_owned(),
-        }),
-    }
-}
-
-/// The in-memory store of a name, the same for the whole process.
-fn memory(name: &str) -> Arc<InMemory> {
-    static STORES: OnceLock<Mutex<BTreeMap<String, Arc<InMemory>>>> = OnceLock::new();
-    let stores = STORES.get_or_init(Mutex::default);
-    let mut stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
-    Arc::clone(stores.entry(name.to_owned()).or_default())
-}
-
-async fn write_object(
-    objects: &dyn ObjectStore,
-    effect: &Effect,
-    payload: Payload,
-) -> Result<(), Error> {
-    let mode = match effect.kind {
-        EffectKind::Put => PutMode::Overwrite,
-        EffectKind::PutIfAbsent => PutMode::Create,
-        EffectKind::Delete => return delete_object(objects, &effect.name).await,
-    };
-    let content: PutPayload = payload.0.into_iter().collect();
-    let path = path(&effect.name)?;
-    match objects.put_opts(&path, content, mode.into()).await {
-        Ok(_) => Ok(()),
-        Err(object_store::Error::AlreadyExists { .. }) => Err(Error::AlreadyExists {
-            name: effect.name.to_string(),
-        }),
-        Err(error) => Err(read_error("put", effect.name.as_str(), &error)),
-    }
-}
-
-async fn delete_object(objects: &dyn ObjectStore, name: &ObjectName) -> Result<(), Error> {
-    match objects.delete(&path(name)?).await {
-        Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-        Err(error) => Err(read_error("delete", name.as_str(), &error)),
-    }
-}
-
 /// Runs file system calls where they may block.
 async fn blocking(
     name: &ObjectName,
@@ -482,58 +416,6 @@ async fn blocking(
 ) -> Result<(), Error> {
     let done = tokio::task::spawn_blocking(act).await;
     done.unwrap_or_else(|error| Err(Error::Bug(format!("writing {name}: {error}"))))
-}
-
-/// The name as a path of the store. Names are ours, but for the part that a sink contributes.
-fn path(name: &ObjectName) -> Result<ObjectPath, Error> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.=/".contains(c);
-    (name.as_str().chars().all(plain))
-        .then(|| ObjectPath::parse(name.as_str()).ok())
-        .flatten()
-        .ok_or_else(|| Error::Bug(format!("{:?} cannot name an object", name.as_str())))
-}
-
-fn sorted(
-    prefix: &str,
-    found: object_store::Result<Vec<object_store::ObjectMeta>>,
-) -> Result<Vec<Listed>, Error> {
-    let found = found.map_err(|error| read_error("list", prefix, &error))?;
-    let mut listed: Vec<_> = (found.into_iter())
-        .map(|meta| Listed {
-            name: ObjectName::listed(meta.location.to_string()),
-            bytes: meta.size,
-        })
-        .collect();
-    listed.sort_unstable();
-    Ok(listed)
-}
-
-/// An error of `object_store`, classified.
-fn read_error(action: &'static str, name: &str, error: &object_store::Error) -> Error {
-    use object_store::Error as Found;
-    #[allow(
-        clippy::wildcard_enum_match_arm,
-        reason = "the enum is not exhaustive; what is not known may pass"
-    )]
-    let passing = match error {
-        Found::NotFound { .. } => {
-            return Error::Missing {
-                name: name.to_owned(),
-            };
-        }
-        Found::InvalidPath { .. }
-        | Found::NotSupported { .. }
-        | Found::NotImplemented { .. }
-        | Found::PermissionDenied { .. }
-        | Found::Unauthenticated { .. } => false,
-        _ => true,
-    };
-    Error::Storage {
-        action,
-        name: name.to_owned(),
-        problem: error.to_string().to_lowercase(),
-        passing,
-    }
 }
 
 #[cfg(test)]
