@@ -8,6 +8,8 @@ mod cell;
 mod csv;
 mod text;
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use thalweg_stream::dead_letter::RowRenderer;
 use thalweg_stream::schema::{CHANGE, EVENT_TIME, ORIGIN, is_system};
@@ -80,7 +82,7 @@ pub struct JsonLines {
 
 #[derive(Clone, Debug)]
 struct OutColumn {
-    name: std::sync::Arc<str>,
+    name: Arc<str>,
     key: Key,
     /// Position in the batch.
     at: usize,
