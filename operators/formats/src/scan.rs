@@ -12,7 +12,7 @@
 //! space (1), a number of 24 digits before and after its point (50), a look at what follows (16).
 //! Debug builds, and with them the fuzz tests, check every read.
 //!
-//! What is usual is read by small functions without side effects on the cursor: from a position to
+//! What is usual is read by small functions that do not move the cursor: they go from a position to
 //! where the value ends, so that both stay in registers. They find nothing where something else
 //! stands, and then the cursor goes there and reads by the book.
 
