@@ -1,6 +1,7 @@
 //! What an epoch costs: ten steps on two workers with hardly a row to work on (`job.yaml`), for
 //! epochs of several lengths. Of no length at all, the next one begins as soon as flow control lets
-//! it: that is how long an epoch takes.
+//! it: with a job's usual few in flight that is how often workers can agree on an epoch, with many
+//! what the work of an epoch is.
 //!
 //! ```sh
 //! cargo run --release -p thalweg-benches --bin epochs
@@ -23,6 +24,8 @@ use tokio::sync::mpsc;
 
 const JOB: &str = include_str!("job.yaml");
 const WORKERS: usize = 2;
+/// Epochs in flight that keep the workers at work, whatever the others do.
+const MANY: u64 = 32;
 /// How long a job runs before it is looked at, and then between two looks.
 const WARM_UP: Duration = Duration::from_millis(500);
 const MEASURED: Duration = Duration::from_secs(3);
@@ -32,16 +35,19 @@ fn main() -> anyhow::Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    println!("| epochs of | epochs/s | wall us an epoch | CPU us an epoch, all threads |");
-    println!("|---|---|---|---|");
-    for epoch_ms in [0, 1, 10, 100] {
-        let (per_second, cpu_us) = runtime.block_on(measure(epoch_ms))?;
+    println!(
+        "| epochs of | in flight | epochs/s | wall us an epoch | CPU us an epoch, all threads |"
+    );
+    println!("|---|---|---|---|---|");
+    let usual = Limits::default().epochs_in_flight;
+    for (epoch_ms, in_flight) in [(0, usual), (0, MANY), (1, usual), (10, usual), (100, usual)] {
+        let (per_second, cpu_us) = runtime.block_on(measure(epoch_ms, in_flight))?;
         let length = match epoch_ms {
             0 => "no length".to_owned(),
             ms => format!("{ms} ms"),
         };
         println!(
-            "| {length} | {per_second:.0} | {:.1} | {cpu_us:.1} |",
+            "| {length} | {in_flight} | {per_second:.0} | {:.1} | {cpu_us:.1} |",
             1e6 / per_second
         );
     }
@@ -49,7 +55,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// Epochs a second, and microseconds of CPU time of the whole process for each.
-async fn measure(epoch_ms: u64) -> anyhow::Result<(f64, f64)> {
+async fn measure(epoch_ms: u64, epochs_in_flight: u64) -> anyhow::Result<(f64, f64)> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (commands, receiver) = mpsc::channel(1);
     let board = StatusBoard::default();
@@ -61,6 +67,7 @@ async fn measure(epoch_ms: u64) -> anyhow::Result<(f64, f64)> {
         keep: 1,
         limits: Limits {
             epoch_ms,
+            epochs_in_flight,
             ..Limits::default()
         },
         version: String::new(),
@@ -69,7 +76,10 @@ async fn measure(epoch_ms: u64) -> anyhow::Result<(f64, f64)> {
         allow: Allow::default(),
     };
     let surroundings = Surroundings {
-        store: Store::open(&format!("memory://epochs-{epoch_ms}"), Access::Create)?,
+        store: Store::open(
+            &format!("memory://epochs-{epoch_ms}-{epochs_in_flight}"),
+            Access::Create,
+        )?,
         clock: Arc::clone(&clock),
         commands: receiver,
         board: board.clone(),

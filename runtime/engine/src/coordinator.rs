@@ -213,7 +213,7 @@ impl Coordinator {
             if self.ended && matches!(self.preparing, Preparing::No) && self.running == 0 {
                 return self.end().await;
             }
-            self.tick();
+            while self.tick() {}
             self.look();
             self.measure_in_time();
             let tick = shared.clock.sleep(self.until_tick());
@@ -308,8 +308,9 @@ impl Coordinator {
             .max(Duration::from_millis(1))
     }
 
-    /// Closes the open epoch if it is time.
-    fn tick(&mut self) {
+    /// Closes the open epoch if it is time; whether it was. Of epochs of no length several are due
+    /// at once.
+    fn tick(&mut self) -> bool {
         let now = self.shared.clock.elapsed();
         let ms = |since: Duration| {
             u64::try_from(now.saturating_sub(since).as_millis()).unwrap_or(u64::MAX)
@@ -339,7 +340,7 @@ impl Coordinator {
             ended: self.ended,
         };
         let Some(kind) = conductor::close(&facts, &self.rhythm) else {
-            return;
+            return false;
         };
         if kind.seals() {
             self.preparing = Preparing::Sealing;
@@ -353,6 +354,7 @@ impl Coordinator {
         }
         self.last_closed = now;
         self.shared.close(kind);
+        true
     }
 
     fn is_settled(&self) -> bool {
