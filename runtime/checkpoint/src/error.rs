@@ -97,6 +97,14 @@ pub enum Error {
         /// Its process.
         pid: u32,
     },
+    /// A newer generation owns the job, and which could not be found out.
+    #[error("{what}: a later generation has taken over; which is not known: {problem}")]
+    FencedBySomebody {
+        /// What was to be done.
+        what: String,
+        /// Why it is not known.
+        problem: String,
+    },
     /// The job is being run.
     #[error(
         "job \"{job}\" is already running on host {host}, process {pid}; stop it, or take over with --take-over"
@@ -174,7 +182,7 @@ impl From<Error> for Fault {
             Error::Storage { passing: false, .. } | Error::Ended { .. } | Error::Running { .. } => {
                 Self::unavailable(message)
             }
-            Error::Fenced { .. } => Self::fenced(message),
+            Error::Fenced { .. } | Error::FencedBySomebody { .. } => Self::fenced(message),
             Error::AlreadyExists { .. } | Error::Bug(_) => Self::bug(message),
         }
     }

@@ -20,7 +20,7 @@ use thalweg_checkpoint::{
 };
 use thalweg_stream::sink::StageStore;
 use thalweg_stream::source::SplitSpec;
-use thalweg_stream::{Clock, Epoch, Fault, Generation, Ledger, Lineage, Migration, Section};
+use thalweg_stream::{Class, Clock, Epoch, Fault, Generation, Ledger, Lineage, Migration, Section};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
@@ -439,13 +439,28 @@ impl Journal {
         let Some(owned) = log.lock().await.take() else {
             return fault;
         };
-        let fenced = owned.successor().await;
+        let successor = owned.successor().await;
         owned.abandon().await;
-        fenced.unwrap_or(fault)
+        reason(fault, successor)
     }
 
     pub(crate) fn handle(&self) -> Arc<Mutex<Option<OwnedLog>>> {
         Arc::clone(&self.log)
+    }
+}
+
+/// Why an attempt has ended that failed with `fault`, by what was found out about a successor.
+fn reason(fault: Fault, successor: Result<Option<Fault>, Fault>) -> Fault {
+    match successor {
+        Ok(fenced) => fenced.unwrap_or(fault),
+        // It would end the run for good, and may be no damage at all: the next attempt finds out.
+        Err(unread) if fault.class == Class::Corrupt => unread.within(format_args!(
+            "{fault}; whether that is a successor's doing could not be found out"
+        )),
+        Err(unread) => {
+            tracing::warn!(error = %unread, "whether another process has taken over could not be found out");
+            fault
+        }
     }
 }
 
@@ -459,5 +474,29 @@ pub(crate) async fn lost(fenced: &mut watch::Receiver<Option<Fault>>) -> Fault {
             // The heartbeat has stopped because the run has ended.
             std::future::pending::<()>().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thalweg_stream::{Class, Fault};
+
+    use super::reason;
+
+    #[test]
+    fn damage_is_called_so_only_if_no_successor_can_have_done_it() {
+        let damage = || Fault::corrupt("state/4-g1/w0 is missing");
+        let fenced = Fault::fenced("generation 2 has taken over");
+        assert_eq!(reason(damage(), Ok(None)), damage());
+        assert_eq!(reason(damage(), Ok(Some(fenced.clone()))), fenced);
+        let unread = Fault::transient("get log: timed out");
+        let unknown = reason(damage(), Err(unread.clone()));
+        assert_eq!(unknown.class, Class::Transient { after: None });
+        for part in [&damage().message, &unread.message] {
+            assert!(unknown.message.contains(&**part), "{unknown}");
+        }
+        // What is nobody's doing but ours stays what it is.
+        let bug = Fault::bug("a commit after the end");
+        assert_eq!(reason(bug.clone(), Err(unread)), bug);
     }
 }

@@ -1,6 +1,6 @@
 //! Claiming a job: the beginning of a generation.
 
-use thalweg_stream::{Fault, Generation};
+use thalweg_stream::{Class, Fault, Generation};
 
 use super::contender::Rest;
 use super::entry::{Body, Claim};
@@ -96,7 +96,19 @@ impl JobLog {
             }
             let known = self.history().generation();
             let (from, allow_older) = (request.from, request.allow_older);
-            let start = latest_restorable(&self.store, self.history(), from, allow_older).await?;
+            let found = latest_restorable(&self.store, self.history(), from, allow_older).await;
+            let start = match found.map_err(Fault::from) {
+                Ok(start) => start,
+                // Where the log has gone on, retention may have deleted what stood there before.
+                Err(damage) if damage.class == Class::Corrupt => {
+                    if !self.read_on().await? {
+                        return Err(damage);
+                    }
+                    self.refuse_rival(&request, known)?;
+                    continue;
+                }
+                Err(fault) => return Err(fault),
+            };
             if let Some(checkpoint) = &start {
                 fits(&checkpoint.manifest)?;
             }
@@ -106,29 +118,42 @@ impl JobLog {
                 .map_err(|violation| violated(&violation))?;
             match self.drive().await? {
                 Rest::Appended { .. } => return self.begin(request, start).await,
-                Rest::Overtaken => {
-                    self.contender.restart();
-                    self.drive().await?;
-                }
+                Rest::Overtaken => drop(self.read_on().await?),
                 Rest::Ready => {}
             }
-            // Somebody else has begun at the same time; it has not come to a heartbeat yet.
-            if let Some(rival) = &self.history().owner
-                && rival.generation > known
-                && !request.take_over
-            {
-                return Err(Error::Running {
-                    job: request.job,
-                    host: rival.host.clone(),
-                    pid: rival.pid,
-                }
-                .into());
-            }
+            self.refuse_rival(&request, known)?;
         }
         Err(Fault::unavailable(format!(
-            "job \"{}\" could not be claimed: others keep claiming it",
+            "job \"{}\" could not be claimed: others keep writing to its log",
             request.job
         )))
+    }
+
+    /// Reads the log again; whether it has gone on.
+    async fn read_on(&mut self) -> Result<bool, Error> {
+        let end = self.history().end;
+        self.contender.restart();
+        self.drive().await?;
+        Ok(self.history().end > end)
+    }
+
+    /// Refuses if somebody else has begun since generation `known` and not ended: it may not have
+    /// come to a heartbeat yet.
+    fn refuse_rival(&self, request: &ClaimRequest, known: Generation) -> Result<(), Error> {
+        let History {
+            standing, owner, ..
+        } = self.history();
+        let rival = owner.as_ref().filter(|rival| rival.generation > known);
+        match rival {
+            Some(rival) if *standing == Standing::Claimed && !request.take_over => {
+                Err(Error::Running {
+                    job: request.job.clone(),
+                    host: rival.host.clone(),
+                    pid: rival.pid,
+                })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Whether there is nothing to do; and whether it is the right job.

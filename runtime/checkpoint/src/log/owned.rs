@@ -171,14 +171,15 @@ impl OwnedLog {
         }
     }
 
-    /// Fenced, if a later generation has claimed the job, as far as can be found out: what to say
-    /// after a failure that may be the work of a successor.
-    pub async fn successor(&self) -> Option<Fault> {
-        let newest = read_history(self.store()).await.ok()?;
-        if newest.owner?.generation <= self.generation() {
-            return None;
-        }
-        Some(self.fence("run").await.into())
+    /// Fenced, if a later generation has claimed the job: what to say after a failure that may be
+    /// the work of a successor.
+    ///
+    /// # Errors
+    /// The store's: whether there is one is not known.
+    pub async fn successor(&self) -> Result<Option<Fault>, Fault> {
+        let newest = read_history(self.store()).await?;
+        let later = (newest.owner).filter(|owner| owner.generation > self.generation());
+        Ok(later.map(|owner| fenced_by("run", owner).into()))
     }
 
     /// Commits a checkpoint. Everything that its manifest names must be durable.
@@ -282,16 +283,16 @@ impl OwnedLog {
 
     /// The error of a fenced owner, naming the successor if it can be found out.
     async fn fence(&self, what: &str) -> Error {
-        let newest = read_history(self.store()).await;
-        let owner = newest.ok().and_then(|history| history.owner);
-        Error::Fenced {
+        let problem = match read_history(self.store()).await {
+            Ok(History {
+                owner: Some(owner), ..
+            }) => return fenced_by(what, owner),
+            Ok(_) => "the log names no owner".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Error::FencedBySomebody {
             what: what.to_owned(),
-            by: owner.as_ref().map_or(0, |owner| owner.generation.0),
-            host: owner
-                .as_ref()
-                .map_or("unknown", |owner| &owner.host)
-                .to_owned(),
-            pid: owner.map_or(0, |owner| owner.pid),
+            problem,
         }
     }
 
@@ -407,6 +408,16 @@ impl OwnedLog {
             generation: self.owner.generation,
             body: Body::Fence { snapshot },
         }
+    }
+}
+
+/// A later generation's owner has been met.
+fn fenced_by(what: &str, owner: Owner) -> Error {
+    Error::Fenced {
+        what: what.to_owned(),
+        by: owner.generation.0,
+        host: owner.host,
+        pid: owner.pid,
     }
 }
 

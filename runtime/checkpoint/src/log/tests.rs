@@ -17,6 +17,7 @@ use crate::retention::{InUse, Retention};
 use crate::state::{PartWriter, StateChains};
 use crate::store::{Access, Store};
 
+mod overtaken;
 mod survival;
 
 /// A run in a process that is alive as far as anybody can tell.
@@ -204,10 +205,10 @@ async fn a_new_claim_fences_the_old_owner() {
     let (store, _folder) = directory();
     let mut old = own(&store, "old").await.unwrap();
     commit(&mut old, EpochKind::Checkpoint).await.unwrap();
-    assert_eq!(old.successor().await, None);
+    assert_eq!(old.successor().await, Ok(None));
     let mut new = own(&store, "new").await.unwrap();
-    assert_eq!(new.successor().await, None);
-    let known = old.successor().await.unwrap();
+    assert_eq!(new.successor().await, Ok(None));
+    let known = old.successor().await.unwrap().unwrap();
     assert_eq!(
         (known.class, &*known.message),
         (
