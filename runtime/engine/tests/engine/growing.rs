@@ -132,6 +132,8 @@ async fn splits_that_come_are_read_once_and_named_and_found_again_after_a_restar
             source.splits.send_replace(splits);
             until("rows of all splits", || out.lines().len() >= splits * 297).await;
         }
+        // A sink of its own, which publishes when it comes to it.
+        until("dead letters of all splits", || dead.lines().len() >= 5 * 3).await;
         holds(&out, &dead, 5);
         let names = |board: &StatusBoard| -> Vec<String> {
             let splits = board.read().nodes[0].splits.clone();
