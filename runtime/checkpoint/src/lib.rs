@@ -56,5 +56,5 @@ pub use manifest::Manifest;
 pub use outbox::Outbox;
 pub use restore::{Checkpoint, RestoreFrom, latest_restorable};
 pub use retention::{InUse, Retention};
-pub use state::{Compaction, PartWriter, Restorer, StateChains};
+pub use state::{Compaction, PackedHead, PackedSection, Packer, PartWriter, Restorer, StateChains};
 pub use store::{Access, Faults, Store};

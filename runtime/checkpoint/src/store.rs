@@ -397,9 +397,23 @@ impl Payload {
     }
 }
 
+#[cfg(test)]
+impl Payload {
+    /// All of it.
+    pub(crate) fn whole(&self) -> Bytes {
+        self.0.concat().into()
+    }
+}
+
 impl From<Bytes> for Payload {
     fn from(bytes: Bytes) -> Self {
         Self(vec![bytes])
+    }
+}
+
+impl From<Vec<Bytes>> for Payload {
+    fn from(pieces: Vec<Bytes>) -> Self {
+        Self(pieces)
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use thalweg_stream::{Epoch, Fault, Ledger, Section};
+use thalweg_checkpoint::PackedSection;
+use thalweg_stream::{Epoch, Fault, Ledger};
 
 use crate::report::{EpochInfo, SplitProgress};
 
@@ -23,7 +24,7 @@ pub(crate) struct Whole {
     pub(crate) info: Arc<EpochInfo>,
     pub(crate) cuts: Vec<Cut>,
     /// State by worker, then node, in the order in which it was handed out.
-    pub(crate) sections: BTreeMap<usize, Vec<(usize, Section)>>,
+    pub(crate) sections: BTreeMap<usize, Vec<(usize, PackedSection)>>,
     /// Every (worker, node) whose sections are all its state.
     pub(crate) full: BTreeSet<(usize, usize)>,
     /// What became of rows since the attempt began, by node.
@@ -37,7 +38,7 @@ pub(crate) struct Assembly {
     expected: BTreeSet<(usize, usize)>,
     sealed: BTreeMap<(usize, usize), (Epoch, Ledger, bool)>,
     info: Option<Arc<EpochInfo>>,
-    sections: BTreeMap<usize, Vec<(usize, Section)>>,
+    sections: BTreeMap<usize, Vec<(usize, PackedSection)>>,
     cuts: Vec<Cut>,
     later_cuts: Vec<Cut>,
     offsets: BTreeMap<u32, u64>,
@@ -97,7 +98,7 @@ impl Assembly {
     }
 
     /// A node has handed out a piece of its state.
-    pub(crate) fn sections(&mut self, worker: usize, node: usize, sections: Vec<Section>) {
+    pub(crate) fn sections(&mut self, worker: usize, node: usize, sections: Vec<PackedSection>) {
         let part = self.sections.entry(worker).or_default();
         part.extend(sections.into_iter().map(|section| (node, section)));
     }

@@ -309,23 +309,24 @@ impl Journal {
             for worker in 0..workers {
                 let mut mine = sections.remove(&worker).unwrap_or_default();
                 // Steps hand groups out by turns: what is read together is to lie together.
-                mine.sort_by_key(|(node, section)| (*node, section.group));
+                mine.sort_by_key(|(node, section)| (*node, section.head.group));
                 let id = PartId {
                     epoch,
                     worker: u32::try_from(worker).unwrap_or(u32::MAX),
                     sequence: 0,
                     generation,
                 };
-                let mut writer = PartWriter::new(id)?;
+                let mut writer = PartWriter::new(id);
                 for (node, step) in &ids {
                     let full = full.contains(&(worker, *node));
                     writer.freeze(step, groups(worker, workers), full)?;
                 }
                 let names: BTreeMap<usize, &Arc<str>> =
                     ids.iter().map(|(n, id)| (*n, id)).collect();
-                for (node, section) in &mine {
-                    if let Some(step) = names.get(node) {
-                        writer.add(step, section)?;
+                // Each goes as it is added, so that the state is not there twice.
+                for (node, section) in mine {
+                    if let Some(step) = names.get(&node) {
+                        writer.add(step, &section)?;
                     }
                 }
                 let finished = writer.finish()?;

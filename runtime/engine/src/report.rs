@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use thalweg_checkpoint::PackedSection;
 use thalweg_stream::sink::EncodedObject;
-use thalweg_stream::{Epoch, EpochKind, Ledger, Progress, Section};
+use thalweg_stream::{Epoch, EpochKind, Ledger, Progress};
 
 /// What a source instance or a decoder tells every worker's tracker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,7 +86,7 @@ pub(crate) enum Report {
     Sections {
         worker: usize,
         node: usize,
-        sections: Vec<Section>,
+        sections: Vec<PackedSection>,
     },
     /// A node has handed out all that it seals at `epoch`, with its ledger since the attempt began.
     /// `full` says that its sections are all its state, rather than what has changed.

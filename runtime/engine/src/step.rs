@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use thalweg_checkpoint::Packer;
 use thalweg_stream::planted::planted;
 use thalweg_stream::schema::batch_bytes;
 use thalweg_stream::{
@@ -179,6 +180,8 @@ struct Discipline {
     /// What became of input rows since the attempt began.
     ledger: Ledger,
     draining: Option<Draining>,
+    /// What packs its sections, while there are any.
+    packer: Option<Packer>,
     /// The epoch of the last freeze.
     frozen: Option<Epoch>,
     tally: Tally,
@@ -200,6 +203,7 @@ impl Discipline {
             out,
             ledger,
             draining: None,
+            packer: None,
             frozen: None,
             tally: Tally::default(),
             told_input: 0,
@@ -411,8 +415,15 @@ impl Discipline {
         let mut sections = Vec::new();
         let done = self.stage.operator.drain(DRAIN_BYTES, &mut sections)?;
         if !sections.is_empty() {
+            let packer = match &mut self.packer {
+                Some(packer) => packer,
+                none => none.insert(Packer::new()?),
+            };
+            let sections = (sections.iter())
+                .map(|section| packer.pack(section))
+                .collect::<Result<Vec<_>, _>>()?;
             // Sealed state counts as queued until it is uploaded.
-            let bytes = sections.iter().map(|section| section.bytes.len()).sum();
+            let bytes = sections.iter().map(|section| section.frame.len()).sum();
             self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
             self.shared.report(Report::Sections {
                 worker,
@@ -429,6 +440,7 @@ impl Discipline {
                 full,
             });
             self.draining = None;
+            self.packer = None;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::identity::{Identity, Process};
 use crate::name::{LOG, ObjectName, PartId};
 use crate::restore::RestoreFrom;
 use crate::retention::{InUse, Retention};
-use crate::state::{PartWriter, StateChains};
+use crate::state::{PartWriter, StateChains, packed};
 use crate::store::{Access, Store};
 
 mod overtaken;
@@ -74,7 +74,7 @@ pub(crate) async fn commit(owned: &mut OwnedLog, kind: EpochKind) -> Result<Epoc
         generation,
         worker: 0,
         sequence: 0,
-    })?;
+    });
     let current = owned.history().current().cloned();
     let before = match &current {
         Some(commit) => {
@@ -88,11 +88,11 @@ pub(crate) async fn commit(owned: &mut OwnedLog, kind: EpochKind) -> Result<Epoc
     writer.freeze("count", 0..256, full)?;
     writer.add(
         "count",
-        &Section {
+        &packed(&Section {
             group: 0,
             base: full,
             bytes: Bytes::from(format!("{:0100}", epoch.0)),
-        },
+        }),
     )?;
     let finished = writer.finish()?;
     let part = (finished.report.part.name.clone(), finished.content.clone());

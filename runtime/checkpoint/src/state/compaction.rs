@@ -11,6 +11,7 @@ use thalweg_stream::key::KEY_GROUPS;
 use thalweg_stream::{Epoch, Fault, Generation, KeyGroup, Section};
 
 use super::chain::{PartReport, StateChains};
+use super::packed::Packer;
 use super::part::{PART_BYTES_TARGET, PartWriter};
 use super::restore::Restorer;
 use crate::log::retry;
@@ -103,7 +104,7 @@ impl Compaction {
     /// Corrupt; what `merge` says; the store's.
     pub async fn run(mut self, merge: &dyn Merge) -> Result<Compacted, Fault> {
         let restorer = Restorer::open(&self.store, &self.chains).await?;
-        let mut writer = PartWriter::new(self.next)?;
+        let mut writer = PartWriter::new(self.next);
         for step in std::mem::take(&mut self.steps) {
             let mut reading = restorer.sections(&step, 0..KEY_GROUPS)?;
             let mut group: Vec<Section> = Vec::new();
@@ -139,18 +140,19 @@ impl Compaction {
         let merged = merge.merge(step, group, sections).await?;
         let groups = usize::from(group)..usize::from(group) + 1;
         writer.freeze(step, groups, true)?;
+        let mut packer = Packer::new()?;
         for section in &merged {
             if section.group != group {
                 let message = format!("compaction of step {step:?} has strayed from its key group");
                 return Err(Fault::bug(message));
             }
-            writer.add(step, section)?;
+            writer.add(step, &packer.pack(section)?)?;
         }
         if writer.bytes() < PART_BYTES_TARGET {
             return Ok(writer);
         }
         self.finish(writer).await?;
-        Ok(PartWriter::new(self.next)?)
+        Ok(PartWriter::new(self.next))
     }
 
     /// Stores a part.

@@ -20,13 +20,14 @@ use std::ops::Range;
 use bytes::{Buf, BufMut, Bytes};
 use serde::{Deserialize, Serialize};
 use thalweg_stream::planted::planted;
-use thalweg_stream::{Epoch, Generation, KeyGroup, Section};
+use thalweg_stream::{Epoch, Generation, Section};
 
 use super::chain::{Link, PartReport};
 use super::group::GroupSet;
+use super::packed::{PackedHead, PackedSection, SECTION_BYTES_MAX};
 use crate::error::Error;
 use crate::name::{ObjectName, PartId};
-use crate::store::Store;
+use crate::store::{Payload, Store};
 
 /// Newest version of the format.
 const VERSION: u32 = 1;
@@ -37,12 +38,10 @@ const BASE: u8 = 1;
 /// Least bytes of a step in the index, and of a section: they bound what a count can claim.
 const STEP_BYTES: usize = 2;
 const SECTION_BYTES: usize = 24;
-/// zstd at its fastest: 500 to 700 MB/s and a third of the size.
-const LEVEL: i32 = 1;
 /// How much is fetched at the end of a part at first: footer, and nearly always the whole index.
 const TAIL: u64 = 64 * 1024;
-/// Longest section, unpacked (bytes). A reader allocates as much at once.
-pub const SECTION_BYTES_MAX: usize = 1 << 30;
+/// Bytes of the pieces in which a part is put together: as many are moved at once when it grows.
+const PIECE_BYTES: usize = 1 << 20;
 /// Length (bytes) at which a worker should finish a part and begin the next, so that what waits
 /// for upload stays small. Nothing depends on it.
 pub const PART_BYTES_TARGET: usize = 64 << 20;
@@ -65,8 +64,7 @@ pub struct PartRecord {
 /// Collects sections into a part.
 pub struct PartWriter {
     id: PartId,
-    pack: zstd::bulk::Compressor<'static>,
-    body: Vec<u8>,
+    body: Body,
     steps: Vec<(String, Link)>,
     sections: Vec<SectionEntry>,
 }
@@ -77,7 +75,34 @@ pub struct FinishedPart {
     /// What the coordinator must know of it, once it is stored.
     pub report: PartReport,
     /// The object's content.
-    pub content: Bytes,
+    pub content: Payload,
+}
+
+/// The content of a part so far.
+#[derive(Debug, Default)]
+struct Body {
+    pieces: Vec<Bytes>,
+    piece: Vec<u8>,
+    bytes: u64,
+    crc32: crc32fast::Hasher,
+}
+
+impl Body {
+    fn put(&mut self, bytes: &[u8]) {
+        if self.piece.len() + bytes.len() > PIECE_BYTES && !self.piece.is_empty() {
+            let next = Vec::with_capacity(PIECE_BYTES.max(bytes.len()));
+            let full = std::mem::replace(&mut self.piece, next);
+            self.pieces.push(full.into());
+        }
+        self.piece.extend_from_slice(bytes);
+        self.bytes += bytes.len() as u64;
+        self.crc32.update(bytes);
+    }
+
+    fn finish(mut self) -> Payload {
+        self.pieces.push(self.piece.into());
+        self.pieces.into()
+    }
 }
 
 /// A section in a part's index.
@@ -85,31 +110,21 @@ pub struct FinishedPart {
 pub struct SectionEntry {
     /// The position of its step among the part's.
     step: u16,
-    /// Its key group.
-    pub group: KeyGroup,
-    /// Whether it replaces earlier sections of its group.
-    pub base: bool,
+    /// What is known of it.
+    pub head: PackedHead,
     offset: u64,
-    length: u32,
-    unpacked: u32,
-    crc32: u32,
 }
 
 impl PartWriter {
     /// An empty part.
-    ///
-    /// # Errors
-    /// The compressor cannot be made.
-    pub fn new(id: PartId) -> Result<Self, Error> {
-        let pack = zstd::bulk::Compressor::new(LEVEL)
-            .map_err(|error| Error::Bug(format!("zstd: {error}")))?;
-        Ok(Self {
+    #[must_use]
+    pub fn new(id: PartId) -> Self {
+        Self {
             id,
-            pack,
-            body: Vec::new(),
+            body: Body::default(),
             steps: Vec::new(),
             sections: Vec::new(),
-        })
+        }
     }
 
     /// Says that `step` was frozen for this checkpoint on this worker, which owns `groups`. If it
@@ -132,36 +147,26 @@ impl PartWriter {
     /// Adds a section of `step`. Sections of a group are restored in the order of adding.
     ///
     /// # Errors
-    /// The section is too long, or a part with it would have too many.
-    pub fn add(&mut self, step: &str, section: &Section) -> Result<(), Error> {
-        let bug = |what: &str| Error::Bug(format!("state of step {step:?}: {what}"));
-        if section.bytes.len() > SECTION_BYTES_MAX {
-            return Err(bug("a section is longer than 1 GiB"));
-        }
+    /// The part has more steps than it can.
+    pub fn add(&mut self, step: &str, section: &PackedSection) -> Result<(), Error> {
         let at = self.step(step)?;
-        let frame = (self.pack.compress(&section.bytes)).map_err(|e| bug(&format!("zstd: {e}")))?;
-        let length = u32::try_from(frame.len()).map_err(|_| bug("a section is too long"))?;
-        let unpacked =
-            u32::try_from(section.bytes.len()).map_err(|_| bug("a section is too long"))?;
+        let head = section.head;
+        let offset = self.body.bytes;
         self.sections.push(SectionEntry {
             step: at,
-            group: section.group,
-            base: section.base,
-            offset: self.body.len() as u64,
-            length,
-            unpacked,
-            crc32: crc32fast::hash(&frame),
+            head,
+            offset,
         });
-        self.body.extend_from_slice(&frame);
+        self.body.put(&section.frame);
         if let Some((_, link)) = self.steps.get_mut(usize::from(at)) {
-            link.groups.insert(section.group);
-            if section.base {
-                link.bases.insert(section.group);
+            link.groups.insert(head.group);
+            if head.base {
+                link.bases.insert(head.group);
             }
             // What follows a base in the same freeze belongs to it.
-            match link.bases.contains(section.group) {
-                true => link.base_bytes += u64::from(unpacked),
-                false => link.delta_bytes += u64::from(unpacked),
+            match link.bases.contains(head.group) {
+                true => link.base_bytes += u64::from(head.unpacked),
+                false => link.delta_bytes += u64::from(head.unpacked),
             }
         }
         Ok(())
@@ -170,7 +175,7 @@ impl PartWriter {
     /// Its length so far, about.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.body.len() + self.sections.len() * SECTION_BYTES
+        usize::try_from(self.body.bytes).unwrap_or(usize::MAX) + self.sections.len() * SECTION_BYTES
     }
 
     /// The object.
@@ -178,11 +183,11 @@ impl PartWriter {
     /// # Errors
     /// It has more sections than it can.
     pub fn finish(self) -> Result<FinishedPart, Error> {
-        let index_offset = self.body.len() as u64;
-        let mut content = self.body;
-        put_index(self.id, &self.steps, &self.sections, &mut content)?;
-        let index = content.get(index_offset as usize..).unwrap_or_default();
-        let index_crc32 = crc32fast::hash(index);
+        let mut body = self.body;
+        let index_offset = body.bytes;
+        let mut index = Vec::new();
+        put_index(self.id, &self.steps, &self.sections, &mut index)?;
+        let index_crc32 = crc32fast::hash(&index);
         let index_length = u32::try_from(index.len())
             .map_err(|_| Error::Bug("the index of a part is too long".into()))?;
         let mut footer = Vec::with_capacity(FOOTER);
@@ -192,7 +197,8 @@ impl PartWriter {
         footer.put_u32_le(VERSION);
         footer.put_u32_le(footer_crc(&footer));
         footer.put_slice(MAGIC);
-        content.extend_from_slice(&footer);
+        body.put(&index);
+        body.put(&footer);
         let name = ObjectName::part(self.id);
         let links = (self.steps.into_iter())
             .map(|(step, link)| {
@@ -208,13 +214,13 @@ impl PartWriter {
         let part = PartRecord {
             name,
             id: self.id,
-            bytes: content.len() as u64,
-            crc32: crc32fast::hash(&content),
+            bytes: body.bytes,
+            crc32: body.crc32.clone().finalize(),
             index_crc32,
         };
         Ok(FinishedPart {
             report: PartReport { part, links },
-            content: content.into(),
+            content: body.finish(),
         })
     }
 
@@ -260,12 +266,13 @@ fn put_index(
     out.put_u32_le(u32::try_from(sections.len()).map_err(|_| many("sections"))?);
     for section in sections {
         out.put_u16_le(section.step);
-        out.put_u8(section.group);
-        out.put_u8(if section.base { BASE } else { 0 });
+        let head = section.head;
+        out.put_u8(head.group);
+        out.put_u8(if head.base { BASE } else { 0 });
         out.put_u64_le(section.offset);
-        out.put_u32_le(section.length);
-        out.put_u32_le(section.unpacked);
-        out.put_u32_le(section.crc32);
+        out.put_u32_le(head.length);
+        out.put_u32_le(head.unpacked);
+        out.put_u32_le(head.crc32);
     }
     Ok(())
 }
@@ -321,18 +328,21 @@ impl PartIndex {
         }
         let mut sections = Vec::with_capacity(count);
         for _ in 0..count {
-            let section = SectionEntry {
-                step: index.try_get_u16_le().map_err(|_| short())?,
-                group: index.try_get_u8().map_err(|_| short())?,
-                base: index.try_get_u8().map_err(|_| short())? == BASE,
-                offset: index.try_get_u64_le().map_err(|_| short())?,
+            let step = index.try_get_u16_le().map_err(|_| short())?;
+            let group = index.try_get_u8().map_err(|_| short())?;
+            let base = index.try_get_u8().map_err(|_| short())? == BASE;
+            let offset = index.try_get_u64_le().map_err(|_| short())?;
+            let head = PackedHead {
+                group,
+                base,
                 length: index.try_get_u32_le().map_err(|_| short())?,
                 unpacked: index.try_get_u32_le().map_err(|_| short())?,
                 crc32: index.try_get_u32_le().map_err(|_| short())?,
             };
-            let end = section.offset.checked_add(u64::from(section.length));
+            let section = SectionEntry { step, head, offset };
+            let end = offset.checked_add(u64::from(head.length));
             let within = end.is_some_and(|end| end <= footer.index.start);
-            let possible = section.unpacked as usize <= SECTION_BYTES_MAX;
+            let possible = head.unpacked as usize <= SECTION_BYTES_MAX;
             if !within || !possible || usize::from(section.step) >= steps.len() {
                 return Err(corrupt("a section in its index cannot be"));
             }
@@ -433,11 +443,11 @@ impl PartReader {
     /// Corrupt if a checksum does not match; the store's.
     pub async fn read(&self, sections: &[SectionEntry]) -> Result<Vec<Section>, Error> {
         let ranges: Vec<_> = (sections.iter())
-            .map(|s| s.offset..s.offset + u64::from(s.length))
+            .map(|s| s.offset..s.offset + u64::from(s.head.length))
             .collect();
         let frames = self.store.get_ranges(&self.record.name, &ranges).await?;
         (sections.iter().zip(frames))
-            .map(|(entry, frame)| unpack(&self.record.name, entry, &frame))
+            .map(|(entry, frame)| unpack(&self.record.name, entry.head, &frame))
             .collect()
     }
 }
@@ -454,29 +464,29 @@ pub(crate) fn check_whole(record: &PartRecord, content: &[u8]) -> Result<PartInd
     let index = PartIndex::read(record, &footer, index)?;
     for entry in &index.sections {
         let start = entry.offset as usize;
-        let frame = (content.get(start..start + entry.length as usize))
+        let frame = (content.get(start..start + entry.head.length as usize))
             .ok_or_else(|| corrupt("a section is not there"))?;
-        unpack(&record.name, entry, frame)?;
+        unpack(&record.name, entry.head, frame)?;
     }
     Ok(index)
 }
 
-fn unpack(name: &ObjectName, entry: &SectionEntry, frame: &[u8]) -> Result<Section, Error> {
+fn unpack(name: &ObjectName, head: PackedHead, frame: &[u8]) -> Result<Section, Error> {
     let corrupt = |what: &str| {
-        let problem = format!("the section of key group {} {what}", entry.group);
+        let problem = format!("the section of key group {} {what}", head.group);
         Error::corrupt(name, problem)
     };
-    if crc32fast::hash(frame) != entry.crc32 && !planted("ignore-checksum") {
+    if crc32fast::hash(frame) != head.crc32 && !planted("ignore-checksum") {
         return Err(corrupt("does not match its checksum"));
     }
-    let bytes = zstd::bulk::decompress(frame, entry.unpacked as usize)
+    let bytes = zstd::bulk::decompress(frame, head.unpacked as usize)
         .map_err(|error| corrupt(&format!("cannot be unpacked: {error}")))?;
-    if bytes.len() != entry.unpacked as usize {
+    if bytes.len() != head.unpacked as usize {
         return Err(corrupt("has another length than it should"));
     }
     Ok(Section {
-        group: entry.group,
-        base: entry.base,
+        group: head.group,
+        base: head.base,
         bytes: bytes.into(),
     })
 }
@@ -485,7 +495,7 @@ impl SectionEntry {
     /// Its length, unpacked.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.unpacked as usize
+        self.head.unpacked as usize
     }
 }
 

@@ -50,10 +50,13 @@ pub fn plan(
         let index = (indexes.get(&link.part))
             .ok_or_else(|| Error::corrupt(&link.part, "the manifest does not list it"))?;
         let mut found = GroupSet::EMPTY;
-        for section in index.sections(step).filter(|s| wanted.contains(s.group)) {
-            found.insert(section.group);
-            let sections = planned.entry(section.group).or_default();
-            if section.base {
+        for section in index
+            .sections(step)
+            .filter(|s| wanted.contains(s.head.group))
+        {
+            found.insert(section.head.group);
+            let sections = planned.entry(section.head.group).or_default();
+            if section.head.base {
                 sections.clear();
             }
             sections.push(Planned {

@@ -183,7 +183,7 @@ impl Coordinator {
             let carried = std::mem::take(&mut self.carried);
             let attempts = self.shared.limits.upload_attempts;
             let sealed: usize = (whole.sections.values().flatten())
-                .map(|(_, section)| section.bytes.len())
+                .map(|(_, section)| section.frame.len())
                 .sum();
             let parts = self.journal.write_parts(&mut whole, attempts);
             let shared = Arc::clone(&self.shared);

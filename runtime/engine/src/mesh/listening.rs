@@ -11,7 +11,7 @@ use thalweg_stream::sink::EncodedObject;
 use super::connection::Receiving;
 use super::held::{Held, Known};
 use super::leading::failed;
-use super::message::{Pulse, Word, together};
+use super::message::{Pulse, Word, packed};
 use crate::failure::Failure;
 use crate::flow::Flow;
 use crate::report::Report;
@@ -64,7 +64,7 @@ impl Listening {
             } => {
                 self.check(worker, node)?;
                 let length = body.len();
-                let sections = together(sections, body);
+                let sections = packed(sections, body);
                 let sections =
                     sections.ok_or_else(|| self.strange("sections of another length"))?;
                 self.queue(length);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use thalweg_checkpoint::{PackedHead, PackedSection};
 use thalweg_stream::sink::{EncodedObject, SinkContext};
 use thalweg_stream::source::SplitStart;
 use thalweg_stream::{Clock, Epoch, EpochKind, Generation, Ledger, Lineage, Section};
@@ -118,7 +119,7 @@ pub(super) enum Word {
     Sections {
         worker: usize,
         node: usize,
-        sections: Vec<Piece>,
+        sections: Vec<PackedHead>,
     },
     Sealed {
         epoch: Epoch,
@@ -186,7 +187,10 @@ impl Word {
                 node,
                 sections,
             } => {
-                let (sections, body) = apart(sections);
+                let packed = sections
+                    .into_iter()
+                    .map(|section| (section.head, section.frame));
+                let (sections, body) = packed.unzip();
                 let word = Self::Sections {
                     worker,
                     node,
@@ -230,6 +234,17 @@ impl Word {
             Report::Epoch(_) | Report::Rejected { .. } => return None,
         })
     }
+}
+
+/// Packed sections whose frames are `body`; nothing if it has another length.
+pub(super) fn packed(heads: Vec<PackedHead>, mut body: Bytes) -> Option<Vec<PackedSection>> {
+    let mut sections = Vec::with_capacity(heads.len());
+    for head in heads {
+        let length = head.length as usize;
+        let frame = (length <= body.len()).then(|| body.split_to(length))?;
+        sections.push(PackedSection { head, frame });
+    }
+    body.is_empty().then_some(sections)
 }
 
 /// Sections, and their contents.

@@ -22,8 +22,8 @@ use crate::log::{ClaimRequest, Claimed, Cleaning, OwnedLog};
 use crate::name::{ObjectName, PartId, STATE};
 use crate::restore::{RestoreFrom, read_manifest};
 use crate::retention::InUse;
-use crate::state::PartWriter;
 use crate::state::restore::tests::Random;
+use crate::state::{PartWriter, packed};
 use crate::store::{Access, Store};
 
 const STEP: &str = "count";
@@ -150,14 +150,14 @@ impl History {
                 generation: self.log.generation(),
                 worker: worker as u32,
                 sequence: 0,
-            })?;
+            });
             writer.freeze(STEP, groups.clone(), full)?;
             let texts = if full { &self.texts } else { &self.fresh };
             for (&group, text) in texts {
                 if groups.contains(&usize::from(group)) {
                     let bytes = Bytes::from(text.clone());
                     let base = full;
-                    writer.add(STEP, &Section { group, base, bytes })?;
+                    writer.add(STEP, &packed(&Section { group, base, bytes }))?;
                 }
             }
             let finished = writer.finish()?;

@@ -6,6 +6,7 @@ use thalweg_stream::{Epoch, Generation, Section};
 use super::{PartReader, PartRecord, PartWriter, check_whole};
 use crate::error::Error;
 use crate::name::PartId;
+use crate::state::packed;
 use crate::store::{Access, Store};
 
 const ID: PartId = PartId {
@@ -33,13 +34,13 @@ fn sections() -> Vec<(&'static str, Section)> {
 }
 
 fn part() -> (PartRecord, Bytes) {
-    let mut writer = PartWriter::new(ID).unwrap();
+    let mut writer = PartWriter::new(ID);
     writer.freeze("window", 0..128, false).unwrap();
     for (step, section) in sections() {
-        writer.add(step, &section).unwrap();
+        writer.add(step, &packed(&section)).unwrap();
     }
     let finished = writer.finish().unwrap();
-    (finished.report.part, finished.content)
+    (finished.report.part, finished.content.whole())
 }
 
 /// Reads every section, as a restore would.
@@ -70,7 +71,7 @@ async fn sections_read_back_in_order() {
 #[tokio::test]
 async fn a_part_without_sections_reads_back() {
     let store = store("empty");
-    let finished = PartWriter::new(ID).unwrap().finish().unwrap();
+    let finished = PartWriter::new(ID).finish().unwrap();
     let record = finished.report.part;
     store.put(&record.name, finished.content).await.unwrap();
     assert_eq!(read(&store, &record).await, Ok(vec![]));
@@ -79,12 +80,12 @@ async fn a_part_without_sections_reads_back() {
 #[tokio::test]
 async fn a_large_index_is_fetched_whole() {
     let store = store("large");
-    let mut writer = PartWriter::new(ID).unwrap();
+    let mut writer = PartWriter::new(ID);
     let many: Vec<_> = (0..5000)
         .map(|i| section((i % 256) as u8, false, "x"))
         .collect();
     for section in &many {
-        writer.add("window", section).unwrap();
+        writer.add("window", &packed(section)).unwrap();
     }
     let finished = writer.finish().unwrap();
     store
@@ -94,6 +95,38 @@ async fn a_large_index_is_fetched_whole() {
     let found = read(&store, &finished.report.part).await.unwrap();
     let found: Vec<_> = found.into_iter().map(|(_, section)| section).collect();
     assert_eq!(found, many);
+}
+
+#[tokio::test]
+async fn a_part_of_many_pieces_reads_back() {
+    let store = store("pieces");
+    let mut writer = PartWriter::new(ID);
+    let mut random = 1_u64;
+    let noise = || {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (random >> 56) as u8
+    };
+    let noise: Bytes = std::iter::repeat_with(noise).take(3 << 20).collect();
+    let mut all = Vec::new();
+    for (group, range) in [0..10, 10..700_000, 700_000..3_000_000, 3_000_000..3_000_005]
+        .into_iter()
+        .enumerate()
+    {
+        let section = Section {
+            group: group as u8,
+            base: false,
+            bytes: noise.slice(range),
+        };
+        writer.add("window", &packed(&section)).unwrap();
+        all.push(("window", section));
+    }
+    let finished = writer.finish().unwrap();
+    let (record, content) = (finished.report.part, finished.content);
+    assert!(check_whole(&record, &content.whole()).is_ok());
+    store.put(&record.name, content).await.unwrap();
+    assert_eq!(read(&store, &record).await, Ok(all));
 }
 
 #[tokio::test]
@@ -139,12 +172,12 @@ async fn a_part_is_never_taken_for_another() {
     let store = store("swap");
     let (record, _) = part();
     let other = PartId { worker: 2, ..ID };
-    let mut writer = PartWriter::new(other).unwrap();
+    let mut writer = PartWriter::new(other);
     for (step, section) in sections() {
-        writer.add(step, &section).unwrap();
+        writer.add(step, &packed(&section)).unwrap();
     }
     let other = writer.finish().unwrap();
-    assert_eq!(other.content.len() as u64, record.bytes);
+    assert_eq!(other.content.whole().len() as u64, record.bytes);
     store.put(&record.name, other.content).await.unwrap();
     assert!(matches!(
         read(&store, &record).await,

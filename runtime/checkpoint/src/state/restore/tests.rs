@@ -9,7 +9,7 @@ use thalweg_stream::{Epoch, Generation, Section};
 use super::{Restorer, SECTIONS_MAX};
 use crate::error::Error;
 use crate::name::PartId;
-use crate::state::{PartWriter, StateChains};
+use crate::state::{PartWriter, StateChains, packed};
 use crate::store::{Access, Store};
 
 /// A small generator (splitmix64), so that a failure names its seed.
@@ -67,7 +67,7 @@ async fn state_comes_back_for_any_history_of_freezes_and_workers() {
                     worker: worker as u32,
                     sequence: 0,
                 };
-                let mut writer = PartWriter::new(id).unwrap();
+                let mut writer = PartWriter::new(id);
                 writer.freeze("window", groups.clone(), full).unwrap();
                 for group in groups {
                     let group = group as u8;
@@ -84,7 +84,7 @@ async fn state_comes_back_for_any_history_of_freezes_and_workers() {
                         }
                         contents.push(bytes.clone());
                         let section = Section { group, base, bytes };
-                        writer.add("window", &section).unwrap();
+                        writer.add("window", &packed(&section)).unwrap();
                     }
                 }
                 let finished = writer.finish().unwrap();
@@ -115,12 +115,13 @@ async fn a_part_cut_in_two_is_one_freeze() {
             worker: 0,
             sequence,
         })
-        .unwrap()
     };
-    let section = |group, base, text: &'static str| Section {
-        group,
-        base,
-        bytes: Bytes::from_static(text.as_bytes()),
+    let section = |group, base, text: &'static str| {
+        packed(&Section {
+            group,
+            base,
+            bytes: Bytes::from_static(text.as_bytes()),
+        })
     };
     let mut old = write(1, 0);
     old.freeze("window", 0..256, true).unwrap();
@@ -164,14 +165,13 @@ async fn a_part_without_what_the_manifest_lists_is_corrupt() {
         generation: Generation(1),
         worker: 0,
         sequence: 0,
-    })
-    .unwrap();
+    });
     let section = Section {
         group: 1,
         base: true,
         bytes: Bytes::from_static(b"x"),
     };
-    writer.add("window", &section).unwrap();
+    writer.add("window", &packed(&section)).unwrap();
     let mut finished = writer.finish().unwrap();
     let name = finished.report.part.name.clone();
     store.put(&name, finished.content).await.unwrap();
