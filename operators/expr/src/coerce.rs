@@ -4,26 +4,35 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{DFSchema, DataFusionError};
+use datafusion_common::{DFSchema, DataFusionError, ScalarValue};
 use datafusion_expr::expr::{Between, BinaryExpr, Case, InList, Like, ScalarFunction};
 use datafusion_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion_expr::type_coercion::binary::{
     BinaryTypeCoercer, comparison_coercion, like_coercion, type_union_resolution,
 };
 use datafusion_expr::type_coercion::functions::fields_with_udf;
-use datafusion_expr::{Expr, ExprSchemable};
+use datafusion_expr::{Expr, ExprSchemable, Operator};
 
 use crate::ExpressionError;
 use crate::function;
 
 /// The expression with all casts it needs.
 pub(crate) fn coerce(expr: Expr, schema: &DFSchema) -> Result<Expr, ExpressionError> {
+    Ok(coerce_within(expr, schema, &[])?)
+}
+
+/// As [`coerce`], for what calls of the functions `simplified` stand for.
+fn coerce_within(
+    expr: Expr,
+    schema: &DFSchema,
+    simplified: &[&str],
+) -> Result<Expr, DataFusionError> {
     Ok(expr
-        .transform_up(|node| Ok(Transformed::yes(agree(node, schema)?)))?
+        .transform_up(|node| Ok(Transformed::yes(agree(node, schema, simplified)?)))?
         .data)
 }
 
-fn agree(node: Expr, schema: &DFSchema) -> Result<Expr, DataFusionError> {
+fn agree(node: Expr, schema: &DFSchema, simplified: &[&str]) -> Result<Expr, DataFusionError> {
     let type_of = |expr: &Expr| expr.get_type(schema);
     Ok(match node {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
@@ -88,6 +97,20 @@ fn agree(node: Expr, schema: &DFSchema) -> Result<Expr, DataFusionError> {
         }
         Expr::Case(case) => Expr::Case(agree_case(case, schema)?),
         Expr::Not(inner) => Expr::Not(Box::new(to(*inner, &DataType::Boolean, schema)?)),
+        Expr::Negative(inner) => agree_negative(inner, schema)?,
+        Expr::IsTrue(ref inner)
+        | Expr::IsFalse(ref inner)
+        | Expr::IsUnknown(ref inner)
+        | Expr::IsNotTrue(ref inner)
+        | Expr::IsNotFalse(ref inner)
+        | Expr::IsNotUnknown(ref inner) => match type_of(inner)? {
+            DataType::Boolean | DataType::Null => node,
+            other => {
+                return Err(DataFusionError::Plan(format!(
+                    "a value of type {other} is neither true nor false"
+                )));
+            }
+        },
         Expr::ScalarFunction(ScalarFunction { func, args }) => {
             let fields = (args.iter())
                 .map(|argument| Ok(Arc::new(Field::new("argument", type_of(argument)?, true))))
@@ -97,6 +120,10 @@ fn agree(node: Expr, schema: &DFSchema) -> Result<Expr, DataFusionError> {
             let args = (args.into_iter().zip(&wanted))
                 .map(|(argument, field)| to(argument, field.data_type(), schema))
                 .collect::<Result<Vec<_>, _>>()?;
+            // Some functions, such as concat_ws, stand for a simpler call of themselves, for ever.
+            if simplified.contains(&func.name()) {
+                return Ok(Expr::ScalarFunction(ScalarFunction { func, args }));
+            }
             // Some conditional functions, such as coalesce, exist only as what they stand for.
             let info = SimplifyContext::builder()
                 .with_schema(Arc::new(schema.clone()))
@@ -106,13 +133,26 @@ fn agree(node: Expr, schema: &DFSchema) -> Result<Expr, DataFusionError> {
                     Expr::ScalarFunction(ScalarFunction { func, args })
                 }
                 ExprSimplifyResult::Simplified(expr) => {
-                    expr.transform_up(|node| Ok(Transformed::yes(agree(node, schema)?)))?
-                        .data
+                    coerce_within(expr, schema, &[simplified, &[func.name()]].concat())?
                 }
             }
         }
         other => other,
     })
+}
+
+/// The negative of an integer is a difference, whose overflow is found.
+fn agree_negative(inner: Box<Expr>, schema: &DFSchema) -> Result<Expr, DataFusionError> {
+    let data_type = inner.get_type(schema)?;
+    if !data_type.is_signed_integer() {
+        return Ok(Expr::Negative(inner));
+    }
+    let zero = Expr::Literal(ScalarValue::new_zero(&data_type)?, None);
+    Ok(Expr::BinaryExpr(BinaryExpr {
+        left: Box::new(zero),
+        op: Operator::Minus,
+        right: inner,
+    }))
 }
 
 fn agree_case(case: Case, schema: &DFSchema) -> Result<Case, DataFusionError> {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::compute::{cast, concat};
+use arrow::compute::{CastOptions, cast_with_options, concat};
 use arrow::datatypes::SchemaRef;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, DataFusionError};
@@ -260,6 +260,11 @@ impl Instance {
         if *values.data_type() == wanted {
             return Ok(values);
         }
-        cast(&values, &wanted).map_err(|error| error.to_string())
+        // A value that the column cannot hold fails its row; by default it would become null.
+        let options = CastOptions {
+            safe: false,
+            ..CastOptions::default()
+        };
+        cast_with_options(&values, &wanted, &options).map_err(|error| error.to_string())
     }
 }

@@ -19,11 +19,11 @@ mod transform;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, DataFusionError, TableReference};
-use datafusion_expr::planner::{ContextProvider, ExprPlanner};
+use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion_expr::{
     AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF,
 };
@@ -62,9 +62,15 @@ impl From<DataFusionError> for ExpressionError {
     fn from(error: DataFusionError) -> Self {
         let text = error.strip_backtrace();
         let text = text.split("\n\n").next().unwrap_or_default();
+        // Not ours to pass on: whom to tell of it.
+        let text = text.split("\nThis issue was likely").next().unwrap_or_default();
+        let text = (text.strip_prefix("SQL error: ParserError(\""))
+            .and_then(|text| text.strip_suffix("\")"))
+            .unwrap_or(text);
         let known = [
             "Error during planning: ",
             "This feature is not implemented: ",
+            "Internal error: ",
             "SQL error: ",
         ];
         let text = known.iter().fold(text, |text, prefix| {
@@ -221,8 +227,8 @@ impl Compiler {
             };
         }
         let mut explained = ExpressionError::from(error);
-        if explained.message.to_lowercase().contains("function")
-            && let Some(name) = explained.message.split('\'').nth(1)
+        if let Some(rest) = explained.message.strip_prefix("invalid function '")
+            && let Some((name, _)) = rest.split_once('\'')
         {
             let volatile = [
                 "now",
@@ -317,6 +323,24 @@ pub(crate) fn type_of(data_type: &DataType) -> Option<ColumnType> {
     })
 }
 
+/// The types of columns by their names in a definition, where SQL has others for them.
+#[derive(Debug)]
+struct ColumnTypes;
+
+impl TypePlanner for ColumnTypes {
+    fn plan_type_field(&self, sql: &ast::DataType) -> Result<Option<FieldRef>, DataFusionError> {
+        let data_type = match sql {
+            ast::DataType::Int32 => DataType::Int32,
+            ast::DataType::Int64 => DataType::Int64,
+            ast::DataType::Float32 => DataType::Float32,
+            ast::DataType::Float64 => DataType::Float64,
+            ast::DataType::Binary(None) => DataType::Binary,
+            _ => return Ok(None),
+        };
+        Ok(Some(Arc::new(Field::new("", data_type, true))))
+    }
+}
+
 impl ContextProvider for Compiler {
     fn get_table_source(
         &self,
@@ -335,6 +359,10 @@ impl ContextProvider for Compiler {
             .get(name)
             .or_else(|| self.built_in.get(&name.to_lowercase()))
             .cloned()
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(ColumnTypes))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

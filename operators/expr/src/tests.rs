@@ -175,6 +175,71 @@ fn a_row_that_overflows_fails_alone() {
 }
 
 #[test]
+fn what_does_not_fit_fails_and_is_never_null() {
+    let failing = |text: &str| -> Vec<usize> {
+        let evaluated = evaluate(text);
+        let rows: Vec<usize> = evaluated.failed.iter().map(|f| f.row).collect();
+        assert_eq!(evaluated.values.null_count(), rows.len(), "{text}");
+        rows
+    };
+    let doubled = "arrow_cast(n, 'UInt64') + arrow_cast(n, 'UInt64')";
+    assert_eq!(failing(doubled), [1]);
+    assert_eq!(failing("to_timestamp_millis(n)"), [1]);
+    // The least integer has no negative.
+    assert_eq!(failing("-(-n - 1)"), [1]);
+    assert_eq!(integers("-n"), [Some(-1), Some(-i64::MAX), Some(0)]);
+    assert_eq!(floats("-speed_kmh"), [Some(-10.5), None, Some(3.0)]);
+}
+
+#[test]
+fn every_function_is_called_or_refused() {
+    let compiler = compiler();
+    let some = ["n", "'a'", "deviceId", "speed_kmh", "event_time"];
+    let mut lists = vec![String::new()];
+    for one in some {
+        lists.push(one.to_owned());
+        for two in some {
+            lists.push(format!("{one}, {two}"));
+            lists.extend(some.map(|three| format!("{one}, {two}, {three}")));
+        }
+    }
+    let mut called = 0;
+    for name in compiler.built_in.keys() {
+        // They make long strings of the greatest integer there is.
+        if matches!(name.as_str(), "lpad" | "rpad") {
+            continue;
+        }
+        for list in &lists {
+            if let Ok(compiled) = compiler.compile(&format!("{name}({list})"), &schema()) {
+                let instance = compiled.build().expect("builds");
+                { instance }.evaluate(&batch()).expect("evaluates");
+                called += 1;
+            }
+        }
+    }
+    assert!(called > 1000, "{called}");
+}
+
+#[test]
+fn types_have_the_names_of_columns() {
+    assert_eq!(integers("cast(speed_kmh as int64) + n * 0"), [Some(10), None, Some(-3)]);
+    assert_eq!(floats("n::float64 * 0"), [Some(0.0), Some(0.0), Some(0.0)]);
+    for (text, name) in [
+        ("cast(speed_kmh as int32)", "int32"),
+        ("cast(n as float32)", "float32"),
+        ("cast(deviceId as binary)", "binary"),
+        ("cast(n as bool)", "bool"),
+        ("cast(n as string)", "string"),
+        ("cast(n as decimal(20, 2))", "decimal(20,2)"),
+        ("cast('2024-02-29' as date)", "date"),
+        ("cast('2024-02-29T00:00:00Z' as timestamp)", "timestamp"),
+    ] {
+        let compiled = compiler().compile(text, &schema()).expect(text);
+        assert_eq!(compiled.column_type().to_string(), name);
+    }
+}
+
+#[test]
 fn functions_from_outside_are_called_and_may_fail_by_row() {
     let evaluated = evaluate("math.half(speed_kmh)");
     assert_eq!(
@@ -222,6 +287,16 @@ fn errors_name_what_there_is() {
         wrong("nosuch(n)")
     );
     assert!(wrong("sum(n)").message.len() > 10);
+    assert_eq!(
+        wrong("n is true").message,
+        "a value of type Int64 is neither true nor false"
+    );
+    assert!(wrong("n +").message.starts_with("expected: an expression"));
+    assert!(!wrong("row_number() over ()").message.contains("bug report"));
+    assert_eq!(
+        booleans("concat_ws('-', deviceId, n) = 'a-1'"),
+        [Some(true), Some(false), Some(false)]
+    );
     for text in [
         "n +",
         "(select 1)",
