@@ -8,49 +8,50 @@ use thalweg_definition::{Definition, LateThen, Operation, Spanned};
 ///
 /// Expressions are looked at word by word, so the answer may name more than is read, never less.
 pub(crate) fn columns(definition: &Definition, name: &str) -> Option<BTreeSet<String>> {
-    let takes = |from: &[Spanned<String>]| from.iter().any(|from| from.value == name);
-    if definition.sinks.iter().any(|sink| takes(&sink.from)) {
-        return None;
-    }
     let mut all = BTreeSet::new();
-    for step in definition.steps.iter().filter(|step| takes(&step.from)) {
-        let below = || columns(definition, &step.name.value);
-        match &step.operation {
-            Operation::Filter(condition) => {
-                words(condition, &mut all);
-                all.extend(below()?);
+    // Streams that have the columns, each once: streams that part and meet again are many ways, and
+    // a wrong definition may have a circle of them.
+    let (mut streams, mut seen) = (vec![name], BTreeSet::from([name]));
+    while let Some(stream) = streams.pop() {
+        let takes = |from: &[Spanned<String>]| from.iter().any(|from| from.value == stream);
+        if definition.sinks.iter().any(|sink| takes(&sink.from)) {
+            return None;
+        }
+        for step in definition.steps.iter().filter(|step| takes(&step.from)) {
+            if read(&step.operation, &mut all)? && seen.insert(&step.name.value) {
+                streams.push(&step.name.value);
             }
-            Operation::Set(assignments) => {
-                assignments
-                    .iter()
-                    .for_each(|(_, expression)| words(expression, &mut all));
-                all.extend(below()?);
-            }
-            Operation::Select(assignments) => {
-                assignments
-                    .iter()
-                    .for_each(|(_, expression)| words(expression, &mut all));
-            }
-            Operation::Dedup(dedup) => {
-                all.extend(dedup.by.iter().map(|column| column.value.clone()));
-                all.extend(below()?);
-            }
-            Operation::Window(window) if window.late_then != LateThen::Output => {
-                all.extend(window.by.iter().map(|column| column.value.clone()));
-                window
-                    .aggregate
-                    .iter()
-                    .for_each(|(_, call)| words(call, &mut all));
-            }
-            Operation::Union
-            | Operation::Drop(_)
-            | Operation::Rename(_)
-            | Operation::Route(_)
-            | Operation::Window(_)
-            | Operation::Enrich(_) => return None,
         }
     }
     Some(all)
+}
+
+/// Adds the columns that an operation may read, and says whether they go on; nothing if it may read
+/// all.
+fn read(operation: &Operation, all: &mut BTreeSet<String>) -> Option<bool> {
+    match operation {
+        Operation::Filter(condition) => words(condition, all),
+        Operation::Set(assignments) | Operation::Select(assignments) => {
+            (assignments.iter()).for_each(|(_, expression)| words(expression, all));
+        }
+        Operation::Dedup(dedup) => {
+            all.extend(dedup.by.iter().map(|column| column.value.clone()));
+        }
+        Operation::Window(window) if window.late_then != LateThen::Output => {
+            all.extend(window.by.iter().map(|column| column.value.clone()));
+            (window.aggregate.iter()).for_each(|(_, call)| words(call, all));
+        }
+        Operation::Union
+        | Operation::Drop(_)
+        | Operation::Rename(_)
+        | Operation::Route(_)
+        | Operation::Window(_)
+        | Operation::Enrich(_) => return None,
+    }
+    Some(!matches!(
+        operation,
+        Operation::Select(_) | Operation::Window(_)
+    ))
 }
 
 fn words(text: &Spanned<String>, all: &mut BTreeSet<String>) {

@@ -1,6 +1,5 @@
 //! Aggregate calls of a window, such as `count(distinct vehicle_id) filter (where speed > 0)`.
 
-use datafusion_sql::parser::DFParser;
 use datafusion_sql::sqlparser::ast::{
     DuplicateTreatment, Expr, FunctionArg, FunctionArgExpr, FunctionArguments,
 };
@@ -56,7 +55,7 @@ pub(crate) fn parse(
     text: &str,
     schema: &StreamSchema,
 ) -> Result<AggregateCall, ExpressionError> {
-    let Expr::Function(call) = DFParser::parse_sql_into_expr(text)?.expr else {
+    let Expr::Function(call) = crate::parse::parse(text)?.expr else {
         return Err(ExpressionError::new(
             "an aggregate is a call such as count(*) or avg(x)",
         ));

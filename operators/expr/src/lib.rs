@@ -14,6 +14,7 @@ mod aggregate;
 mod coerce;
 mod evaluate;
 mod function;
+mod parse;
 mod transform;
 
 use std::collections::BTreeMap;
@@ -27,7 +28,6 @@ use datafusion_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion_expr::{
     AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF,
 };
-use datafusion_sql::parser::DFParser;
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast;
 use thalweg_stream::expression::ExpressionFactory;
@@ -63,7 +63,10 @@ impl From<DataFusionError> for ExpressionError {
         let text = error.strip_backtrace();
         let text = text.split("\n\n").next().unwrap_or_default();
         // Not ours to pass on: whom to tell of it.
-        let text = text.split("\nThis issue was likely").next().unwrap_or_default();
+        let text = text
+            .split("\nThis issue was likely")
+            .next()
+            .unwrap_or_default();
         let text = (text.strip_prefix("SQL error: ParserError(\""))
             .and_then(|text| text.strip_suffix("\")"))
             .unwrap_or(text);
@@ -132,7 +135,7 @@ impl Compiler {
     /// # Errors
     /// What is wrong with it, with the valid names where one is unknown.
     pub fn compile(&self, text: &str, schema: &StreamSchema) -> Result<Compiled, ExpressionError> {
-        let parsed = DFParser::parse_sql_into_expr(text)?;
+        let parsed = parse::parse(text)?;
         if let Some(alias) = parsed.alias {
             return Err(ExpressionError::new(format!(
                 "an expression has no alias, here {alias}"

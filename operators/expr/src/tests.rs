@@ -9,6 +9,7 @@ use thalweg_stream::Column;
 use thalweg_stream::expression::FailedRow;
 
 use super::*;
+use crate::parse::DEPTH_MAX;
 
 fn schema() -> StreamSchema {
     StreamSchema::append(
@@ -220,9 +221,67 @@ fn every_function_is_called_or_refused() {
     assert!(called > 1000, "{called}");
 }
 
+/// Does `walk` on a stack of so many bytes.
+fn on_a_stack_of(bytes: usize, walk: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(bytes).spawn(walk);
+    thread.expect("a thread").join().expect("deep enough");
+}
+
+#[test]
+fn an_expression_is_as_deep_as_a_thread_can_walk() {
+    // Jobs are planned on a main thread.
+    on_a_stack_of(8 << 20, || {
+        let chain = |first: &str, more: &str, count| format!("{first}{}", more.repeat(count));
+        let deepest = [
+            chain("deviceId", " || 'x'", DEPTH_MAX),
+            chain("n", " + 0", DEPTH_MAX),
+            chain("n > 0", " and n > 0", DEPTH_MAX / 2 - 1),
+            format!("{}n{}", "abs(".repeat(40), ")".repeat(40)),
+        ];
+        for deep in deepest {
+            let compiled = compiler().compile(&deep, &schema()).expect("not too deep");
+            on_a_stack_of(2 << 20, move || {
+                let mut instance = compiled.build().expect("builds");
+                instance.evaluate(&batch()).expect("evaluates");
+            });
+        }
+        let half = chain("n", " + 0", 45);
+        let nested = |inner: &str| format!("abs(1, {inner}){}", " * 0".repeat(45));
+        assert!(wrong(&nested(&half)).message.contains("argument"));
+        for deep in [
+            chain("n", " + 0", DEPTH_MAX + 1),
+            chain("n", "+n", 300_000),
+            chain("abs(n", "+n", 300_000) + ")",
+            chain("case when n", "+n", 300_000) + " > 0 then 1 end",
+            nested(&nested(&half)),
+            "(".repeat(400) + "n" + &")".repeat(400),
+            chain("", "- ", 5000) + "n",
+        ] {
+            assert_eq!(
+                wrong(&deep).message,
+                "more than 100 operators in a row, or about 50 parentheses in one another"
+            );
+        }
+        // What stands side by side is not deep.
+        let many: Vec<String> = (0..50_000).map(|n| n.to_string()).collect();
+        assert_eq!(
+            booleans(&format!("n in ({})", many.join(","))),
+            [Some(true), Some(false), Some(true)]
+        );
+        let cases = " when n = 7 then 8".repeat(1000);
+        assert_eq!(
+            integers(&format!("case{cases} else n end")),
+            [Some(1), Some(i64::MAX), Some(0)]
+        );
+    });
+}
+
 #[test]
 fn types_have_the_names_of_columns() {
-    assert_eq!(integers("cast(speed_kmh as int64) + n * 0"), [Some(10), None, Some(-3)]);
+    assert_eq!(
+        integers("cast(speed_kmh as int64) + n * 0"),
+        [Some(10), None, Some(-3)]
+    );
     assert_eq!(floats("n::float64 * 0"), [Some(0.0), Some(0.0), Some(0.0)]);
     for (text, name) in [
         ("cast(speed_kmh as int32)", "int32"),

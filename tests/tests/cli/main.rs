@@ -1,5 +1,6 @@
 //! The command line, through the real binary: what is printed where, and the exit status.
 
+mod definitions;
 mod secret;
 mod terminal;
 

@@ -1,0 +1,47 @@
+//! Definitions that are wrong in ways that planning has to survive.
+
+use std::fmt::Write as _;
+
+use crate::{FLEET, Place};
+
+#[test]
+fn steps_that_take_one_another_are_refused() {
+    // A step that has the name of its source takes its own output.
+    let same = FLEET.replace("per_device:", "reports:");
+    let same = same.replace("from: per_device", "from: reports");
+    let place = Place::with(&same);
+    place.run("validate job.yaml").expect(
+        1,
+        &[
+            "`reports` is the name of something else, in line 5",
+            "step `reports` takes its own output",
+        ],
+    );
+    let circle = "steps:\n  one: { from: [reports, two], filter: speed_kmh > 1 }\n  two: { from: one, set: { speed_kmh: speed_kmh + 1 } }";
+    place.write("circle.yaml", &FLEET.replace("steps:", circle));
+    place
+        .run("validate circle.yaml")
+        .expect(1, &["step `one` takes its own output, through two"]);
+}
+
+#[test]
+fn streams_that_part_and_meet_again_and_again_are_planned_at_once() {
+    let mut steps = String::from("steps:\n");
+    for level in 0..100 {
+        let from = match level {
+            0 => "reports".to_owned(),
+            _ => format!("[a{0}, b{0}]", level - 1),
+        };
+        for name in ["a", "b"] {
+            let _ = writeln!(
+                steps,
+                "  {name}{level}: {{ from: {from}, filter: speed_kmh > 1 }}"
+            );
+        }
+    }
+    let job = FLEET
+        .replace("steps:\n", &steps)
+        .replace("from: reports\n", "from: [a99, b99]\n");
+    let place = Place::with(&job);
+    place.run("validate job.yaml").expect(0, &["fleet: valid"]);
+}
