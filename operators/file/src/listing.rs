@@ -1,5 +1,6 @@
 //! Finding the files that a path means.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
@@ -7,11 +8,11 @@ use thalweg_stream::Origin;
 
 use crate::error::Error;
 
-/// Hidden files match only a pattern that begins with a dot: staged output is no input.
+/// Hidden files are told by [`hidden`]: the crate's own rule panics on a name that is not Unicode.
 const OPTIONS: MatchOptions = MatchOptions {
     case_sensitive: true,
     require_literal_separator: true,
-    require_literal_leading_dot: true,
+    require_literal_leading_dot: false,
 };
 
 /// The names of the files that `path` means, relative to `folder` where `path` is, sorted.
@@ -38,11 +39,15 @@ pub(crate) fn list(folder: &Path, path: &str) -> Result<Vec<String>, Error> {
     })?;
     let mut names = Vec::new();
     for found in matches {
-        let found = found.map_err(|error| {
-            let path = error.path().to_owned();
-            Error::io("list", &path)(error.into())
-        })?;
-        if found.is_file() {
+        let found = match found {
+            Ok(found) => found,
+            Err(error) if hidden(Path::new(&pattern), error.path()) => continue,
+            Err(error) => {
+                let path = error.path().to_owned();
+                return Err(Error::io("list", &path)(error.into()));
+            }
+        };
+        if found.is_file() && !hidden(Path::new(&pattern), &found) {
             names.push(name(folder, &found)?);
         }
     }
@@ -58,6 +63,25 @@ pub(crate) fn list(folder: &Path, path: &str) -> Result<Vec<String>, Error> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// Whether a part of a path begins with a dot where the pattern does not say so: staged output is no
+/// input.
+fn hidden(pattern: &Path, found: &Path) -> bool {
+    let pattern: Vec<&OsStr> = pattern.iter().collect();
+    let found: Vec<&OsStr> = found.iter().collect();
+    let dotted = |part: &OsStr| part.as_encoded_bytes().starts_with(b".");
+    // Parts before `**` and behind it stand where the pattern has them.
+    let recursive = |part: &&OsStr| *part == "**";
+    let before = pattern.iter().position(recursive).unwrap_or(pattern.len());
+    let behind = pattern.iter().rev().position(recursive).unwrap_or(0);
+    let said = |at: usize| match found.len() - at {
+        _ if at < before => pattern.get(at),
+        left if left <= behind => pattern.get(pattern.len() - left),
+        _ => None,
+    };
+    (found.iter().enumerate())
+        .any(|(at, part)| dotted(part) && !said(at).is_some_and(|said| dotted(said)))
 }
 
 fn name(folder: &Path, found: &Path) -> Result<String, Error> {
@@ -108,6 +132,31 @@ mod tests {
         let absolute = at.join("d/b.json");
         let absolute = absolute.to_str().unwrap();
         assert_eq!(list(Path::new("elsewhere"), absolute).unwrap(), [absolute]);
+    }
+
+    #[test]
+    fn hidden_files_are_meant_by_a_dot_only() {
+        let folder = folder(&["d/a", "d/.b", "d/.e/c", "d/e/.f/g", "d/e/h"]);
+        let at = folder.path();
+        assert_eq!(list(at, "d/*").unwrap(), ["d/a"]);
+        assert_eq!(list(at, "d/.*").unwrap(), ["d/.b"]);
+        assert_eq!(list(at, "d/**/*").unwrap(), ["d/a", "d/e/h"]);
+        assert_eq!(list(at, "d/.e/*").unwrap(), ["d/.e/c"]);
+        assert_eq!(list(at, "d/.e/**/c").unwrap(), ["d/.e/c"]);
+        assert_eq!(list(at, "d/**/.f/g").unwrap(), ["d/e/.f/g"]);
+        assert_eq!(list(at, "./d/../d/*").unwrap(), ["d/../d/a"]);
+        assert_eq!(list(&at.join("d/.e"), "*").unwrap(), ["c"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_name_that_is_not_unicode_is_no_match() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let folder = folder(&["d/a"]);
+        let odd = std::ffi::OsStr::from_bytes(b"d/\xff");
+        fs::write(folder.path().join(odd), "").unwrap();
+        assert_eq!(list(folder.path(), "d/*").unwrap(), ["d/a"]);
+        assert_eq!(list(folder.path(), "**/*").unwrap(), ["d/a"]);
     }
 
     #[test]
