@@ -1,9 +1,12 @@
 //! Staged output of a file sink: a hidden folder inside the sink's own, on the same file system.
 
-use std::fs;
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,10 +19,32 @@ use crate::error::{Error, blocking};
 /// The hidden folder's name.
 const FOLDER: &str = ".thalweg-stage";
 
+/// How long ago a file must have been written for its time to tell it from one written since: clocks
+/// of file systems may tick only every 10 ms.
+const TICK: Duration = Duration::from_millis(20);
+
 /// Stages objects as files of `FOLDER/.thalweg-stage`. Must be used on a tokio runtime.
 #[derive(Clone, Debug)]
 pub struct FileStageStore {
     root: Arc<Path>,
+    /// Objects that this process has written and not yet published.
+    written: Arc<Mutex<HashMap<String, Stamp>>>,
+}
+
+/// What tells a file that nobody has written to from any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    fn of(file: &Metadata) -> Self {
+        Self {
+            inode: file.ino(),
+            modified: (file.mtime(), file.mtime_nsec()),
+        }
+    }
 }
 
 impl FileStageStore {
@@ -28,7 +53,12 @@ impl FileStageStore {
     pub fn new(folder: &Path) -> Self {
         Self {
             root: Arc::from(folder.join(FOLDER)),
+            written: Arc::default(),
         }
+    }
+
+    fn written(&self) -> MutexGuard<'_, HashMap<String, Stamp>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The hidden folder.
@@ -53,11 +83,21 @@ impl FileStageStore {
 impl StageStore for FileStageStore {
     async fn put(&self, name: &str, bytes: Bytes) -> Result<(), Fault> {
         let path = self.path(name)?;
-        blocking(move || {
+        let stamp = blocking(move || {
             durable::create_folder(durable::parent(&path))?;
-            durable::write(&path, &bytes)
+            durable::write(&path, &bytes)?;
+            let file = fs::metadata(&path).map_err(Error::io("look at", &path))?;
+            let settled = (file.modified().ok())
+                .and_then(|modified| modified.elapsed().ok())
+                .is_some_and(|age| age >= TICK);
+            Ok(settled.then(|| Stamp::of(&file)))
         })
-        .await
+        .await?;
+        match stamp {
+            Some(stamp) => self.written().insert(name.to_owned(), stamp),
+            None => self.written().remove(name),
+        };
+        Ok(())
     }
 
     async fn get(&self, object: &StagedObject) -> Result<Bytes, Fault> {
@@ -82,6 +122,7 @@ impl StageStore for FileStageStore {
 
     async fn delete(&self, name: &str) -> Result<(), Fault> {
         let path = self.path(name)?;
+        self.written().remove(name);
         blocking(move || {
             durable::remove(&durable::with_ending(&path, PARTIAL))?;
             durable::remove(&path)
@@ -128,8 +169,18 @@ fn collect(folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<(), E
 }
 
 /// Whether a staged object is there and intact.
+///
+/// One that this process has written and nobody since is what was written: only a restart reads it
+/// again.
 pub(crate) fn check(store: &FileStageStore, object: &StagedObject) -> Result<Found, Error> {
-    durable::check(&store.path(&object.name)?, object.bytes, object.crc32)
+    let path = store.path(&object.name)?;
+    if let Some(stamp) = store.written().remove(&object.name)
+        && let Ok(file) = fs::metadata(&path)
+        && (Stamp::of(&file), file.len()) == (stamp, object.bytes)
+    {
+        return Ok(Found::Intact);
+    }
+    durable::check(&path, object.bytes, object.crc32)
 }
 
 #[cfg(test)]

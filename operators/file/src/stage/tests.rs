@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use thalweg_stream::sink::{StageStore, StagedObject};
 use thalweg_stream::{Class, Epoch};
 
-use super::FileStageStore;
+use super::{FileStageStore, Found, Stamp, check};
 
 fn object(name: &str, content: &[u8]) -> StagedObject {
     StagedObject {
@@ -72,6 +73,47 @@ async fn every_damaged_byte_and_length_is_noticed() {
         fs::write(&path, &content[..at]).unwrap();
         assert_eq!(store.get(&staged).await.unwrap_err().class, Class::Corrupt);
     }
+}
+
+/// What this process has written is not read again to be published, unless somebody has written to
+/// it since; another process reads all of it.
+#[tokio::test]
+async fn only_what_nobody_has_written_to_since_is_not_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStageStore::new(folder.path());
+    let staged = object("out/o", b"some staged lines\n");
+    let path = folder.path().join(".thalweg-stage/out/o");
+    let put = || async {
+        let content = Bytes::from_static(b"some staged lines\n");
+        store.put("out/o", content).await.unwrap();
+        // As if the file system had taken its time.
+        let file = fs::metadata(&path).unwrap();
+        store.written().insert("out/o".into(), Stamp::of(&file));
+        file.modified().unwrap()
+    };
+    let change = |modified| {
+        let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut file, b"other").unwrap();
+        file.set_modified(modified).unwrap();
+    };
+    // A change that nothing tells of shows that the file is not read.
+    let modified = put().await;
+    change(modified);
+    assert_eq!(check(&store, &staged).unwrap(), Found::Intact);
+    assert_eq!(check(&store, &staged).unwrap(), Found::Different, "twice");
+    let modified = put().await;
+    change(modified + Duration::from_millis(1));
+    assert_eq!(check(&store, &staged).unwrap(), Found::Different);
+    let modified = put().await;
+    change(modified);
+    let restarted = FileStageStore::new(folder.path());
+    assert_eq!(check(&restarted, &staged).unwrap(), Found::Different);
+    put().await;
+    fs::remove_file(&path).unwrap();
+    assert_eq!(check(&store, &staged).unwrap(), Found::Missing);
+    put().await;
+    store.delete("out/o").await.unwrap();
+    assert!(store.written().is_empty());
 }
 
 #[tokio::test]
