@@ -78,6 +78,7 @@ fn main() -> ExitCode {
         .with_ansi(false)
         .with_writer(terminal::Log)
         .init();
+    thalweg_engine::give_back_memory();
     let result = match cli.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Follow(arguments) => follow::run(&arguments),

@@ -29,9 +29,9 @@ pub struct FileSinkOptions {
 }
 
 impl FileSinkOptions {
-    /// Where nothing is said, files are complete from 16 MiB on: each worker fills one while another is
+    /// Where nothing is said, files are complete from 8 MiB on: each worker fills one while another is
     /// on its way to the disk, all in memory.
-    pub const ROLL_BYTES: u64 = 16 << 20;
+    pub const ROLL_BYTES: u64 = 8 << 20;
 
     /// The options as they are where nothing but the folder is said.
     #[must_use]

@@ -9,6 +9,7 @@
     reason = "graphs and surroundings hold traits that have none"
 )]
 
+mod allocator;
 mod assembly;
 mod clock;
 mod compaction;
@@ -51,6 +52,7 @@ mod unpublished;
 mod watch;
 mod worker;
 
+pub use allocator::give_back_memory;
 pub use coordinator::{Command, Outcome, Savepoint};
 pub use fit::{Fate, Fit, PartFit, PartKind};
 pub use graph::{Delivery, Edge, Graph, Node, OnError, SinkNode, SourceNode, StepNode};
