@@ -57,15 +57,8 @@ pub(crate) fn with_ending(path: &Path, ending: &str) -> PathBuf {
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let partial = with_ending(path, PARTIAL);
     remove(&partial)?;
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&partial)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
-        .and_then(|()| fs::rename(&partial, path));
+    let written =
+        thalweg_disk::write_new(&partial, &[bytes]).and_then(|()| fs::rename(&partial, path));
     if let Err(source) = written {
         // The error that matters is the first; what is left is found by the next listing.
         if let Err(error) = remove(&partial) {

@@ -32,15 +32,11 @@ pub(crate) struct OsDisk;
 
 impl Disk for OsDisk {
     fn write(&self, path: &Path, chunks: &[Bytes], sync: bool) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-        for chunk in chunks {
-            file.write_all(chunk)?;
-        }
         if sync {
-            // Synced through the descriptor that wrote: another one might not see its errors.
-            file.sync_all()?;
+            return thalweg_disk::write_new(path, chunks);
         }
-        Ok(())
+        let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        chunks.iter().try_for_each(|chunk| file.write_all(chunk))
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
