@@ -50,7 +50,9 @@ fn large(place: &mut Place) {
     job.holds(0..40);
 }
 
-/// What a table that says nothing holds back fills the job's budget; the rest waits at the broker.
+/// What a table that says nothing holds back fills the job's budget; the rest waits at the broker. It is
+/// in memory once, though checkpoints take it; half of a budget more is for what clients have read ahead,
+/// 16 MiB each, for batches on their way, and for what the allocator keeps.
 fn held(place: &mut Place) {
     const PARTS: u64 = 8;
     const ROWS: u64 = 20_000;
@@ -74,10 +76,11 @@ fn held(place: &mut Place) {
     let text = format!(
         r#"
 job: held
-settings: {{ checkpoint: {{ every: 1h, to: ./checkpoints }} }}
+settings: {{ checkpoint: {{ every: 1s, to: ./checkpoints }} }}
 sources:
   records:
-    kafka: {{ brokers: "{brokers}", topic: held }}
+    # A client unpacks a whole response at once, and this one is short only packed.
+    kafka: {{ brokers: "{brokers}", topic: held, properties: {{ fetch.message.max.bytes: "65536" }} }}
     schema: {{ n: int64, ts: timestamp, padding: string }}
     event_time: {{ column: ts, out_of_order: 1s }}
     metadata: {{ partition: partition, offset: offset }}
@@ -121,7 +124,7 @@ sinks:
         sizes.push(running.resident_bytes());
     }
     let (first, most) = (sizes[0], sizes.iter().copied().max().unwrap_or_default());
-    assert!(most < before + 2 * BUDGET, "{before} before, {sizes:?}");
+    assert!(most < before + BUDGET * 3 / 2, "{before} before, {sizes:?}");
     assert!(most < first + WOBBLE, "{sizes:?}");
     assert_eq!(read(&running), last);
     // A version after all of them: the table has come so far.
