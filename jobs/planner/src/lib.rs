@@ -12,6 +12,7 @@ mod source;
 mod step;
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use thalweg_definition::{
@@ -78,6 +79,7 @@ fn attempt(
         nodes: Vec::new(),
         streams: BTreeMap::new(),
         tables: BTreeMap::new(),
+        folders: BTreeMap::new(),
         found: found.to_vec(),
     };
     planning.sources();
@@ -107,10 +109,12 @@ pub(crate) struct Planning<'a> {
     pub(crate) nodes: Vec<Node>,
     pub(crate) streams: BTreeMap<String, Stream>,
     pub(crate) tables: BTreeMap<String, Stream>,
+    /// Where file sinks write, and which.
+    pub(crate) folders: BTreeMap<PathBuf, &'a str>,
     pub(crate) found: Vec<Diagnostic>,
 }
 
-impl Planning<'_> {
+impl<'a> Planning<'a> {
     pub(crate) fn error(&mut self, span: Span, message: impl Into<String>) {
         self.found.push(Diagnostic::error(span, message));
     }
@@ -203,7 +207,7 @@ impl Planning<'_> {
         })
     }
 
-    fn sink(&mut self, sink: &Sink) {
+    fn sink(&mut self, sink: &'a Sink) {
         let Some((input, schema)) = self.united(&sink.from) else {
             return;
         };
@@ -222,7 +226,15 @@ impl Planning<'_> {
                     },
                     ..WriteOptions::default()
                 };
-                let mut place = FileSinkOptions::new(self.definition.folder.join(&file.path.value));
+                let folder = self.definition.folder.join(&file.path.value);
+                if let Some(other) = self.folders.insert(normal(&folder), &sink.name.value) {
+                    let message = format!(
+                        "sink `{other}` writes to this folder, under the same names; give each a \
+                         folder of its own"
+                    );
+                    return self.error(file.path.span, message);
+                }
+                let mut place = FileSinkOptions::new(folder);
                 place.roll_bytes = file.roll_bytes.unwrap_or(place.roll_bytes);
                 let asked = (sink.delivery.as_ref().map(|delivery| delivery.value))
                     .or(self.definition.settings.delivery);
@@ -320,6 +332,22 @@ impl Planning<'_> {
             }
         }
     }
+}
+
+/// A path by which two spellings of it are known to be one.
+fn normal(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                normal.pop();
+            }
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => normal.push(part),
+        }
+    }
+    normal
 }
 
 /// What a sink is and where it writes. The service's address is left out: it may move. As it stands

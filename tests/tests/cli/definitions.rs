@@ -41,3 +41,16 @@ fn streams_that_part_and_meet_again_and_again_are_planned_at_once() {
     let place = Place::with(&job);
     place.run("validate job.yaml").expect(0, &["fleet: valid"]);
 }
+
+#[test]
+fn two_sinks_do_not_write_the_same_files() {
+    let sinks = "sinks:\n  again: { from: reports, file: { path: x/.././out, format: csv } }\n";
+    let place = Place::with(&FLEET.replace("sinks:\n", sinks));
+    place.run("validate job.yaml").expect(
+        1,
+        &["job.yaml:15:42: error: sink `again` writes to this folder"],
+    );
+    place
+        .run("validate job.yaml --set sinks.again.file.path=out/again")
+        .expect(0, &["valid"]);
+}

@@ -236,13 +236,16 @@ enum Failure {
 
 /// Creates the root and what is missing above it, durably.
 fn make_folders(folder: &Path, disk: &dyn Disk) -> io::Result<()> {
-    match disk.create_folder(folder) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+    let made = match disk.create_folder(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let parent = folder.parent().ok_or(error)?;
-            make_folders(parent, disk)?;
-            make_folders(folder, disk)
+            make_folders(folder.parent().ok_or(error)?, disk)?;
+            // Where nothing can be created, as in /proc, it is still not found.
+            disk.create_folder(folder)
         }
+        made => made,
+    };
+    match made {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
         Ok(()) => match folder.parent() {
             Some(parent) if parent.as_os_str().is_empty() => disk.sync_folder(Path::new(".")),

@@ -292,3 +292,11 @@ fn a_folder_that_retention_removes_is_made_again() {
         Some(&b"second"[..])
     );
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_place_where_no_folder_can_be_made_is_an_error() {
+    let disk = super::super::disk::OsDisk;
+    let error = super::make_folders(Path::new("/proc/nowhere/store"), &disk).expect_err("refused");
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
