@@ -14,27 +14,19 @@ const CHUNK_MIN: usize = 4 << 10;
 pub(crate) const CHUNK: usize = 64 << 10;
 
 /// A run of bytes for each key group, written at its end and taken from its front.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Pieces {
+    /// By group; none at all before anything is written: many operators live for one snapshot only.
     runs: Vec<Run>,
     /// Groups that have a chunk to be handed out, once for each chunk.
     full: VecDeque<KeyGroup>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Run {
     /// Chunks that are full.
     before: VecDeque<Vec<u8>>,
     last: Vec<u8>,
-}
-
-impl Default for Pieces {
-    fn default() -> Self {
-        Self {
-            runs: vec![Run::default(); KEY_GROUPS],
-            full: VecDeque::new(),
-        }
-    }
 }
 
 impl Run {
@@ -57,6 +49,9 @@ impl Pieces {
     /// be read without what is before.
     #[inline]
     pub fn end(&mut self, group: KeyGroup) -> &mut Vec<u8> {
+        if self.runs.is_empty() {
+            self.runs.resize_with(KEY_GROUPS, Run::default);
+        }
         let run = &mut self.runs[usize::from(group)];
         if run.turn() {
             self.full.push_back(group);
@@ -71,7 +66,9 @@ impl Pieces {
 
     /// Moves about 64 KiB from the front of the run of `group` to the end of `out`.
     pub fn take(&mut self, group: KeyGroup, out: &mut Vec<u8>) {
-        let run = &mut self.runs[usize::from(group)];
+        let Some(run) = self.runs.get_mut(usize::from(group)) else {
+            return;
+        };
         let start = out.len();
         while out.len() - start < CHUNK {
             let Some(chunk) = run.before.pop_front() else {
@@ -84,7 +81,9 @@ impl Pieces {
 
     /// Appends chunk number `at` of `group` to `out`; false if there is none.
     pub(crate) fn copy(&self, group: KeyGroup, at: usize, out: &mut Vec<u8>) -> bool {
-        let run = &self.runs[usize::from(group)];
+        let Some(run) = self.runs.get(usize::from(group)) else {
+            return false;
+        };
         let last = (at == run.before.len()).then_some(&run.last);
         let Some(chunk) = run.before.get(at).or(last) else {
             return false;
@@ -95,6 +94,10 @@ impl Pieces {
 
     /// Appends all that is in `later`.
     pub(crate) fn append(&mut self, later: Self) {
+        if self.runs.is_empty() {
+            self.runs = later.runs;
+            return;
+        }
         for (run, later) in self.runs.iter_mut().zip(later.runs) {
             if later.before.is_empty() && later.last.is_empty() {
                 continue;

@@ -105,6 +105,7 @@ impl Compaction {
     pub async fn run(mut self, merge: &dyn Merge) -> Result<Compacted, Fault> {
         let restorer = Restorer::open(&self.store, &self.chains).await?;
         let mut writer = PartWriter::new(self.next);
+        let mut packer = Packer::new()?;
         for step in std::mem::take(&mut self.steps) {
             let mut reading = restorer.sections(&step, 0..KEY_GROUPS)?;
             let mut group: Vec<Section> = Vec::new();
@@ -112,12 +113,12 @@ impl Compaction {
                 for section in more {
                     if group.first().is_some_and(|one| one.group != section.group) {
                         let sections = std::mem::take(&mut group);
-                        writer = self.write(writer, &step, sections, merge).await?;
+                        writer = (self.write(writer, &step, sections, merge, &mut packer)).await?;
                     }
                     group.push(section);
                 }
             }
-            writer = self.write(writer, &step, group, merge).await?;
+            writer = (self.write(writer, &step, group, merge, &mut packer)).await?;
         }
         self.finish(writer).await?;
         Ok(Compacted {
@@ -133,14 +134,18 @@ impl Compaction {
         step: &str,
         sections: Vec<Section>,
         merge: &dyn Merge,
+        packer: &mut Packer,
     ) -> Result<PartWriter, Fault> {
         let Some(group) = sections.first().map(|section| section.group) else {
             return Ok(writer);
         };
-        let merged = merge.merge(step, group, sections).await?;
+        let merged = match sections.as_slice() {
+            // Nothing has changed since it was written whole.
+            [only] if only.base => sections,
+            _ => merge.merge(step, group, sections).await?,
+        };
         let groups = usize::from(group)..usize::from(group) + 1;
         writer.freeze(step, groups, true)?;
-        let mut packer = Packer::new()?;
         for section in &merged {
             if section.group != group {
                 let message = format!("compaction of step {step:?} has strayed from its key group");

@@ -5,9 +5,11 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use thalweg_stream::planted::planted;
 use thalweg_stream::{KeyGroup, Section};
 
 use crate::error::Error;
+use crate::name::ObjectName;
 
 /// zstd at its fastest: 500 to 700 MB/s and a third of the size.
 const LEVEL: i32 = 1;
@@ -84,6 +86,47 @@ impl Packer {
             crc32: crc32fast::hash(&frame),
         };
         Ok(PackedSection { head, frame })
+    }
+}
+
+/// Unpacks sections.
+pub(super) struct Unpacker(zstd::bulk::Decompressor<'static>);
+
+impl Unpacker {
+    /// Makes one.
+    pub(super) fn new() -> Result<Self, Error> {
+        Ok(Self(
+            zstd::bulk::Decompressor::new().map_err(|error| failed(&error))?,
+        ))
+    }
+
+    /// Unpacks a section of the part `name`.
+    ///
+    /// # Errors
+    /// Corrupt.
+    pub(super) fn unpack(
+        &mut self,
+        name: &ObjectName,
+        head: PackedHead,
+        frame: &[u8],
+    ) -> Result<Section, Error> {
+        let corrupt = |what: &str| {
+            let problem = format!("the section of key group {} {what}", head.group);
+            Error::corrupt(name, problem)
+        };
+        if crc32fast::hash(frame) != head.crc32 && !planted("ignore-checksum") {
+            return Err(corrupt("does not match its checksum"));
+        }
+        let bytes = (self.0.decompress(frame, head.unpacked as usize))
+            .map_err(|error| corrupt(&format!("cannot be unpacked: {error}")))?;
+        if bytes.len() != head.unpacked as usize {
+            return Err(corrupt("has another length than it should"));
+        }
+        Ok(Section {
+            group: head.group,
+            base: head.base,
+            bytes: bytes.into(),
+        })
     }
 }
 

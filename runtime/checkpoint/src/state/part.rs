@@ -19,12 +19,11 @@ use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes};
 use serde::{Deserialize, Serialize};
-use thalweg_stream::planted::planted;
 use thalweg_stream::{Epoch, Generation, Section};
 
 use super::chain::{Link, PartReport};
 use super::group::GroupSet;
-use super::packed::{PackedHead, PackedSection, SECTION_BYTES_MAX};
+use super::packed::{PackedHead, PackedSection, SECTION_BYTES_MAX, Unpacker};
 use crate::error::Error;
 use crate::name::{ObjectName, PartId};
 use crate::store::{Payload, Store};
@@ -446,8 +445,9 @@ impl PartReader {
             .map(|s| s.offset..s.offset + u64::from(s.head.length))
             .collect();
         let frames = self.store.get_ranges(&self.record.name, &ranges).await?;
+        let mut unpacker = Unpacker::new()?;
         (sections.iter().zip(frames))
-            .map(|(entry, frame)| unpack(&self.record.name, entry.head, &frame))
+            .map(|(entry, frame)| unpacker.unpack(&self.record.name, entry.head, &frame))
             .collect()
     }
 }
@@ -462,33 +462,14 @@ pub(crate) fn check_whole(record: &PartRecord, content: &[u8]) -> Result<PartInd
     let range = footer.index.start as usize..footer.index.end as usize;
     let index = (content.get(range)).ok_or_else(|| corrupt("its index is not there"))?;
     let index = PartIndex::read(record, &footer, index)?;
+    let mut unpacker = Unpacker::new()?;
     for entry in &index.sections {
         let start = entry.offset as usize;
         let frame = (content.get(start..start + entry.head.length as usize))
             .ok_or_else(|| corrupt("a section is not there"))?;
-        unpack(&record.name, entry.head, frame)?;
+        unpacker.unpack(&record.name, entry.head, frame)?;
     }
     Ok(index)
-}
-
-fn unpack(name: &ObjectName, head: PackedHead, frame: &[u8]) -> Result<Section, Error> {
-    let corrupt = |what: &str| {
-        let problem = format!("the section of key group {} {what}", head.group);
-        Error::corrupt(name, problem)
-    };
-    if crc32fast::hash(frame) != head.crc32 && !planted("ignore-checksum") {
-        return Err(corrupt("does not match its checksum"));
-    }
-    let bytes = zstd::bulk::decompress(frame, head.unpacked as usize)
-        .map_err(|error| corrupt(&format!("cannot be unpacked: {error}")))?;
-    if bytes.len() != head.unpacked as usize {
-        return Err(corrupt("has another length than it should"));
-    }
-    Ok(Section {
-        group: head.group,
-        base: head.base,
-        bytes: bytes.into(),
-    })
 }
 
 impl SectionEntry {
