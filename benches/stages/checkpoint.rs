@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, UInt64Array};
 use thalweg_dedup::{DedupFactory, DedupSpec};
+use thalweg_state::{Key, KeyedTable, Layout, Part};
 use thalweg_stream::{
     Column, ColumnType, Epoch, EpochClose, EpochKind, Fault, Operator, Output, Progress,
     StreamSchema,
@@ -50,7 +51,37 @@ pub(crate) fn measure() -> Result<(), Fault> {
     with("window", window, &input, |_| 0)?;
     let coming = |round| KEYS + round * CHANGED;
     with("deduplication", dedup(true)?, &input, coming)?;
-    with("deduplication, another time", dedup(false)?, &input, coming)
+    with("deduplication, another time", dedup(false)?, &input, coming)?;
+    after_removals();
+    Ok(())
+}
+
+/// All of a table from which half of the keys have just been removed: of the pause alone.
+fn after_removals() {
+    let mut table = KeyedTable::new(Layout {
+        words: 1,
+        payload: false,
+    });
+    let mut pane = table.pane_mut(0);
+    let bytes = |id: usize| (id as u64).to_le_bytes();
+    for id in 0..KEYS {
+        pane.touch(&Key::of(&bytes(id)));
+    }
+    for id in (0..KEYS).step_by(2) {
+        pane.remove(&Key::of(&bytes(id)));
+    }
+    let mut pauses = Vec::new();
+    for _ in 0..ROUNDS {
+        let start = cpu();
+        table.freeze(true);
+        pauses.push(cpu() - start);
+        table.thaw();
+    }
+    let most = pauses.into_iter().max().unwrap_or_default();
+    println!(
+        "| table, all of the half that is left | {:.3} | | | | |",
+        most.as_secs_f64() * 1e3
+    );
 }
 
 fn with(

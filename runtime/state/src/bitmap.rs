@@ -64,16 +64,6 @@ impl Bitmap {
         self.count = self.words.iter().map(|word| word.count_ones()).sum();
     }
 
-    /// Puts exactly the numbers below `length` in.
-    pub(crate) fn fill(&mut self, length: u32) {
-        self.words.clear();
-        self.words.resize((length >> 6) as usize, u64::MAX);
-        if length & 63 != 0 {
-            self.words.push((1 << (length & 63)) - 1);
-        }
-        self.count = length;
-    }
-
     /// Empties the set, keeping the memory.
     pub(crate) fn clear(&mut self) {
         self.words.fill(0);
@@ -153,12 +143,7 @@ mod tests {
             assert_eq!(set.contains_all(all.iter().copied()), expected, "{all:?}");
         }
         let mut all = Bitmap::default();
-        for length in [0, 1, 63, 64, 65, 130] {
-            all.fill(length);
-            assert_eq!(all.count(), length);
-            assert!(!all.contains(length) && (length == 0 || all.contains(length - 1)));
-        }
-        all.fill(3);
+        (0..3).for_each(|at| all.insert(at));
         all.merge(&set);
         assert_eq!((numbers(&all), all.count()), (vec![0, 1, 2, 63, 200], 5));
         set.copy_from(&all);

@@ -5,9 +5,9 @@
 //! a cache line. Hashes lie apart, as a lookup does not need them: the index has bits of the cell. Numbers of slots are given
 //! again after a removal.
 //!
-//! Three bitmaps make snapshots: `dirty` (changed since the last freeze), `frozen` (what the last
-//! freeze marked, kept until the next one in case it fails) and `pending` (of those, not yet
-//! written). A slot that is pending is written out before it changes.
+//! Four bitmaps make snapshots: `used` (what a full one has), `dirty` (changed since the last freeze),
+//! `frozen` (what the last freeze marked, kept until the next one in case it fails) and `pending` (of
+//! those, not yet written). A slot that is pending is written out before it changes.
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -58,6 +58,7 @@ pub(crate) struct SlotStore {
     hashes: Vec<u64>,
     arena: Arena,
     free: Vec<u32>,
+    used: Bitmap,
     dirty: Bitmap,
     frozen: Bitmap,
     pending: Bitmap,
@@ -213,6 +214,7 @@ impl SlotStore {
         (self.index).insert(place(key.cell), slot, |slot| {
             place(cell(slots, stride, slot))
         });
+        self.used.insert(slot);
         self.dirty.insert(slot);
         slot
     }
@@ -371,6 +373,7 @@ impl SlotStore {
         (self.index).remove(place_of(slot), slot, place_of);
         let base = self.base(slot);
         self.slots[base..base + HEADER_WORDS].copy_from_slice(&FREE_CELL);
+        self.used.remove(slot);
         self.free.push(slot);
     }
 
@@ -455,6 +458,7 @@ impl Store for SlotStore {
             hashes: Vec::new(),
             arena: Arena::default(),
             free: Vec::new(),
+            used: Bitmap::default(),
             dirty: Bitmap::default(),
             frozen: Bitmap::default(),
             pending: Bitmap::default(),
@@ -464,10 +468,7 @@ impl Store for SlotStore {
 
     fn freeze(&mut self, full: bool) {
         if full {
-            self.dirty.fill(self.hashes.len() as u32);
-            for &slot in &self.free {
-                self.dirty.remove(slot);
-            }
+            self.dirty.copy_from(&self.used);
         }
         std::mem::swap(&mut self.frozen, &mut self.dirty);
         self.dirty.clear();
@@ -525,6 +526,7 @@ impl Store for SlotStore {
         self.hashes.clear();
         self.arena.clear();
         self.free.clear();
+        self.used.clear();
         self.dirty.clear();
         self.frozen.clear();
         self.pending.clear();
