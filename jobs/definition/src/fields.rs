@@ -255,6 +255,7 @@ impl<'a> Fields<'a> {
         {
             let message = format!("{} has no field `{}`", self.what, entry.key);
             let error = Diagnostic::error(entry.at, message);
+            let error = torn(error, &entry.key);
             let error = error.nearest(&entry.key, self.known.iter().copied());
             let hint = error.hint.as_deref().unwrap_or_default();
             let name = self
@@ -281,6 +282,14 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// With a hint if a key is the rest of a call, which YAML has torn apart at its comma.
+fn torn(error: Diagnostic, key: &str) -> Diagnostic {
+    match key.matches(')').count() > key.matches('(').count() {
+        true => error.hint("within { } a comma ends a value: quote a value that has one"),
+        false => error,
+    }
+}
+
 /// A credential that stands at `node`.
 pub(crate) fn credential(node: &Node, name: &str, found: &mut Found) -> Option<Secret> {
     node.secret.set(true);
@@ -296,7 +305,8 @@ pub(crate) fn credential(node: &Node, name: &str, found: &mut Found) -> Option<S
 pub(crate) fn text(node: &Node, what: &str, found: &mut Found) -> Option<Spanned<String>> {
     match &node.value {
         Value::Scalar { .. } if node.is_null() => {
-            found.push(Diagnostic::error(node.span, format!("`{what}` is empty")));
+            let error = Diagnostic::error(node.span, format!("`{what}` is empty"));
+            found.push(torn(error, what));
             None
         }
         Value::Scalar { text, .. } => Some(Spanned::new(text.clone(), node.span)),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thalweg_definition::{Csv, Format, MaxAhead, Source, SourceKind, TimestampForm};
+use thalweg_definition::{Csv, Diagnostic, Format, MaxAhead, Source, SourceKind, TimestampForm};
 use thalweg_engine::{Edge, Node, SourceNode};
 use thalweg_file::{FileSource, FileSourceOptions, Header, Order, Records};
 use thalweg_formats::{
@@ -47,24 +47,8 @@ impl Planning<'_> {
     }
 
     fn source(&mut self, source: &Source, project: Option<Vec<String>>) -> Option<Stream> {
-        let (connector, offered) = self.connector(source)?;
-        let mut metadata = Vec::new();
-        for (name, field) in &source.metadata {
-            match offered.iter().find(|(offered, _)| *offered == field.value) {
-                Some((_, column_type)) => {
-                    metadata.push(Column::new(name.value.as_str(), column_type.clone()));
-                }
-                None => {
-                    let names: Vec<&str> = offered.iter().map(|(name, _)| *name).collect();
-                    let message = format!(
-                        "this source has no metadata `{}`; it has {}",
-                        field.value,
-                        names.join(", ")
-                    );
-                    self.error(field.span, message);
-                }
-            }
-        }
+        let metadata = self.metadata(source)?;
+        let connector = self.connector(source)?;
         let extra = source.extra.as_ref().map(|extra| extra.value.clone());
         let fields = source
             .schema
@@ -116,24 +100,42 @@ impl Planning<'_> {
         Some(Stream { edge, schema })
     }
 
-    #[allow(
-        clippy::type_complexity,
-        reason = "a source and the metadata it offers"
-    )]
-    fn connector(
-        &mut self,
-        source: &Source,
-    ) -> Option<(
-        Arc<dyn thalweg_stream::Source>,
-        Vec<(&'static str, ColumnType)>,
-    )> {
+    /// The columns made of what the connector knows about a record; nothing if it knows no such thing.
+    fn metadata(&mut self, source: &Source) -> Option<Vec<Column>> {
+        let offered: &[(&str, ColumnType)] = match source.kind {
+            SourceKind::File(_) => &thalweg_file::METADATA,
+            SourceKind::Kafka(_) => &thalweg_kafka::METADATA,
+            SourceKind::Generate(_) => &thalweg_generate::METADATA,
+        };
+        let mut columns = Vec::new();
+        for (name, field) in &source.metadata {
+            match offered.iter().find(|(offered, _)| *offered == field.value) {
+                Some((_, column_type)) => {
+                    columns.push(Column::new(name.value.as_str(), column_type.clone()));
+                }
+                None => {
+                    let names: Vec<&str> = offered.iter().map(|(name, _)| *name).collect();
+                    let message = format!(
+                        "this source has no metadata `{}`; it has {}",
+                        field.value,
+                        names.join(", ")
+                    );
+                    self.found
+                        .push(Diagnostic::error(field.span, message).nearest(&field.value, names));
+                }
+            }
+        }
+        (columns.len() == source.metadata.len()).then_some(columns)
+    }
+
+    fn connector(&mut self, source: &Source) -> Option<Arc<dyn thalweg_stream::Source>> {
         let fields: Vec<String> = source
             .metadata
             .iter()
             .map(|(_, field)| field.value.clone())
             .collect();
         let clock = Arc::clone(&self.around.clock);
-        let made: Result<(Arc<dyn thalweg_stream::Source>, Vec<_>), String> = match &source.kind {
+        let made: Result<Arc<dyn thalweg_stream::Source>, String> = match &source.kind {
             SourceKind::File(file) => {
                 let mut options = FileSourceOptions::new(&self.definition.folder, &file.path.value);
                 match file.compression.value.parse() {
@@ -151,7 +153,7 @@ impl Planning<'_> {
                 options.follow = file.follow;
                 options.metadata = fields;
                 FileSource::new(options, clock)
-                    .map(|made| (Arc::new(made) as _, thalweg_file::METADATA.to_vec()))
+                    .map(|made| Arc::new(made) as _)
                     .map_err(|error| error.to_string())
             }
             SourceKind::Kafka(topic) => {
@@ -165,7 +167,7 @@ impl Planning<'_> {
                     return None;
                 }
                 KafkaSource::new(options, clock)
-                    .map(|made| (Arc::new(made) as _, thalweg_kafka::METADATA.to_vec()))
+                    .map(|made| Arc::new(made) as _)
                     .map_err(|error| error.to_string())
             }
             SourceKind::Generate(generate) => {
@@ -193,7 +195,7 @@ impl Planning<'_> {
                 };
                 Generator::new(spec)
                     .and_then(|generator| GenerateSource::new(generator, &fields, clock))
-                    .map(|made| (Arc::new(made) as _, thalweg_generate::METADATA.to_vec()))
+                    .map(|made| Arc::new(made) as _)
                     .map_err(|error| error.to_string())
             }
         };

@@ -54,3 +54,16 @@ fn two_sinks_do_not_write_the_same_files() {
         .run("validate job.yaml --set sinks.again.file.path=out/again")
         .expect(0, &["valid"]);
 }
+
+#[test]
+fn unknown_metadata_is_told_where_it_stands() {
+    let metadata = "    metadata: { at: ofset }\nsteps:\n";
+    let place = Place::with(&FLEET.replace("steps:\n", metadata));
+    place.run("validate job.yaml").expect(
+        1,
+        &[
+            "job.yaml:9:21: error: this source has no metadata `ofset`; it has offset",
+            "did you mean `offset`?",
+        ],
+    );
+}
