@@ -54,6 +54,9 @@ pub(crate) struct Outside {
 #[derive(Debug)]
 struct Request {
     at: Duration,
+    /// It comes earlier if a successor of its sender commits: just after that, when what the
+    /// successor has sent is on its way.
+    straggles: bool,
     generation: u64,
     name: UnitName,
     rows: Vec<Row>,
@@ -97,8 +100,10 @@ impl Outside {
         }
         self.learn();
         let now = world.now();
-        let (due, later) = (std::mem::take(&mut self.in_flight).into_iter())
-            .partition(|request| request.at <= now);
+        let newest = self.generation();
+        let (due, later) = (std::mem::take(&mut self.in_flight).into_iter()).partition(|request| {
+            request.at <= now || (request.straggles && request.generation < newest)
+        });
         self.in_flight = later;
         let due: Vec<Request> = due;
         due.into_iter()
@@ -255,16 +260,20 @@ impl Publishing {
         std::future::pending().await
     }
 
-    fn wait(&self) -> Duration {
+    /// How long a request is under way, or its reply; and whether so long that a successor may
+    /// commit meanwhile.
+    fn wait(&self) -> (Duration, bool) {
         let world = &self.sink.world;
         let weather = world.weather();
-        let us = match world.chance(weather.publish_slow) {
-            // Some are so long on their way that a successor commits meanwhile.
-            true if world.chance(500) => 1 + world.below(weather.publish_slow_us),
-            true => 1 + world.below(weather.publish_slow_us / 10),
-            false => 0,
+        let (us, long) = match world.chance(weather.publish_slow) {
+            true if world.chance(weather.publish_late) => {
+                let half = weather.publish_slow_us / 2;
+                (half + world.below(half), true)
+            }
+            true => (1 + world.below(weather.publish_slow_us / 10), false),
+            false => (0, false),
         };
-        Duration::from_micros(us)
+        (Duration::from_micros(us), long)
     }
 
     fn again(what: &'static str) -> Fault {
@@ -319,12 +328,13 @@ impl Publisher for Publishing {
             None if world.chance(fails) => return Err(Self::again("the service is not there")),
             Some(Kind::After | Kind::Lost) | None => {}
         }
-        let takes = self.wait();
+        let (takes, straggles) = self.wait();
         let name = (sink, lineage, epoch);
         {
             let mut outside = lock(&world.outside);
             outside.in_flight.push(Request {
                 at: world.now() + takes,
+                straggles,
                 generation: self.context.generation.0,
                 name,
                 rows,
@@ -344,7 +354,7 @@ impl Publisher for Publishing {
             Some(_) | None => {}
         }
         // Replies of units that are under way together come back in any order.
-        clock.sleep(self.wait()).await;
+        clock.sleep(self.wait().0).await;
         let mut outside = lock(&world.outside);
         if !self.sink.ordered && epoch < outside.answered {
             world.sometimes("replies of a service came out of order");

@@ -74,7 +74,7 @@ impl Plan {
     /// What not every job has.
     fn vary(&mut self, random: &mut Random) {
         let turn_us = self.tempo_us / 4;
-        self.weather.publish_slow_us = turn_us * 600;
+        self.weather.publish_slow_us = turn_us * 1000;
         let Self { shape, .. } = self;
         shape.input.reports.endless = random.chance(150);
         shape.input.versions.endless = random.chance(150);
@@ -87,6 +87,7 @@ impl Plan {
             every_ms: random.pick(&[20, 100, 1000]),
             bytes_max: random.pick(&[500, 3000, 1 << 20]),
         });
+        self.weather.publish_late = random.pick(&[100, 500, 1000]);
     }
 }
 

@@ -75,8 +75,10 @@ pub(crate) struct Weather {
     pub(crate) dies_at_effect: u64,
     /// Publishing fails, or its reply is lost.
     pub(crate) publish_fails: u64,
-    /// Publishing takes up to `publish_slow_us`, or a tenth of that.
+    /// Publishing takes up to a tenth of `publish_slow_us`…
     pub(crate) publish_slow: u64,
+    /// …and so much of what is slow takes half of it or more.
+    pub(crate) publish_late: u64,
     /// As long as a successor takes to start and to commit, microseconds.
     pub(crate) publish_slow_us: u64,
     /// A process dies between two turns.
@@ -107,6 +109,7 @@ impl Weather {
             dies_at_effect: fault(16),
             publish_fails: fault(250),
             publish_slow: fault(800),
+            publish_late: 0,
             publish_slow_us: 0,
             crash: fault(6),
             freeze: fault(6),
