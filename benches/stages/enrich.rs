@@ -72,6 +72,7 @@ pub(crate) fn measure_keys() -> Result<(), Fault> {
 
 fn with(what: &str, as_of: Option<AsOf>, table_behind_ms: i64, keys: usize) -> Result<(), Fault> {
     let spec = EnrichSpec {
+        table: "weather".into(),
         on: vec![(0, 0)],
         table_key: vec![0],
         take: vec![(1, "rain".into())],

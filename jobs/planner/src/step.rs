@@ -421,6 +421,7 @@ impl Planning<'_> {
             })
             .collect();
         let spec = EnrichSpec {
+            table: enrich.with.value.as_str().into(),
             on,
             table_key,
             take,

@@ -41,6 +41,8 @@ pub use rows::state_rows;
 /// What an enrichment step is asked to do. Input 0 are the rows, input 1 is the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnrichSpec {
+    /// The table's name: what was kept of another one is not of use.
+    pub table: Arc<str>,
     /// Pairs of positions, in the rows and in the table, that must be equal.
     pub on: Vec<(usize, usize)>,
     /// Positions of the table's key; `on` must name exactly these.

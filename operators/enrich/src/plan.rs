@@ -6,8 +6,8 @@ use std::sync::Arc;
 use thalweg_state::ColumnBuilder;
 use thalweg_stream::schema::is_system;
 use thalweg_stream::{
-    BuildContext, Column, Fault, Operator, OperatorFactory, Progress, Route, StreamKind,
-    StreamSchema,
+    BuildContext, Column, Fault, Migration, Operator, OperatorFactory, Progress, Route, Section,
+    StreamKind, StreamSchema,
 };
 
 use crate::operator::Enrich;
@@ -170,6 +170,36 @@ impl OperatorFactory for EnrichFactory {
 
     fn state_shape(&self) -> Option<String> {
         let plan = &self.plan;
+        // Rows wait where their key belongs.
+        let on: Vec<String> = match plan.spec.as_of {
+            Some(_) => (plan.row_key.iter())
+                .filter_map(|&at| plan.rows.columns.get(at))
+                .map(|column| column.name.to_string())
+                .collect(),
+            None => Vec::new(),
+        };
+        Some(format!(
+            "enrich 2: {} on [{}] of table {}",
+            self.layout(),
+            on.join(", "),
+            plan.spec.table
+        ))
+    }
+
+    fn migration(&self, old_shape: &str) -> Option<Box<dyn Migration>> {
+        let same = old_shape.strip_prefix("enrich 1: ")? == self.layout();
+        same.then(|| Box::new(Named) as Box<dyn Migration>)
+    }
+
+    fn build(&self, context: &BuildContext) -> Result<Box<dyn Operator>, Fault> {
+        Ok(Box::new(Enrich::new(Arc::clone(&self.plan), context)))
+    }
+}
+
+impl EnrichFactory {
+    /// What versions and held rows consist of, in words.
+    fn layout(&self) -> String {
+        let plan = &self.plan;
         let name = |schema: &StreamSchema, at: usize| match schema.columns.get(at) {
             Some(column) => format!("{}:{}", column.name, column.column_type),
             None => at.to_string(),
@@ -187,16 +217,26 @@ impl OperatorFactory for EnrichFactory {
                 .collect(),
             None => Vec::new(),
         };
-        Some(format!(
-            "enrich 1: key [{}] take [{}] as of {} held [{}]",
+        format!(
+            "key [{}] take [{}] as of {} held [{}]",
             key.join(", "),
             take.join(", "),
             plan.spec.as_of.is_some(),
             held.join(", ")
-        ))
+        )
+    }
+}
+
+/// Takes over the state of a first version of the shape, which named neither the table nor what rows
+/// are looked up by.
+struct Named;
+
+impl Migration for Named {
+    fn outcome(&self) -> &'static str {
+        "keeps its state, which an earlier version wrote without the name of its table"
     }
 
-    fn build(&self, context: &BuildContext) -> Result<Box<dyn Operator>, Fault> {
-        Ok(Box::new(Enrich::new(Arc::clone(&self.plan), context)))
+    fn migrate(&self, sections: &[Section]) -> Result<Vec<Section>, Fault> {
+        Ok(sections.to_vec())
     }
 }

@@ -23,7 +23,8 @@ pub fn state_rows(shape: &str, sections: &[Section]) -> Result<Option<Vec<StateR
         return Ok(None);
     }
     let mut reader = ShapeReader::new(shape);
-    reader.expect("enrich 1: key ")?;
+    // The second version says more, behind what is read here.
+    (reader.expect("enrich 1: key ")).or_else(|_| reader.expect("enrich 2: key "))?;
     let key = reader.columns()?;
     reader.expect(" take ")?;
     let take = reader.columns()?;

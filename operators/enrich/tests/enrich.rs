@@ -83,6 +83,7 @@ fn changes(rows: &[Change]) -> RecordBatch {
 
 fn spec(missing: Missing, as_of: Option<AsOf>) -> EnrichSpec {
     EnrichSpec {
+        table: "limits".into(),
         on: vec![(0, 1)],
         table_key: vec![1],
         take: vec![(2, "text".into()), (0, "table_x".into())],

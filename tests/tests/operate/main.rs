@@ -11,6 +11,7 @@ mod alerts;
 mod blocked;
 mod changes;
 mod export;
+mod fates;
 mod fleet;
 mod golden;
 mod hosts;
