@@ -17,14 +17,14 @@ use crate::ExpressionError;
 use crate::function;
 
 /// The expression with all casts it needs.
-pub(crate) fn coerce(expr: Expr, schema: &DFSchema) -> Result<Expr, ExpressionError> {
+pub(crate) fn coerce(expr: Expr, schema: &Arc<DFSchema>) -> Result<Expr, ExpressionError> {
     Ok(coerce_within(expr, schema, &[])?)
 }
 
 /// As [`coerce`], for what calls of the functions `simplified` stand for.
 fn coerce_within(
     expr: Expr,
-    schema: &DFSchema,
+    schema: &Arc<DFSchema>,
     simplified: &[&str],
 ) -> Result<Expr, DataFusionError> {
     Ok(expr
@@ -32,7 +32,7 @@ fn coerce_within(
         .data)
 }
 
-fn agree(node: Expr, schema: &DFSchema, simplified: &[&str]) -> Result<Expr, DataFusionError> {
+fn agree(node: Expr, schema: &Arc<DFSchema>, simplified: &[&str]) -> Result<Expr, DataFusionError> {
     let type_of = |expr: &Expr| expr.get_type(schema);
     Ok(match node {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
@@ -126,7 +126,7 @@ fn agree(node: Expr, schema: &DFSchema, simplified: &[&str]) -> Result<Expr, Dat
             }
             // Some conditional functions, such as coalesce, exist only as what they stand for.
             let info = SimplifyContext::builder()
-                .with_schema(Arc::new(schema.clone()))
+                .with_schema(Arc::clone(schema))
                 .build();
             match func.simplify(args, &info)? {
                 ExprSimplifyResult::Original(args) => {
@@ -142,7 +142,7 @@ fn agree(node: Expr, schema: &DFSchema, simplified: &[&str]) -> Result<Expr, Dat
 }
 
 /// The negative of an integer is a difference, whose overflow is found.
-fn agree_negative(inner: Box<Expr>, schema: &DFSchema) -> Result<Expr, DataFusionError> {
+fn agree_negative(inner: Box<Expr>, schema: &Arc<DFSchema>) -> Result<Expr, DataFusionError> {
     let data_type = inner.get_type(schema)?;
     if !data_type.is_signed_integer() {
         return Ok(Expr::Negative(inner));
@@ -155,7 +155,7 @@ fn agree_negative(inner: Box<Expr>, schema: &DFSchema) -> Result<Expr, DataFusio
     }))
 }
 
-fn agree_case(case: Case, schema: &DFSchema) -> Result<Case, DataFusionError> {
+fn agree_case(case: Case, schema: &Arc<DFSchema>) -> Result<Case, DataFusionError> {
     let results: Vec<DataType> = (case.when_then_expr.iter().map(|(_, then)| then))
         .chain(&case.else_expr)
         .map(|expr| expr.get_type(schema))
@@ -197,7 +197,7 @@ fn common(
 }
 
 /// The expression as `target`; literals are converted at once.
-fn to(expr: Expr, target: &DataType, schema: &DFSchema) -> Result<Expr, DataFusionError> {
+fn to(expr: Expr, target: &DataType, schema: &Arc<DFSchema>) -> Result<Expr, DataFusionError> {
     if expr.get_type(schema)? == *target {
         return Ok(expr);
     }

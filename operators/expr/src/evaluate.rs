@@ -37,7 +37,7 @@ impl std::fmt::Debug for Compiled {
 impl Compiled {
     pub(crate) fn new(
         expr: Expr,
-        schema: DFSchema,
+        schema: Arc<DFSchema>,
         column_type: ColumnType,
         functions: Arc<dyn Functions>,
     ) -> Result<Self, ExpressionError> {
@@ -47,7 +47,6 @@ impl Compiled {
             .map(|column| column.name.clone())
             .collect();
         columns.sort_unstable();
-        let schema = Arc::new(schema);
         let compiled = Self {
             expr,
             schema,

@@ -18,7 +18,7 @@ mod parse;
 mod transform;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
 use datafusion_common::config::ConfigOptions;
@@ -94,6 +94,8 @@ pub struct Compiler {
     built_in: BTreeMap<String, Arc<ScalarUDF>>,
     planners: Vec<Arc<dyn ExprPlanner>>,
     options: ConfigOptions,
+    /// What expressions may name in the schema asked for last: a step has many over one.
+    visible: Mutex<Option<(StreamSchema, Arc<DFSchema>)>>,
 }
 
 impl std::fmt::Debug for Compiler {
@@ -127,6 +129,7 @@ impl Compiler {
             built_in,
             planners,
             options: ConfigOptions::new(),
+            visible: Mutex::new(None),
         }
     }
 
@@ -179,7 +182,7 @@ impl Compiler {
         sql: ast::Expr,
         schema: &StreamSchema,
     ) -> Result<Compiled, ExpressionError> {
-        let schema = DFSchema::try_from(visible(schema))?;
+        let schema = self.visible(schema)?;
         let options = ParserOptions::new()
             .with_enable_ident_normalization(false)
             .with_parse_float_as_decimal(false);
@@ -190,6 +193,17 @@ impl Compiler {
         let expr = coerce::coerce(expr, &schema)?;
         let column_type = column_type(&expr, &schema)?;
         Compiled::new(expr, schema, column_type, Arc::clone(&self.functions))
+    }
+
+    /// The columns that an expression may name: the user's, and `event_time`.
+    fn visible(&self, schema: &StreamSchema) -> Result<Arc<DFSchema>, ExpressionError> {
+        let mut last = (self.visible.lock()).unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, visible)) = last.as_ref().filter(|(known, _)| known == schema) {
+            return Ok(Arc::clone(visible));
+        }
+        let visible = Arc::new(DFSchema::try_from(visible(schema))?);
+        *last = Some((schema.clone(), Arc::clone(&visible)));
+        Ok(visible)
     }
 
     /// That there is no such function, and which there are beside it in its plugin.
@@ -257,7 +271,6 @@ impl Compiler {
     }
 }
 
-/// The columns that an expression may name: the user's, and `event_time`.
 fn visible(schema: &StreamSchema) -> Schema {
     let arrow = schema.arrow();
     let fields: Vec<Arc<Field>> = (arrow.fields().iter())

@@ -277,6 +277,17 @@ fn an_expression_is_as_deep_as_a_thread_can_walk() {
 }
 
 #[test]
+fn expressions_over_one_schema_share_it() {
+    let (compiler, mut other) = (compiler(), schema());
+    let seen = |schema: &StreamSchema| compiler.visible(schema).expect("a schema");
+    let first = seen(&schema());
+    assert!(Arc::ptr_eq(&first, &seen(&schema())));
+    other.columns.truncate(1);
+    assert_eq!(seen(&other).fields().len(), 2);
+    assert_eq!(seen(&schema()).fields().len(), 4);
+}
+
+#[test]
 fn types_have_the_names_of_columns() {
     assert_eq!(
         integers("cast(speed_kmh as int64) + n * 0"),
