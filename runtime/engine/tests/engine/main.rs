@@ -15,6 +15,7 @@ mod migration;
 mod reading;
 mod restarts;
 mod runs;
+mod sockets;
 mod staging;
 mod stopping;
 mod threads;

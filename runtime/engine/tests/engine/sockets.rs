@@ -1,0 +1,259 @@
+//! One job over processes that are connected as the binary connects them: timely and the control
+//! messages over the mesh's sockets, whose handshake and frames are the mesh's own.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
+
+use thalweg_engine::{
+    Control, Launch, Member, Peer, RestartPolicy, Socket, follow, supervise_mesh,
+};
+use thalweg_mesh::{Attempt, Fate, Listener, Secret, Stream};
+use thalweg_stream::Generation;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::delivery::{input, until};
+use super::restarts::POLICY;
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Timely's end of a connection.
+struct Data(Stream);
+
+impl Read for Data {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl Write for Data {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Socket for Data {
+    fn try_clone(&self) -> io::Result<Box<dyn Socket>> {
+        Ok(Box::new(Self(self.0.clone())))
+    }
+
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.0.shutdown(how)
+    }
+}
+
+fn control(control: thalweg_mesh::Control) -> Control {
+    Control {
+        outgoing: control.outgoing,
+        incoming: control.incoming,
+    }
+}
+
+fn data(stream: Stream) -> Box<dyn Socket> {
+    Box::new(Data(stream))
+}
+
+/// Followers with runtimes of their own, whose way to the leader goes through a line that can be
+/// disturbed.
+struct Meshed {
+    processes: usize,
+    make: Arc<dyn Fn() -> Graph + Send + Sync>,
+    /// How often a bit was to be flipped on the way.
+    flips: watch::Sender<usize>,
+    /// How the followers of the last attempt have ended.
+    ended: Arc<Mutex<Vec<Result<(), Fault>>>>,
+    followers: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+impl Meshed {
+    fn new(processes: usize, make: impl Fn() -> Graph + Send + Sync + 'static) -> Self {
+        Self {
+            processes,
+            make: Arc::new(make),
+            flips: watch::Sender::new(0),
+            ended: Arc::default(),
+            followers: Mutex::default(),
+        }
+    }
+}
+
+fn local() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// Carries connections to `target`; where it is reached.
+async fn line(target: SocketAddr, flips: watch::Sender<usize>) -> SocketAddr {
+    let listener = TcpListener::bind(local()).await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let far = TcpStream::connect(target)
+                .await
+                .expect("the leader listens");
+            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+            tokio::spawn(carry(near_in, far_out, flips.subscribe()));
+            tokio::spawn(carry(far_in, near_out, flips.subscribe()));
+        }
+    });
+    address
+}
+
+/// One direction of a connection; after each flip that was asked for, one bit is wrong.
+async fn carry(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mut flips: watch::Receiver<usize>,
+) {
+    let mut buffer = [0; 4096];
+    flips.mark_unchanged();
+    // A connection that breaks is closed at the other side, too.
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        if flips.has_changed().unwrap_or(false) {
+            flips.mark_unchanged();
+            buffer[read / 2] ^= 1;
+        }
+        if to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn member(process: usize, processes: usize, generation: Generation) -> thalweg_mesh::Member {
+    thalweg_mesh::Member {
+        job: Arc::from("test"),
+        attempt: Attempt::Is(generation.0),
+        process,
+        processes,
+        secret: Secret::new(&[7; 32]).expect("long enough"),
+    }
+}
+
+#[async_trait]
+impl Launch for Meshed {
+    fn processes(&self) -> usize {
+        self.processes
+    }
+
+    async fn start(&self, generation: Generation) -> Result<Vec<Peer>, Fault> {
+        let processes = self.processes;
+        self.ended.lock().unwrap().clear();
+        let listener = Listener::bind(local(), None).await?;
+        let leader = line(listener.address()?, self.flips.clone())
+            .await
+            .to_string();
+        for process in 1..processes {
+            let (make, leader) = (Arc::clone(&self.make), leader.clone());
+            let tell = Arc::clone(&self.ended);
+            let follower = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread();
+                let runtime = { runtime }.enable_all().build().expect("a runtime");
+                let ended = runtime.block_on(async {
+                    let own = Listener::bind(local(), None).await?;
+                    let address = own.address()?.to_string();
+                    let joining = member(process, processes, generation);
+                    let joined = joining.join(&leader, &own, address, PATIENCE).await?;
+                    let sockets = joined.data.into_iter();
+                    follow(Member {
+                        graph: Arc::new(make()),
+                        version: "1".to_owned(),
+                        control: control(joined.control),
+                        sockets: sockets.map(|stream| stream.map(data)).collect(),
+                        clock: Arc::new(SystemClock::new()),
+                    })
+                    .await
+                });
+                tell.lock().unwrap().push(ended);
+            });
+            self.followers.lock().unwrap().push(follower);
+        }
+        let fates: Vec<Fate> = (0..processes).map(|_| Fate::default()).collect();
+        let leading = member(0, processes, generation);
+        let peers = leading.lead(&listener, PATIENCE, &fates).await?;
+        let peer = |peer: thalweg_mesh::Peer| Peer {
+            control: control(peer.control),
+            data: data(peer.data),
+        };
+        Ok(peers.into_iter().map(peer).collect())
+    }
+
+    async fn end(&self) {
+        let followers = std::mem::take(&mut *self.followers.lock().unwrap());
+        let joined = tokio::task::spawn_blocking(move || {
+            let mut followers = followers.into_iter();
+            followers.try_for_each(std::thread::JoinHandle::join)
+        });
+        joined.await.expect("joined").expect("no panic");
+    }
+}
+
+fn numbers(count: u64, endless: bool) -> Numbers {
+    Numbers {
+        splits: 3,
+        count,
+        chunk: 50,
+        endless,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_exchanged_over_the_meshs_sockets() {
+    for (processes, workers) in [(2, 1), (3, 2)] {
+        let store = memory(&format!("sockets-{processes}"), workers);
+        let (out, dead) = (Shelf::default(), Shelf::default());
+        let shelves = (out.clone(), dead.clone());
+        let make = move || job(numbers(2_000, false), &shelves.0, &shelves.1, workers);
+        let (job, launch) = (
+            make(),
+            Arc::new(Meshed::new(processes, move || make().graph)),
+        );
+        let (around, _commands, _) = surroundings(&store);
+        let running = supervise_mesh(job, around, RestartPolicy::NEVER, Arc::clone(&launch) as _);
+        let outcome = within("the job", running).await;
+        assert_eq!(outcome, Ok(Outcome::Finished));
+        assert_eq!(*launch.ended.lock().unwrap(), vec![Ok(()); processes - 1]);
+        assert_eq!(out.lines(), expected(3, 2_000));
+        assert_eq!(dead.lines().len(), 60);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_bit_ends_the_attempt_before_anybody_acts_on_it() {
+    const COUNT: u64 = 60_000;
+    let store = memory("sockets-flipped", 1);
+    let (out, dead) = (Shelf::default(), Shelf::default());
+    let shelves = (out.clone(), dead.clone());
+    let make = move || {
+        let mut job = direct(numbers(COUNT, true), &shelves.0, &shelves.1, 1);
+        // It takes many epochs to read all.
+        job.limits.epoch_bytes = 20_000;
+        job
+    };
+    let (job, launch) = (make(), Arc::new(Meshed::new(2, move || make().graph)));
+    let (around, commands, board) = surroundings(&store);
+    let running = supervise_mesh(job, around, POLICY, Arc::clone(&launch) as _);
+    let running = tokio::spawn(running);
+    for attempt in 1..=3 {
+        let before = board.read().checkpoints;
+        until("checkpoints", || board.read().checkpoints >= before + 2).await;
+        launch.flips.send_modify(|flips| *flips += 1);
+        until("another attempt", || board.read().restarts >= attempt).await;
+        let restart = board.read().restarted.expect("restarted");
+        assert_eq!(restart.cause, "process", "{}", restart.error);
+    }
+    until("all is read", || input(&board) == 3 * COUNT).await;
+    commands.send(Command::Stop).await.expect("it listens");
+    let outcome = within("the run", running).await.expect("no panic");
+    assert_eq!(outcome, Ok(Outcome::Stopped));
+    let once = (0..COUNT).filter(|n| n % 100 != 99);
+    let mut lines: Vec<String> = once.flat_map(|n| [n; 3]).map(|n| format!("{n} ")).collect();
+    lines.sort();
+    assert_eq!(out.lines(), lines);
+    assert_eq!(dead.lines().len() as u64, 3 * COUNT / 100);
+}
