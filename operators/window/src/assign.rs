@@ -30,9 +30,12 @@ impl Windows {
         start.saturating_add(self.size_ms)
     }
 
-    /// The watermark at which the window is forgotten.
-    pub(crate) fn purged_at(self, start: i64) -> i64 {
-        self.end(start).saturating_add(self.allowed_ms)
+    /// At this watermark windows that end by the time that is returned are forgotten.
+    pub(crate) fn forgotten(self, watermark: i64) -> i64 {
+        match watermark {
+            i64::MAX => i64::MAX,
+            _ => watermark.saturating_sub(self.allowed_ms),
+        }
     }
 }
 
@@ -47,8 +50,8 @@ pub(crate) struct Assignment {
 }
 
 impl Assignment {
-    /// Assigns the rows with these event times, when windows have last fired at `fired`.
-    pub(crate) fn assign(&mut self, windows: Windows, fired: i64, times: &[i64]) {
+    /// Assigns the rows with these event times; windows that end by `closed` take none any more.
+    pub(crate) fn assign(&mut self, windows: Windows, closed: i64, times: &[i64]) {
         self.late.clear();
         self.used = 0;
         let Some(&first) = times.first() else { return };
@@ -56,7 +59,7 @@ impl Assignment {
         let length = windows.end(start).abs_diff(start);
         // Usually all rows of a batch are of one window; found out without a branch per row.
         let outside = |outside, &time: &i64| outside | (time.wrapping_sub(start) as u64 >= length);
-        if !times.iter().fold(false, outside) && windows.purged_at(start) > fired {
+        if !times.iter().fold(false, outside) && windows.end(start) > closed {
             self.open(start).extend(0..times.len() as u32);
             return;
         }
@@ -65,7 +68,7 @@ impl Assignment {
             if time < from || time >= to || to == from {
                 from = windows.start(time);
                 to = windows.end(from);
-                let late = windows.purged_at(from) <= fired;
+                let late = to <= closed;
                 part = (!late).then(|| self.position(from));
             }
             match part {
@@ -145,7 +148,7 @@ mod tests {
         for time in [i64::MIN, i64::MIN + 1, i64::MAX - 1, i64::MAX] {
             let start = windows.start(time);
             assert!(start <= time && windows.end(start) >= time.saturating_sub(1));
-            assert!(windows.purged_at(start) >= windows.end(start));
+            assert!(windows.forgotten(time) <= time);
         }
     }
 
@@ -153,19 +156,19 @@ mod tests {
     fn rows_are_split_by_window_and_lateness() {
         let mut assignment = Assignment::default();
         let windows = Windows::new(10, 0, 5);
-        assignment.assign(windows, 14, &[12, 3, 25, 17, 9, 11]);
+        assignment.assign(windows, windows.forgotten(14), &[12, 3, 25, 17, 9, 11]);
         let expected = [(10, vec![0, 3, 5]), (0, vec![1, 4]), (20, vec![2])];
         assert_eq!(assignment.parts(), expected);
         assert!(assignment.late.is_empty());
-        assignment.assign(windows, 15, &[12, 3, 25]);
+        assignment.assign(windows, windows.forgotten(15), &[12, 3, 25]);
         assert_eq!(assignment.parts(), [(10, vec![0]), (20, vec![2])]);
         assert_eq!(assignment.late, [1]);
-        assignment.assign(windows, 15, &[1, 2]);
+        assignment.assign(windows, windows.forgotten(15), &[1, 2]);
         assert_eq!(
             (assignment.parts(), &assignment.late[..]),
             (&[][..], &[0, 1][..])
         );
-        assignment.assign(windows, 15, &[]);
+        assignment.assign(windows, windows.forgotten(15), &[]);
         assert!(assignment.parts().is_empty() && assignment.late.is_empty());
     }
 }

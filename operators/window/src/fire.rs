@@ -13,6 +13,7 @@ impl Tumbling {
         let before = self.fired.get();
         let now = watermark.max(before);
         let windows = self.plan().windows;
+        let forgotten = windows.forgotten(now);
         let due: Vec<i64> = (self.table.pane_ids())
             .take_while(|&start| windows.end(start) <= now)
             .collect();
@@ -23,7 +24,7 @@ impl Tumbling {
             } else {
                 self.put_changed(start, out)?;
             }
-            if windows.purged_at(start) <= now {
+            if windows.end(start) <= forgotten {
                 let rows = self.table.pane(start).into_iter();
                 let rows = rows.flat_map(|pane| pane.all_words());
                 let rows = rows.filter_map(|words| words.get(ROWS));
@@ -36,6 +37,7 @@ impl Tumbling {
         self.outcome.flush(out)?;
         self.changed.clear();
         self.fired.raise(now);
+        self.closed.raise(forgotten);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use thalweg_stream::{Fault, Migration, Section};
 
 use crate::kernel::{initial_words, replace_text, text};
 use crate::measure::{Measures, ROWS, rows};
+use crate::operator::{PARTS, VERSION};
 use crate::rows::Shape;
 use crate::spec::Function;
 
@@ -132,9 +133,11 @@ impl Migration for Takeover {
         };
         let mut fired = Register::new(START_OF_TIME);
         let mut distinct = FingerprintSet::new(false);
+        let mut closed = Register::new(START_OF_TIME);
         let mut old = KeyedTable::new(self.old);
+        let parts: &mut [&mut dyn Part] = &mut [&mut fired, &mut old, &mut distinct, &mut closed];
         for section in sections {
-            Sections::restore(section, &mut [&mut fired, &mut old, &mut distinct])?;
+            Sections::restore_versions(section, parts, &PARTS)?;
         }
         let mut new = KeyedTable::new(self.new);
         let mut payload = Vec::new();
@@ -152,8 +155,8 @@ impl Migration for Takeover {
                 }
             }
         }
-        let parts: &mut [&mut dyn Part] = &mut [&mut fired, &mut new, &mut distinct];
-        let mut writing = Sections::new(group..group + 1);
+        let parts: &mut [&mut dyn Part] = &mut [&mut fired, &mut new, &mut distinct, &mut closed];
+        let mut writing = Sections::of_version(group..group + 1, VERSION);
         writing.freeze(true, parts);
         let mut migrated = Vec::new();
         while !writing.drain(usize::MAX, &mut migrated, parts) {}

@@ -140,7 +140,8 @@ impl OperatorFactory for TumblingFactory {
             ),
             distinct: FingerprintSet::new(false),
             fired: Register::new(START_OF_TIME),
-            sections: Sections::new(context.groups.clone()),
+            closed: Register::new(START_OF_TIME),
+            sections: Sections::of_version(context.groups.clone(), VERSION),
             outcome: Outcome::new(plan.output.clone(), plan.spec.by.len(), results)?,
             assignment: Assignment::default(),
             slots: Vec::new(),
@@ -153,6 +154,10 @@ impl OperatorFactory for TumblingFactory {
     }
 }
 
+/// The version of sections, and the parts of each: the first did not say which windows are closed.
+pub(crate) const VERSION: u8 = 2;
+pub(crate) const PARTS: [usize; VERSION as usize] = [3, 4];
+
 /// The tumbling window at work on one worker.
 #[derive(Debug)]
 pub(crate) struct Tumbling {
@@ -161,6 +166,9 @@ pub(crate) struct Tumbling {
     pub(crate) distinct: FingerprintSet,
     /// The watermark that windows last fired at.
     pub(crate) fired: Register,
+    /// Windows that end by this time are forgotten, also where rows may be later now than they might
+    /// when it was done.
+    pub(crate) closed: Register,
     sections: Sections,
     pub(crate) outcome: Outcome,
     assignment: Assignment,
@@ -300,7 +308,10 @@ impl Operator for Tumbling {
     ) -> Result<(), Fault> {
         let times = self.plan.input.event_times(batch)?;
         let mut assignment = std::mem::take(&mut self.assignment);
-        assignment.assign(self.plan.windows, self.fired.get(), times);
+        // Until the first epoch has ended, state of the first version does not say what is closed.
+        let forgotten = self.plan.windows.forgotten(self.fired.get());
+        let closed = self.closed.get().max(forgotten);
+        assignment.assign(self.plan.windows, closed, times);
         let texts = short_texts(batch, &self.plan.spec.by);
         if texts.is_none() {
             self.encoder.encode(batch)?;
@@ -344,27 +355,43 @@ impl Operator for Tumbling {
                 .as_ref()
                 .is_none_or(|taken| *taken == look_through(&self.table))
         );
-        let parts: &mut [&mut dyn Part] =
-            &mut [&mut self.fired, &mut self.table, &mut self.distinct];
+        let parts: &mut [&mut dyn Part] = &mut [
+            &mut self.fired,
+            &mut self.table,
+            &mut self.distinct,
+            &mut self.closed,
+        ];
         self.sections.freeze(full, parts);
     }
 
     fn drain(&mut self, budget_bytes: usize, sections: &mut Vec<Section>) -> Result<bool, Fault> {
-        let parts: &mut [&mut dyn Part] =
-            &mut [&mut self.fired, &mut self.table, &mut self.distinct];
+        let parts: &mut [&mut dyn Part] = &mut [
+            &mut self.fired,
+            &mut self.table,
+            &mut self.distinct,
+            &mut self.closed,
+        ];
         Ok(self.sections.drain(budget_bytes, sections, parts))
     }
 
     fn freeze_failed(&mut self) {
-        let parts: &mut [&mut dyn Part] =
-            &mut [&mut self.fired, &mut self.table, &mut self.distinct];
+        let parts: &mut [&mut dyn Part] = &mut [
+            &mut self.fired,
+            &mut self.table,
+            &mut self.distinct,
+            &mut self.closed,
+        ];
         self.sections.thaw(parts);
     }
 
     fn restore(&mut self, section: &Section) -> Result<(), Fault> {
-        let parts: &mut [&mut dyn Part] =
-            &mut [&mut self.fired, &mut self.table, &mut self.distinct];
+        let parts: &mut [&mut dyn Part] = &mut [
+            &mut self.fired,
+            &mut self.table,
+            &mut self.distinct,
+            &mut self.closed,
+        ];
         self.taken = None;
-        Sections::restore(section, parts)
+        Sections::restore_versions(section, parts, &PARTS)
     }
 }

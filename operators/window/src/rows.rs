@@ -10,6 +10,7 @@ use thalweg_stream::watermark::START_OF_TIME;
 use thalweg_stream::{Column, ColumnType, Fault, Section};
 
 use crate::measure::{self, Measure, Measures, Numbers, ROWS, numbers};
+use crate::operator::PARTS;
 use crate::outcome::{Reading, ResultColumn};
 use crate::spec::Function;
 
@@ -41,9 +42,10 @@ pub fn state_rows(shape: &str, sections: &[Section]) -> Result<Option<Vec<StateR
     let mut fired = Register::new(START_OF_TIME);
     let mut distinct = FingerprintSet::new(false);
     let mut table = KeyedTable::new(shape.measures.layout());
-    let parts: &mut [&mut dyn Part] = &mut [&mut fired, &mut table, &mut distinct];
+    let mut closed = Register::new(START_OF_TIME);
+    let parts: &mut [&mut dyn Part] = &mut [&mut fired, &mut table, &mut distinct, &mut closed];
     for section in sections {
-        Sections::restore(section, parts)?;
+        Sections::restore_versions(section, parts, &PARTS)?;
     }
     let (mut starts, mut ends, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     let mut keys = builders(&shape.key)?;

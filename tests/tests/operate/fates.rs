@@ -199,3 +199,42 @@ fn a_sum_of_a_wider_type_is_null_where_it_does_not_know_all_and_repeats_stay_kno
     ];
     assert_eq!(found, expected);
 }
+
+#[test]
+fn a_window_that_is_forgotten_takes_no_rows_when_they_may_be_later_than_before() {
+    let job = begun();
+    run(&job, JOB, &[("z", 30_000, 1, 0)], &[]);
+    let later = changed(
+        "tumbling: 10s,",
+        "tumbling: 10s, late: { allowed: 1h, then: drop },",
+    );
+    let (code, parts, said) = plan(&job, &later);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(parts.contains(&"summed kept".to_owned()), "{said}");
+    // Two rows of windows that are over, and one of a window that is open; when it has fired it takes
+    // another, which is late, but not too late.
+    let rows = [("a", 2000, 7, 1), ("a", 15_000, 8, 1), ("a", 31_000, 9, 1)];
+    run(&job, &later, &rows, &[]);
+    run(&job, &later, &[("z", 50_000, 2, 0)], &[]);
+    let rows = [("a", 32_000, 10, 1), ("z", 51_000, 3, 0)];
+    run(&job, &later, &rows, &[]);
+    let result = |row: &Value| {
+        let number = |name: &str| row[name].as_i64().expect("a number");
+        (
+            number("window_start"),
+            row["device"].to_string(),
+            number("n"),
+        )
+    };
+    let mut found: Vec<_> = job.lines("results").iter().map(result).collect();
+    found.sort();
+    let expected = [
+        (0, "a", 1),
+        (0, "b", 1),
+        (30_000, "a", 1),
+        (30_000, "a", 2),
+        (30_000, "z", 1),
+    ];
+    let expected = expected.map(|(start, device, n)| (start, format!("{device:?}"), n));
+    assert_eq!(found, expected);
+}
