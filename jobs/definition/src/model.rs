@@ -14,7 +14,7 @@ pub use self::source::{
     ColumnField, Csv, EventTime, FileSource, Format, Generate, Kafka, KafkaStart, MaxAhead, Source,
     SourceKind, TimestampForm,
 };
-use crate::diagnostic::Spanned;
+use crate::diagnostic::{Span, Spanned};
 
 /// A checked definition.
 #[derive(Clone, Debug)]
@@ -81,6 +81,8 @@ pub struct Checkpoint {
 /// Where dead letters go: one file.
 #[derive(Clone, Debug)]
 pub struct DeadLetters {
+    /// Where they are spoken of.
+    pub at: Span,
     /// The file.
     pub path: String,
     /// Its greatest size, bytes.

@@ -118,6 +118,7 @@ fn settings(node: Option<&Node>, found: &mut Found) -> Settings {
         },
         delivery: None,
         dead_letters: DeadLetters {
+            at: Span::START,
             path: "./dead-letters.jsonl".to_owned(),
             max_bytes: 256 << 20,
             when_full: WhenFull::Stop,
@@ -219,6 +220,7 @@ fn dead_letters(node: &Node, letters: &mut DeadLetters, found: &mut Found) {
     ];
     let file = fields.one_of(&["file"], &later, found);
     if let Some(mut fields) = file.and_then(|(_, node)| Fields::of(node, "`file`", found)) {
+        letters.at = node.span;
         let path = fields.text("path", found).map(|path| path.value);
         letters.path = path.unwrap_or_else(|| letters.path.clone());
         letters.max_bytes = fields.size("max_size", found).unwrap_or(letters.max_bytes);

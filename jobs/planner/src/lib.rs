@@ -327,7 +327,7 @@ impl<'a> Planning<'a> {
                 Some(self.nodes.len() - 1)
             }
             Err(error) => {
-                self.error(Span::START, format!("dead_letters: {error}"));
+                self.error(letters.at, format!("dead_letters: {error}"));
                 None
             }
         }

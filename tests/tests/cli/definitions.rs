@@ -67,3 +67,13 @@ fn unknown_metadata_is_told_where_it_stands() {
         ],
     );
 }
+
+#[test]
+fn what_is_wrong_with_dead_letters_is_told_where_they_stand() {
+    let small = "settings:\n  dead_letters: { file: { max_size: 1KiB } }\n";
+    let place = Place::with(&FLEET.replace("settings:\n", small));
+    place.run("validate job.yaml").expect(
+        1,
+        &["job.yaml:3:17: error: dead_letters: file: \"max_size\" is \"1024\", but must be at least"],
+    );
+}
