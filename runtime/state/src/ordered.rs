@@ -9,27 +9,23 @@
 //!
 //! A large set is split by the top byte, so that no insertion waits for all of it to grow.
 
+mod part;
+
 use thalweg_stream::KeyGroup;
 use thalweg_stream::planted::planted;
 
-use crate::times::Times;
+use self::part::{NEAR, Part};
 
 /// Values at which the set is split.
 const SPLIT_AT: usize = 1 << 16;
 /// Parts of a split set.
 const PARTS: usize = 256;
-/// Homes of the smallest part.
-const HOMES_MIN: usize = 16;
 /// Bytes of a value's place.
 const PLACE_BYTES: usize = size_of::<Place>();
-/// Places looked at for the first that is not less: usually as far as one has to look.
-const NEAR: usize = 4;
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
 /// A part is loaded as a whole for values that are so great a share of its places.
 const LOAD_SHARE: usize = 10;
-/// Places behind the last home.
-const SPILL: usize = 8;
 
 /// 96 bits: 88 of a fingerprint, then the key group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,17 +123,6 @@ pub(crate) struct OrderedSet {
     /// One, or [`PARTS`] once it is split.
     parts: Vec<Part>,
     len: usize,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Part {
-    /// Values, ascending, with gaps; one gap at least at the end.
-    places: Vec<Place>,
-    times: Times,
-    homes: usize,
-    len: usize,
-    /// Values at which it grows.
-    len_max: usize,
 }
 
 impl OrderedSet {
@@ -342,142 +327,6 @@ impl OrderedSet {
         parts
             .map(|part| part.places.capacity() * PLACE_BYTES + part.times.memory_bytes())
             .sum()
-    }
-}
-
-impl Part {
-    /// An empty one for `len` values and half as many more: half full with them.
-    fn roomy(len: usize, timed: bool) -> Self {
-        let homes = (len * 2).max(HOMES_MIN);
-        Self::of(homes, homes * 3 / 4, timed)
-    }
-
-    /// An empty one for about `len` values: two thirds full with them. Neither are many places
-    /// looked at for one of them then nor is much memory.
-    fn expecting(len: usize, timed: bool) -> Self {
-        let homes = (len * 3 / 2).max(HOMES_MIN);
-        Self::of(homes, homes * 3 / 4, timed)
-    }
-
-    /// An empty one for `len` values and a few more: sixteen seventeenths full with them.
-    fn compact(len: usize, timed: bool) -> Self {
-        Self::of(Self::compact_homes(len), len + len / 64, timed)
-    }
-
-    fn compact_homes(len: usize) -> usize {
-        len + len / 16
-    }
-
-    fn of(homes: usize, len_max: usize, timed: bool) -> Self {
-        let places = homes + SPILL;
-        Self {
-            places: vec![EMPTY; places],
-            times: Times::new(timed, places),
-            homes,
-            len: 0,
-            len_max,
-        }
-    }
-
-    /// The home of a value, from 32 evenly spread bits of it.
-    #[inline]
-    fn home(&self, spread: u32) -> usize {
-        ((u64::from(spread) * self.homes as u64) >> 32) as usize
-    }
-
-    #[inline]
-    fn at(&self, at: usize) -> Value {
-        self.places.get(at).copied().unwrap_or(EMPTY).value()
-    }
-
-    /// Where the value is, or where it belongs.
-    #[inline]
-    fn find(&self, value: Value, spread: u32) -> Result<usize, usize> {
-        let home = self.home(spread);
-        // Gaps are greater than every value. The first places are counted without a branch each, as
-        // none would be guessed right.
-        let near = self.places.get(home..).and_then(<[_]>::first_chunk);
-        let near: &[Place; NEAR] = near.unwrap_or(&[EMPTY; NEAR]);
-        let less = |place: &Place| usize::from(place.high < value.high);
-        let steps: usize = near.iter().map(less).sum();
-        let mut at = home + steps;
-        if steps == NEAR {
-            while self.at(at).high < value.high {
-                at += 1;
-            }
-        }
-        let found = self.at(at);
-        if found.high != value.high {
-            return Err(at);
-        }
-        while self.at(at) < value {
-            at += 1;
-        }
-        if self.at(at) == value {
-            Ok(at)
-        } else {
-            Err(at)
-        }
-    }
-
-    /// Puts a value at its place, those behind it one further.
-    #[inline]
-    fn insert(&mut self, at: usize, value: Value, time: i64) {
-        self.len += 1;
-        let mut gap = at;
-        let mut carried = Place::of(value);
-        while let Some(place) = self.places.get_mut(gap) {
-            let here = *place;
-            *place = carried;
-            if here.is_empty() {
-                break;
-            }
-            carried = here;
-            gap += 1;
-        }
-        if gap + 1 >= self.places.len() {
-            self.extend(gap, carried);
-        }
-        self.times.make_way(at, gap);
-        self.times.set(at, time);
-    }
-
-    /// Makes room behind the end, where `left` is left over if it belongs there; one gap stays.
-    #[cold]
-    fn extend(&mut self, at: usize, left: Place) {
-        self.places.reserve_exact(SPILL);
-        if at == self.places.len() {
-            self.places.push(left);
-        }
-        self.places.push(EMPTY);
-        self.times.resize(self.places.len());
-    }
-
-    /// Moves all values to another one, which is empty and takes its place.
-    fn move_to(&mut self, other: Self, shift: u32) {
-        let old = std::mem::replace(self, other);
-        let mut next = 0;
-        for (value, time) in old.iter() {
-            let at = next.max(self.home((value.high >> shift) as u32));
-            while at + 1 >= self.places.len() {
-                self.extend(self.places.len(), EMPTY);
-            }
-            self.places[at] = Place::of(value);
-            self.times.set(at, time);
-            next = at + 1;
-        }
-        self.len = old.len;
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (Value, i64)> + '_ {
-        self.iter_at(0)
-    }
-
-    fn iter_at(&self, from: usize) -> impl Iterator<Item = (Value, i64)> + '_ {
-        let places = self.places.get(from..).unwrap_or_default();
-        (places.iter().enumerate())
-            .filter(|(_, place)| !place.is_empty())
-            .map(move |(at, &place)| (place.value(), self.times.get(from + at)))
     }
 }
 
