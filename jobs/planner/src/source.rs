@@ -47,8 +47,11 @@ impl Planning<'_> {
     }
 
     fn source(&mut self, source: &Source, project: Option<Vec<String>>) -> Option<Stream> {
-        let metadata = self.metadata(source)?;
-        let connector = self.connector(source)?;
+        let (metadata, fields) = self.metadata(source);
+        let connector = self.connector(source, fields)?;
+        if metadata.len() < source.metadata.len() {
+            return None;
+        }
         let extra = source.extra.as_ref().map(|extra| extra.value.clone());
         let fields = source
             .schema
@@ -100,18 +103,20 @@ impl Planning<'_> {
         Some(Stream { edge, schema })
     }
 
-    /// The columns made of what the connector knows about a record; nothing if it knows no such thing.
-    fn metadata(&mut self, source: &Source) -> Option<Vec<Column>> {
+    /// The columns made of what the connector knows about a record, and its names for that, without
+    /// those that it does not know.
+    fn metadata(&mut self, source: &Source) -> (Vec<Column>, Vec<String>) {
         let offered: &[(&str, ColumnType)] = match source.kind {
             SourceKind::File(_) => &thalweg_file::METADATA,
             SourceKind::Kafka(_) => &thalweg_kafka::METADATA,
             SourceKind::Generate(_) => &thalweg_generate::METADATA,
         };
-        let mut columns = Vec::new();
+        let (mut columns, mut fields) = (Vec::new(), Vec::new());
         for (name, field) in &source.metadata {
             match offered.iter().find(|(offered, _)| *offered == field.value) {
                 Some((_, column_type)) => {
                     columns.push(Column::new(name.value.as_str(), column_type.clone()));
+                    fields.push(field.value.clone());
                 }
                 None => {
                     let names: Vec<&str> = offered.iter().map(|(name, _)| *name).collect();
@@ -125,15 +130,14 @@ impl Planning<'_> {
                 }
             }
         }
-        (columns.len() == source.metadata.len()).then_some(columns)
+        (columns, fields)
     }
 
-    fn connector(&mut self, source: &Source) -> Option<Arc<dyn thalweg_stream::Source>> {
-        let fields: Vec<String> = source
-            .metadata
-            .iter()
-            .map(|(_, field)| field.value.clone())
-            .collect();
+    fn connector(
+        &mut self,
+        source: &Source,
+        fields: Vec<String>,
+    ) -> Option<Arc<dyn thalweg_stream::Source>> {
         let clock = Arc::clone(&self.around.clock);
         let made: Result<Arc<dyn thalweg_stream::Source>, String> = match &source.kind {
             SourceKind::File(file) => {

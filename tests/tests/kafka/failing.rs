@@ -158,7 +158,7 @@ fn properties(place: &mut Place) {
         "\"group.id\" is not to be set: `group` says it",
         "no such configuration property: \"security.protocl\"",
         "invalid value",
-        "no metadata field \"kee\"",
+        "this source has no metadata `kee`",
     ] {
         assert!(ended.said.contains(expected), "{expected}: {}", ended.said);
     }
