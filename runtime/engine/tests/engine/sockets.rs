@@ -1,14 +1,10 @@
 //! One job over processes that are connected as the binary connects them: timely and the control
 //! messages over the mesh's sockets, whose handshake and frames are the mesh's own.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
-use std::time::Duration;
+use std::net::SocketAddr;
 
-use thalweg_engine::{
-    Control, Launch, Member, Peer, RestartPolicy, Socket, follow, supervise_mesh,
-};
-use thalweg_mesh::{Attempt, Fate, Listener, Secret, Stream};
+use thalweg_engine::{Launch, Peer, RestartPolicy, follow, supervise_mesh};
+use thalweg_mesh::{Attempt, Fate, Listener, Secret};
 use thalweg_stream::Generation;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,47 +14,11 @@ use super::delivery::{input, until};
 use super::restarts::POLICY;
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How the binary makes the engine's connections of the mesh's.
+#[path = "../../../../jobs/thalweg/src/transport.rs"]
+mod transport;
 
-/// Timely's end of a connection.
-struct Data(Stream);
-
-impl Read for Data {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.read(into)
-    }
-}
-
-impl Write for Data {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-impl Socket for Data {
-    fn try_clone(&self) -> io::Result<Box<dyn Socket>> {
-        Ok(Box::new(Self(self.0.clone())))
-    }
-
-    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.0.shutdown(how)
-    }
-}
-
-fn control(control: thalweg_mesh::Control) -> Control {
-    Control {
-        outgoing: control.outgoing,
-        incoming: control.incoming,
-    }
-}
-
-fn data(stream: Stream) -> Box<dyn Socket> {
-    Box::new(Data(stream))
-}
+use transport::PATIENCE;
 
 /// Followers with runtimes of their own, whose way to the leader goes through a line that can be
 /// disturbed.
@@ -159,15 +119,9 @@ impl Launch for Meshed {
                     let address = own.address()?.to_string();
                     let joining = member(process, processes, generation);
                     let joined = joining.join(&leader, &own, address, PATIENCE).await?;
-                    let sockets = joined.data.into_iter();
-                    follow(Member {
-                        graph: Arc::new(make()),
-                        version: "1".to_owned(),
-                        control: control(joined.control),
-                        sockets: sockets.map(|stream| stream.map(data)).collect(),
-                        clock: Arc::new(SystemClock::new()),
-                    })
-                    .await
+                    let (graph, clock) = (Arc::new(make()), Arc::new(SystemClock::new()));
+                    let version = "1".to_owned();
+                    follow(transport::follower(joined, graph, version, clock)).await
                 });
                 tell.lock().unwrap().push(ended);
             });
@@ -176,11 +130,7 @@ impl Launch for Meshed {
         let fates: Vec<Fate> = (0..processes).map(|_| Fate::default()).collect();
         let leading = member(0, processes, generation);
         let peers = leading.lead(&listener, PATIENCE, &fates).await?;
-        let peer = |peer: thalweg_mesh::Peer| Peer {
-            control: control(peer.control),
-            data: data(peer.data),
-        };
-        Ok(peers.into_iter().map(peer).collect())
+        Ok(peers.into_iter().map(transport::peer).collect())
     }
 
     async fn end(&self) {
