@@ -16,11 +16,11 @@ fn numbers(count: u64, endless: bool) -> Numbers {
     }
 }
 
-/// The lines of a job that passes numbers on.
-pub(crate) fn passed(count: u64) -> Vec<String> {
+/// The lines of a job that passes on the numbers of so many splits.
+pub(crate) fn passed(splits: usize, count: u64) -> Vec<String> {
     let numbers = (0..count).filter(|n| n % 100 != 99);
     let mut lines: Vec<String> = numbers
-        .flat_map(|n| [format!("{n} "), format!("{n} ")])
+        .flat_map(|n| std::iter::repeat_n(format!("{n} "), splits))
         .collect();
     lines.sort();
     lines
@@ -80,7 +80,7 @@ async fn output_handed_out_long_before_its_checkpoint_outlives_the_cleaning_of_t
     job.limits.epoch_bytes = 2_000;
     let board = finish(job, &store).await;
     assert!(board.read().checkpoints > 5);
-    assert_eq!(out.lines(), passed(20_000));
+    assert_eq!(out.lines(), passed(2, 20_000));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -109,7 +109,7 @@ async fn what_crashed_attempts_left_in_a_sinks_own_stage_is_swept() {
     assert!(!names.contains(&orphan), "{names:?}");
     assert!(names.contains(&successors), "of a later generation");
     assert!(strangers.iter().all(|name| names.contains(&(*name).into())));
-    assert_eq!(out.lines(), passed(100));
+    assert_eq!(out.lines(), passed(2, 100));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,7 +147,7 @@ async fn a_start_from_an_older_checkpoint_publishes_its_output_under_the_old_lin
         assert_eq!(lineage, expected, "unit {unit} of {} lines", lines.len());
     }
     assert!(units.keys().any(|(lineage, _)| *lineage == old));
-    assert_eq!(out.lines(), passed(900));
+    assert_eq!(out.lines(), passed(2, 900));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -328,7 +328,7 @@ async fn a_manifest_lists_the_output_of_earlier_epochs_until_it_is_confirmed() {
     assert_eq!(stopped, Ok(Outcome::Stopped));
     let (_, sink) = units().await.expect("a manifest");
     assert!(sink.units.is_empty() && sink.published.is_some());
-    assert_eq!(out.lines(), passed(20_000));
+    assert_eq!(out.lines(), passed(2, 20_000));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -344,7 +344,7 @@ async fn output_that_cannot_be_staged_is_staged_with_a_later_checkpoint_once() {
     }
     let board = finish(job, &store).await;
     assert!(board.read().checkpoints_failed > 0);
-    assert_eq!(out.lines(), passed(2000));
+    assert_eq!(out.lines(), passed(2, 2000));
     assert_eq!(board.read().queue_bytes, 0, "all of it is accounted for");
 }
 

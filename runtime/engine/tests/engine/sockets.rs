@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::delivery::{input, until};
+use super::mesh::ends_whole;
 use super::restarts::POLICY;
 use super::*;
 
@@ -198,12 +199,5 @@ async fn a_flipped_bit_ends_the_attempt_before_anybody_acts_on_it() {
         assert_eq!(restart.cause, "process", "{}", restart.error);
     }
     until("all is read", || input(&board) == 3 * COUNT).await;
-    commands.send(Command::Stop).await.expect("it listens");
-    let outcome = within("the run", running).await.expect("no panic");
-    assert_eq!(outcome, Ok(Outcome::Stopped));
-    let once = (0..COUNT).filter(|n| n % 100 != 99);
-    let mut lines: Vec<String> = once.flat_map(|n| [n; 3]).map(|n| format!("{n} ")).collect();
-    lines.sort();
-    assert_eq!(out.lines(), lines);
-    assert_eq!(dead.lines().len() as u64, 3 * COUNT / 100);
+    ends_whole(COUNT, running, &commands, (&out, &dead)).await;
 }

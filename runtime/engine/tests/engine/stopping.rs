@@ -36,7 +36,7 @@ async fn finish(out: &Shelf, store: &Store) {
     let (around, _commands, _) = surroundings(store);
     let outcome = within("the job", run(job, around)).await;
     assert_eq!(outcome, Ok(Outcome::Finished));
-    assert_eq!(out.lines(), passed(COUNT));
+    assert_eq!(out.lines(), passed(2, COUNT));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
