@@ -5,25 +5,22 @@
 //! a cache line. Hashes lie apart, as a lookup does not need them: the index has bits of the cell. Numbers of slots are given
 //! again after a removal.
 //!
-//! Four bitmaps make snapshots: `used` (what a full one has), `dirty` (changed since the last freeze),
-//! `frozen` (what the last freeze marked, kept until the next one in case it fails) and `pending` (of
-//! those, not yet written). A slot that is pending is written out before it changes.
+//! Many keys are looked up together ([`many`]); [`snapshot`] writes slots and reads them back.
+
+mod many;
+mod snapshot;
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
-use thalweg_stream::key::key_group;
 use thalweg_stream::planted::planted;
 
 use crate::arena::{Arena, Span};
-use crate::bitmap::{Bitmap, GroupSet};
-use crate::error::StateError;
-use crate::index::{Index, NO_SLOT};
-use crate::key::{FREE_CELL, Key, KeyBlock, KeyBytes, Sought, is_free, is_long, place};
-use crate::log::{DELETE, Logs, PUT};
-use crate::pane::Store;
-use crate::table::Slot;
-use crate::wire::{Reader, put_bytes, put_u64};
+use crate::bitmap::Bitmap;
+use crate::index::Index;
+use crate::key::{FREE_CELL, Key, KeyBytes, Sought, is_free, is_long, place};
+use crate::log::{DELETE, Logs};
+use crate::wire::put_bytes;
 use crate::words::Words;
 
 /// Words before the user's: the key's cell.
@@ -103,80 +100,6 @@ impl SlotStore {
         })
     }
 
-    /// The slots of many short-lived lookups at once, ready to be changed; appended to `slots`.
-    ///
-    /// Each step is a loop of its own, so that the processor waits for the memory of many keys at
-    /// the same time. Groups of new keys are added to `groups`.
-    pub(crate) fn touch_all(
-        &mut self,
-        keys: &KeyBlock<'_>,
-        slots: &mut Vec<Slot>,
-        groups: &mut GroupSet,
-        (pane, logs): (i64, &mut Logs),
-    ) {
-        let from = slots.len();
-        self.candidates(keys, slots, Slot);
-        let slots = &mut slots[from..];
-        if !self.confirm(keys, slots.iter_mut().map(|slot| &mut slot.0)) {
-            for (at, slot) in slots.iter_mut().enumerate() {
-                if slot.0 != NO_SLOT {
-                    continue;
-                }
-                if let Some(found) = keys.sought(at).and_then(|key| self.find(key)) {
-                    slot.0 = found;
-                } else if let Some(key) = keys.get(at) {
-                    groups.insert(key.group());
-                    slot.0 = self.insert(&key);
-                }
-            }
-        }
-        let all_dirty = self.dirty.count() as usize == self.index.len();
-        if !all_dirty && !self.dirty.contains_all(slots.iter().map(|slot| slot.0)) {
-            for slot in slots {
-                self.mark(slot.0, (pane, &mut *logs));
-            }
-        }
-    }
-
-    /// The slots of many keys at once, [`NO_SLOT`] where there is none; appended to `slots`.
-    pub(crate) fn find_all(&self, keys: &KeyBlock<'_>, slots: &mut Vec<u32>) {
-        let from = slots.len();
-        self.candidates(keys, slots, |slot| slot);
-        let slots = &mut slots[from..];
-        if !self.confirm(keys, slots.iter_mut()) {
-            for (at, slot) in slots.iter_mut().enumerate() {
-                if *slot == NO_SLOT {
-                    let found = keys.sought(at).and_then(|key| self.find(key));
-                    *slot = found.unwrap_or(NO_SLOT);
-                }
-            }
-        }
-    }
-
-    /// A slot for each key that may be its own; appended to `slots`. Their memory is asked for.
-    #[inline]
-    fn candidates<S>(&self, keys: &KeyBlock<'_>, slots: &mut Vec<S>, slot: impl Fn(u32) -> S) {
-        let (words, stride) = (&self.slots, self.stride);
-        (self.index).candidates(keys.places(), slots, |candidate| {
-            words.prefetch(candidate as usize * stride);
-            slot(candidate)
-        });
-    }
-
-    /// Makes those of `slots` [`NO_SLOT`] that are not seen at a glance to be their keys'; whether
-    /// there are none.
-    #[inline]
-    fn confirm<'s>(&self, keys: &KeyBlock<'_>, slots: impl Iterator<Item = &'s mut u32>) -> bool {
-        let (words, stride) = (&self.slots[..], self.stride);
-        slots.zip(keys.cells()).fold(true, |all, (slot, &[a, b])| {
-            let [x, y] = cell(words, stride, *slot);
-            // The cell of a long key that is looked up is none that is stored.
-            let same = (x ^ a) | (y ^ b) == 0;
-            *slot = if same { *slot } else { NO_SLOT };
-            all & same
-        })
-    }
-
     /// The slot of `key`, ready to be changed; made if it is new (then true).
     #[inline]
     pub(crate) fn touch(&mut self, key: &Key<'_>, logs: (i64, &mut Logs)) -> (u32, bool) {
@@ -231,13 +154,6 @@ impl SlotStore {
     fn mark_first(&mut self, slot: u32, logs: (i64, &mut Logs)) {
         self.write_pending(slot, logs);
         self.dirty.insert(slot);
-    }
-
-    /// Writes a slot of the snapshot that is about to change, unless that was done.
-    fn write_pending(&mut self, slot: u32, (pane, logs): (i64, &mut Logs)) {
-        if self.pending.remove(slot) {
-            self.write(slot, pane, logs);
-        }
     }
 
     pub(crate) fn hash(&self, slot: u32) -> u64 {
@@ -398,37 +314,6 @@ impl SlotStore {
         }
         slots.into_iter().map(|(_, slot)| slot).collect()
     }
-
-    fn write(&self, slot: u32, pane: i64, logs: &mut Logs) -> usize {
-        let out = logs.about(key_group(self.hash(slot)), pane, PUT);
-        let start = out.len();
-        put_bytes(out, self.key(slot).as_slice());
-        for &word in self.words(slot) {
-            put_u64(out, word);
-        }
-        if self.layout.payload {
-            put_bytes(out, self.payload(slot));
-        }
-        out.len() - start
-    }
-
-    fn put(&mut self, content: &mut Reader<'_>) -> Result<(), StateError> {
-        let key = Key::of(content.bytes()?);
-        let slot = match self.find(key.sought()) {
-            Some(slot) => slot,
-            None => self.insert(&key),
-        };
-        let base = self.base(slot) + HEADER_WORDS;
-        for word in base..base + self.layout.words {
-            self.slots[word] = content.u64()?;
-        }
-        if self.layout.payload {
-            self.set_payload(slot, content.bytes()?);
-        }
-        // What was read is known to the checkpoint already.
-        self.dirty.remove(slot);
-        Ok(())
-    }
 }
 
 /// The cell of a slot; that of no key beyond the end.
@@ -438,104 +323,5 @@ fn cell(words: &[u64], stride: usize, slot: u32) -> [u64; 2] {
     match words.get(base..base + HEADER_WORDS) {
         Some(&[a, b]) => [a, b],
         _ => FREE_CELL,
-    }
-}
-
-impl Store for SlotStore {
-    type Shape = Template;
-
-    fn new((layout, initial): Template) -> Self {
-        let mut new_slot = vec![0; layout.stride()];
-        for (word, &initial) in new_slot[HEADER_WORDS..].iter_mut().zip(&*initial) {
-            *word = initial;
-        }
-        Self {
-            layout,
-            new_slot,
-            stride: layout.stride(),
-            index: Index::default(),
-            slots: Words::default(),
-            hashes: Vec::new(),
-            arena: Arena::default(),
-            free: Vec::new(),
-            used: Bitmap::default(),
-            dirty: Bitmap::default(),
-            frozen: Bitmap::default(),
-            pending: Bitmap::default(),
-            drained_to: 0,
-        }
-    }
-
-    fn freeze(&mut self, full: bool) {
-        if full {
-            self.dirty.copy_from(&self.used);
-        }
-        std::mem::swap(&mut self.frozen, &mut self.dirty);
-        self.dirty.clear();
-        self.pending.copy_from(&self.frozen);
-        self.drained_to = 0;
-    }
-
-    fn is_pending(&self) -> bool {
-        self.pending.count() > 0
-    }
-
-    fn drain(&mut self, pane: i64, budget: usize, logs: &mut Logs) -> usize {
-        let mut bytes = 0;
-        while self.is_pending() && bytes < budget {
-            let Some(slot) = self.pending.next_from(self.drained_to) else {
-                break;
-            };
-            bytes += self.write(slot, pane, logs);
-            self.pending.remove(slot);
-            self.drained_to = slot;
-        }
-        bytes
-    }
-
-    fn thaw(&mut self) {
-        self.dirty.merge(&self.frozen);
-        self.frozen.clear();
-        self.pending.clear();
-    }
-
-    fn restore(&mut self, operation: u8, content: &mut Reader<'_>) -> Result<(), StateError> {
-        match operation {
-            PUT => self.put(content),
-            DELETE => {
-                if let Some(slot) = self.find(Key::of(content.bytes()?).sought()) {
-                    self.unlink(slot);
-                }
-                Ok(())
-            }
-            _ => Err(StateError::Shape("no operation of a table")),
-        }
-    }
-
-    fn forget(&mut self, groups: GroupSet) {
-        let gone = |slot: &u32| groups.contains(key_group(self.hash(*slot)));
-        let gone: Vec<u32> = self.in_use().filter(gone).collect();
-        for slot in gone {
-            self.unlink(slot);
-        }
-    }
-
-    fn clear(&mut self) {
-        self.index.clear();
-        self.slots.clear();
-        self.hashes.clear();
-        self.arena.clear();
-        self.free.clear();
-        self.used.clear();
-        self.dirty.clear();
-        self.frozen.clear();
-        self.pending.clear();
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.slots.memory_bytes()
-            + self.hashes.capacity() * 8
-            + self.index.memory_bytes()
-            + self.arena.memory_bytes()
     }
 }
