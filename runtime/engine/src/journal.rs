@@ -2,31 +2,31 @@
 
 mod cleaning;
 mod record;
+mod state;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use thalweg_checkpoint::log::{CommitNumber, Standing};
 use thalweg_checkpoint::manifest::DefinitionRecord;
-use thalweg_checkpoint::name::{ObjectName, PartId};
+use thalweg_checkpoint::name::ObjectName;
 use thalweg_checkpoint::publish::SinkRecord;
-use thalweg_checkpoint::state::PartReport;
 use thalweg_checkpoint::{
-    ClaimRequest, Claimed, Identity, JobLog, Manifest, Outbox, OwnedLog, PartWriter, RestoreFrom,
-    Restorer, Retention, StateChains, Store,
+    ClaimRequest, Claimed, Identity, JobLog, Manifest, Outbox, OwnedLog, RestoreFrom, Retention,
+    StateChains, Store,
 };
 use thalweg_stream::sink::StageStore;
 use thalweg_stream::source::SplitSpec;
-use thalweg_stream::{Class, Clock, Epoch, Fault, Generation, Ledger, Lineage, Migration, Section};
+use thalweg_stream::{Class, Clock, Epoch, Fault, Generation, Ledger, Lineage};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use self::cleaning::clean;
 use self::record::{cut, sources, steps};
-use crate::assembly::{self, Whole};
+pub(crate) use self::state::Parts;
+use crate::assembly;
 use crate::compaction::Compactor;
 use crate::coordinator::Savepoint;
 use crate::failpoint;
@@ -36,7 +36,6 @@ use crate::graph::{Graph, Node};
 use crate::report::EpochInfo;
 use crate::shared::Shared;
 use crate::splits::{Joining, Register};
-use crate::worker::groups;
 
 /// What a start may do that a user has to allow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,13 +91,6 @@ pub(crate) struct Draft {
     pub(crate) parts: Parts,
     pub(crate) sinks: BTreeMap<String, SinkRecord>,
     pub(crate) ledgers: BTreeMap<String, Ledger>,
-}
-
-/// State that is durable.
-#[derive(Debug, Default)]
-pub(crate) struct Parts {
-    reports: Vec<PartReport>,
-    bytes: u64,
 }
 
 /// A checkpoint that exists.
@@ -254,93 +246,6 @@ impl Journal {
     /// Takes note of the sinks whose staged output lies in places of their own.
     pub(crate) fn set_stages(&mut self, stages: Vec<OwnStage>) {
         self.stages = stages;
-    }
-
-    /// Reads the state of steps: for each of `ids` the sections of a worker's `groups`.
-    pub(crate) async fn read_state(
-        &self,
-        ids: &[Arc<str>],
-        groups: Range<usize>,
-    ) -> Result<BTreeMap<Arc<str>, Vec<Section>>, Fault> {
-        let restorer = Restorer::open(&self.store, &self.chains).await?;
-        let mut all = BTreeMap::new();
-        for id in ids {
-            let mut sections = Vec::new();
-            let mut reading = restorer.sections(id, groups.clone())?;
-            while let Some(more) = reading.next().await? {
-                sections.extend(more);
-            }
-            if let Some(migration) = self.migration(id) {
-                let mut migrated = Vec::new();
-                for all in sections.chunk_by(|a, b| a.group == b.group) {
-                    migrated.extend(migration.migrate(all)?);
-                }
-                sections = migrated;
-            }
-            all.insert(Arc::clone(id), sections);
-        }
-        Ok(all)
-    }
-
-    /// How the state of a step is taken over, if the checkpoint has it in another shape.
-    fn migration(&self, id: &str) -> Option<Box<dyn Migration>> {
-        let restored = self.restored.as_ref()?;
-        let (_, step) = self.graph.steps().find(|(_, step)| *step.id == *id)?;
-        fit::migration(restored, step)
-    }
-
-    /// Makes the state of a checkpoint durable, one part for each worker.
-    pub(crate) fn write_parts(
-        &self,
-        whole: &mut Whole,
-        attempts: u32,
-    ) -> BoxFuture<'static, Result<Parts, Fault>> {
-        let epoch = whole.info.epoch;
-        let ids: Vec<(usize, Arc<str>)> = self
-            .graph
-            .steps()
-            .map(|(at, step)| (at, Arc::clone(&step.id)))
-            .collect();
-        let (store, generation, workers) = (self.store.clone(), self.generation, self.open.workers);
-        let mut sections = std::mem::take(&mut whole.sections);
-        let full = std::mem::take(&mut whole.full);
-        async move {
-            let mut parts = Parts::default();
-            for worker in 0..workers {
-                let mut mine = sections.remove(&worker).unwrap_or_default();
-                // Steps hand groups out by turns: what is read together is to lie together.
-                mine.sort_by_key(|(node, section)| (*node, section.head.group));
-                let id = PartId {
-                    epoch,
-                    worker: u32::try_from(worker).unwrap_or(u32::MAX),
-                    sequence: 0,
-                    generation,
-                };
-                let mut writer = PartWriter::new(id);
-                for (node, step) in &ids {
-                    let full = full.contains(&(worker, *node));
-                    writer.freeze(step, groups(worker, workers), full)?;
-                }
-                let names: BTreeMap<usize, &Arc<str>> =
-                    ids.iter().map(|(n, id)| (*n, id)).collect();
-                // Each goes as it is added, so that the state is not there twice.
-                for (node, section) in mine {
-                    if let Some(step) = names.get(&node) {
-                        writer.add(step, &section)?;
-                    }
-                }
-                let finished = writer.finish()?;
-                failpoint::hit(&["upload", "state", "before"]);
-                let name = finished.report.part.name.clone();
-                let put = || store.put(&name, finished.content.clone());
-                crate::stage::persist(&name, &**store.clock(), attempts, put).await?;
-                failpoint::hit(&["upload", "state", "after"]);
-                parts.bytes += finished.report.part.bytes;
-                parts.reports.push(finished.report);
-            }
-            Ok(parts)
-        }
-        .boxed()
     }
 
     /// Writes the manifest and the commit that names it.
