@@ -1,14 +1,18 @@
 //! The thread that takes records from librdkafka and makes chunks of them.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+mod failure;
+mod lane;
+
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::RDKafkaErrorCode;
-use thalweg_stream::{Chunk, Clock, Framing, SplitId};
+use thalweg_stream::Clock;
 
+use self::failure::{Failure, LASTING, MISSING};
+pub(crate) use self::lane::Lane;
+use self::lane::{Open, Reading};
 use crate::column::{Column, Field};
 use crate::discover::{Presence, client, presence, serve};
 use crate::error::Error;
@@ -28,19 +32,6 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How long one may take. A broker answers the requests of a connection one after the other, and a
 /// fetch before it may wait half a second for records; when there are some, it does not.
 const PROBE_WAIT: Duration = Duration::from_millis(1500);
-
-/// A split, as it is to be read.
-#[derive(Clone, Debug)]
-pub(crate) struct Lane {
-    pub(crate) id: SplitId,
-    pub(crate) partition: i32,
-    /// The offset of the next record.
-    pub(crate) next: i64,
-    /// The offset at which a bounded split ends.
-    pub(crate) end: Option<i64>,
-    /// The offset after the newest record; -1 if that is not known.
-    pub(crate) newest: Arc<AtomicI64>,
-}
 
 /// What the thread and the worker know of the brokers besides what is in the queue.
 pub(crate) struct Known {
@@ -85,25 +76,6 @@ pub(crate) struct Fetch {
     next_probe: Duration,
     /// Since when the brokers have said that there is no such topic.
     missing_since: Option<Duration>,
-}
-
-/// A lane and the chunk that is being filled.
-struct Reading {
-    lane: Lane,
-    open: Option<Open>,
-    /// Whether the end of what there is was reached, and has not been told.
-    at_end: bool,
-    finished: bool,
-}
-
-/// A chunk that is being filled.
-struct Open {
-    start: i64,
-    bytes: Vec<u8>,
-    ranges: Vec<(u32, u32)>,
-    offsets: Vec<u64>,
-    columns: Vec<Column>,
-    since: Duration,
 }
 
 impl Fetch {
@@ -391,143 +363,6 @@ impl Fetch {
             Presence::Denied | Presence::Unclear(_) => {}
         }
         Ok(())
-    }
-
-    fn broken(&self, partition: i32, offset: i64, reason: &str) -> Error {
-        Error::Partition {
-            topic: self.options.topic.clone(),
-            partition,
-            offset,
-            reason: self.known.link.told(reason),
-        }
-    }
-
-    /// What to tell of a failure.
-    fn judge(&self, failure: Failure, topic: &Topic) -> Error {
-        let Failure {
-            partition,
-            offset,
-            code,
-            reason,
-        } = failure;
-        let name = &self.options.topic;
-        let out_of_range = matches!(
-            code,
-            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange
-        );
-        let ends = out_of_range
-            .then(|| {
-                let asked = topic.consumer();
-                asked.fetch_watermarks(name, partition, self.options.connect_timeout)
-            })
-            .and_then(Result::ok);
-        let topic = name.clone();
-        match ends {
-            Some((low, _)) if offset < low => Error::Expired {
-                topic,
-                partition,
-                offset,
-                low,
-            },
-            Some((_, end)) if offset > end => Error::Beyond {
-                topic,
-                partition,
-                offset,
-                end,
-            },
-            Some(_) | None if code == RDKafkaErrorCode::TopicAuthorizationFailed => Error::Denied {
-                topic,
-                brokers: self.options.brokers.clone(),
-                reason: self.known.link.told(&reason),
-            },
-            Some(_) | None => self.broken(partition, offset, &reason),
-        }
-    }
-}
-
-/// Why a partition cannot be read.
-struct Failure {
-    partition: i32,
-    offset: i64,
-    code: RDKafkaErrorCode,
-    reason: String,
-}
-
-/// Errors of a topic that is not there, or not yet.
-const MISSING: [RDKafkaErrorCode; 3] = [
-    RDKafkaErrorCode::UnknownTopicOrPartition,
-    RDKafkaErrorCode::UnknownTopic,
-    RDKafkaErrorCode::UnknownPartition,
-];
-
-/// Errors that do not pass by themselves; librdkafka repeats a fetch after all others.
-const LASTING: [RDKafkaErrorCode; 10] = [
-    RDKafkaErrorCode::AutoOffsetReset,
-    RDKafkaErrorCode::OffsetOutOfRange,
-    RDKafkaErrorCode::TopicAuthorizationFailed,
-    RDKafkaErrorCode::BadMessage,
-    RDKafkaErrorCode::BadCompression,
-    RDKafkaErrorCode::InvalidMessage,
-    RDKafkaErrorCode::MessageSizeTooLarge,
-    RDKafkaErrorCode::NotImplemented,
-    RDKafkaErrorCode::UnsupportedCompressionType,
-    RDKafkaErrorCode::Fatal,
-];
-
-impl Reading {
-    /// Nothing is left before `offset`: what lies there are control records, aborted transactions
-    /// and holes that compaction has left.
-    fn reach(&mut self, offset: i64) {
-        if offset <= self.lane.next {
-            return;
-        }
-        let start = self.lane.next;
-        self.lane.next = self.lane.end.map_or(offset, |end| offset.min(end));
-        // A chunk, be it without records, takes the checkpoint's offset along.
-        self.open.get_or_insert_with(|| Open {
-            start,
-            bytes: Vec::new(),
-            ranges: Vec::new(),
-            offsets: Vec::new(),
-            columns: Vec::new(),
-            since: Duration::ZERO,
-        });
-    }
-
-    /// Hands over the open chunk.
-    fn give(&mut self, at: usize, queue: &Queue) {
-        let Some(open) = self.open.take() else {
-            return;
-        };
-        let chunk = Chunk {
-            split: self.lane.id,
-            start: open.start.unsigned_abs(),
-            end: self.lane.next.unsigned_abs(),
-            bytes: Bytes::from(open.bytes),
-            framing: Framing::Records {
-                ranges: open.ranges,
-                offsets: open.offsets,
-            },
-            metadata: (open.columns.into_iter())
-                .map(|column| Some(column.finish()))
-                .collect(),
-            read_at_ms: 0,
-        };
-        queue.push(Item::Chunk(at, chunk));
-    }
-}
-
-impl Open {
-    fn add(&mut self, record: &Record<'_>, value: &[u8]) {
-        // Positions are 32 bits wide; a record has less than that by Kafka's own format, and a
-        // chunk beyond 512 KiB has one record.
-        let start = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(value);
-        self.ranges.push((start, self.bytes.len() as u32));
-        self.offsets.push(record.offset().unsigned_abs());
-        for column in &mut self.columns {
-            column.add(record);
-        }
     }
 }
 
