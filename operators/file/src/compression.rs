@@ -1,9 +1,11 @@
 //! Compression of input files.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::str::FromStr;
+
+use flate2::bufread::GzDecoder;
 
 use crate::error::Error;
 
@@ -65,10 +67,47 @@ impl Compression {
         };
         let input = BufReader::with_capacity(INPUT_BYTES, file.try_clone()?);
         Ok(Some(if gzip {
-            Box::new(flate2::bufread::MultiGzDecoder::new(input))
+            Box::new(Members {
+                current: Some(GzDecoder::new(input)),
+            })
         } else {
             Box::new(zstd::stream::read::Decoder::with_buffer(input)?)
         }))
+    }
+}
+
+/// The content of a gzip file, member by member. Zeros behind a member are passed over, as by
+/// gzip(1): whoever copies by blocks fills the last one up with them.
+struct Members<R> {
+    /// Nothing behind the last one.
+    current: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.current {
+            let read = member.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            let more = pass_zeros(member.get_mut())?;
+            let ended = self.current.take().filter(|_| more);
+            self.current = ended.map(|member| GzDecoder::new(member.into_inner()));
+        }
+        Ok(0)
+    }
+}
+
+/// Passes over zeros, and says whether anything is behind them.
+fn pass_zeros(input: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let bytes = input.fill_buf()?;
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        let (end, more) = (bytes.is_empty(), zeros < bytes.len());
+        input.consume(zeros);
+        if end || more {
+            return Ok(more);
+        }
     }
 }
 

@@ -63,6 +63,12 @@ pub enum Error {
         /// The limit, bytes.
         limit: usize,
     },
+    /// A file with a header seems to be one line.
+    #[error(
+        "file: {0:?} ends lines with a carriage return alone; it has to be a line feed, with or \
+         without one before it"
+    )]
+    LineEnds(String),
     /// A file is larger than offsets can tell.
     #[error("file: {name:?} is longer than an offset can say (16 TiB)")]
     TooLong {
@@ -170,6 +176,7 @@ impl Error {
             | Self::NotAFile(_)
             | Self::NotUnicode(_)
             | Self::RecordTooLong { .. }
+            | Self::LineEnds(_)
             | Self::InUse(_)
             | Self::TooLong { .. } => Class::User,
             Self::Claimed(_) => Class::Fenced,

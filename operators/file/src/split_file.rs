@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use memchr::memrchr;
+use memchr::{memchr_iter, memrchr};
 use thalweg_stream::{Origin, Quoting, RecordEnds};
 
 use crate::buffer::BufferPool;
@@ -60,6 +60,15 @@ enum Content {
 pub(crate) fn record_ends(quoting: Quoting, text: &[u8], start: u64) -> RecordEnds {
     let marked = start == 0 && text.starts_with(BYTE_ORDER_MARK);
     RecordEnds::new(quoting, if marked { BYTE_ORDER_MARK.len() } else { 0 })
+}
+
+/// Whether a carriage return outside of quotes, before the end, has no line feed behind it.
+fn has_bare_return(header: &[u8], quoting: Quoting) -> bool {
+    memchr_iter(b'\r', header).any(|at| {
+        let (before, behind) = header.split_at(at);
+        let quotes = before.iter().filter(|byte| Some(**byte) == quoting.quote);
+        behind.get(1).is_some_and(|next| *next != b'\n') && quotes.count() % 2 == 0
+    })
 }
 
 /// Consecutive lines of a file.
@@ -229,6 +238,10 @@ impl SplitFile {
             *skip = self.offset.saturating_sub(text.len() as u64);
         }
         text.truncate(end);
+        // All records would pass for one long header, and be lost.
+        if has_bare_return(&text, quoting) {
+            return Err(Error::LineEnds(self.name.to_string()));
+        }
         Ok(Some(text))
     }
 

@@ -166,6 +166,7 @@ fn every_kind_of_file_resumes_at_every_boundary_with_every_chunk_size() {
         ("gzip", &gzip(&content)),
         ("zstd", &zstd(&content)),
         ("gzip of two members", &two(gzip)),
+        ("gzip in blocks", &[two(gzip), vec![0; 300 << 10]].concat()),
         ("zstd of two frames", &two(zstd)),
     ]);
     for name in [
@@ -173,6 +174,7 @@ fn every_kind_of_file_resumes_at_every_boundary_with_every_chunk_size() {
         "gzip",
         "zstd",
         "gzip of two members",
+        "gzip in blocks",
         "zstd of two frames",
     ] {
         for offset in boundaries(&content) {
@@ -253,6 +255,34 @@ fn quoted_line_feeds_are_in_no_chunk_boundary_and_headers_in_every_chunk() {
             }
         }
     }
+}
+
+#[test]
+fn a_header_with_bare_carriage_returns_is_refused_for_all_records_are_in_it() {
+    let read = |content: &[u8]| {
+        let folder = folder(&[("x", content)]);
+        let mut driver = Driver::open(folder.path(), &[("x", None)], |plan| {
+            plan.records = Records {
+                quoting: Some(thalweg_stream::Quoting {
+                    delimiter: b',',
+                    quote: Some(b'"'),
+                }),
+                header: Header::Carried,
+            };
+        });
+        let chunks = driver.drain(1 << 20);
+        chunks.map(|chunks| chunks.iter().map(|c| c.bytes.len()).sum::<usize>())
+    };
+    for content in ["a,b\r1,2\r", "a,b\r1,2\n", "\"a\"\r1"] {
+        let fault = read(content.as_bytes()).unwrap_err();
+        assert_eq!(fault.class, Class::User);
+        let what = "\"x\" ends lines with a carriage return alone";
+        assert!(fault.message.contains(what), "{fault}");
+    }
+    for content in ["a,b\r\n1,2\r\n", "\"a\rb\",c\n1,2\r\n", "a\n1\r34\n"] {
+        assert_eq!(read(content.as_bytes()).unwrap(), 5, "{content:?}");
+    }
+    assert_eq!(read(b"a,b\r").unwrap(), 0);
 }
 
 thread_local! {
@@ -379,6 +409,28 @@ fn damaged_compression_is_a_fault_behind_what_was_good() {
         let damaged = Driver::open(folder.path(), &[("cut", None)], |_| ()).drain(1 << 20);
         // zstd's frames have a checksum only where it was asked for: then nothing is noticed.
         assert!(damaged.is_err() || name == "zst", "{name}");
+    }
+}
+
+#[test]
+fn what_is_no_member_of_gzip_behind_one_is_damage() {
+    let behind = |rest: &[u8]| {
+        let folder = folder(&[("x", &[&gzip(b"first\n"), rest].concat())]);
+        let mut driver = Driver::open(folder.path(), &[("x", None)], |_| ());
+        driver.drain(1 << 20).map_err(|fault| fault.message)
+    };
+    let bytes = |chunks: Vec<Chunk>| chunks.iter().map(|c| c.bytes.len()).sum();
+    assert_eq!(behind(&[0; 9]).map(bytes), Ok(6));
+    assert_eq!(
+        behind(&[&[0; 9], &gzip(b"x\n")[..]].concat()).map(bytes),
+        Ok(8)
+    );
+    for rest in [b"\0\0x".as_slice(), b"\x1f", b"text\n"] {
+        let message = behind(rest).unwrap_err();
+        assert!(
+            message.contains("\"x\" is damaged behind offset"),
+            "{message}"
+        );
     }
 }
 
