@@ -1,7 +1,7 @@
 //! Staged output of a file sink: a hidden folder inside the sink's own, on the same file system.
 
 use std::collections::HashMap;
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -19,9 +19,9 @@ use crate::error::{Error, blocking};
 /// The hidden folder's name.
 const FOLDER: &str = ".thalweg-stage";
 
-/// How long ago a file must have been written for its time to tell it from one written since: clocks
-/// of file systems may tick only every 10 ms.
-const TICK: Duration = Duration::from_millis(20);
+/// By how much the time of a staged file is put back: more than the coarsest clock of a file system
+/// ticks (2 s, FAT), so that whoever writes to the file changes it.
+const PUT_BACK: Duration = Duration::from_secs(5);
 
 /// Stages objects as files of `FOLDER/.thalweg-stage`. Must be used on a tokio runtime.
 #[derive(Clone, Debug)]
@@ -44,6 +44,23 @@ impl Stamp {
             inode: file.ino(),
             modified: (file.mtime(), file.mtime_nsec()),
         }
+    }
+
+    /// Stamps a file, unless its file system does not let its time be put back.
+    fn put_on(path: &Path) -> Result<Option<Self>, Error> {
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let put_back = || -> std::io::Result<Option<Self>> {
+            let Some(before) = file.metadata()?.modified()?.checked_sub(PUT_BACK) else {
+                return Ok(None);
+            };
+            file.set_modified(before)?;
+            let stamped = file.metadata()?;
+            Ok((stamped.modified()? <= before).then(|| Self::of(&stamped)))
+        };
+        Ok(put_back().unwrap_or_else(|error| {
+            tracing::debug!(%error, "the time of a staged file stays; it is read again");
+            None
+        }))
     }
 }
 
@@ -86,11 +103,7 @@ impl StageStore for FileStageStore {
         let stamp = blocking(move || {
             durable::create_folder(durable::parent(&path))?;
             durable::write(&path, &bytes)?;
-            let file = fs::metadata(&path).map_err(Error::io("look at", &path))?;
-            let settled = (file.modified().ok())
-                .and_then(|modified| modified.elapsed().ok())
-                .is_some_and(|age| age >= TICK);
-            Ok(settled.then(|| Stamp::of(&file)))
+            Stamp::put_on(&path)
         })
         .await?;
         match stamp {
