@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
 use bytes::Bytes;
 use thalweg_stream::dead_letter::Remains;
-use thalweg_stream::{Chunk, DeadClass, DeadLetter, Decoded, Fault, Origin};
+use thalweg_stream::{Chunk, DeadClass, DeadLetter, Decoded, Fault, Origin, SplitId};
 
 use crate::column::{Column, State};
 use crate::spec::{EventTimeFrom, Layout};
@@ -133,7 +133,7 @@ impl Assembly {
     }
 
     /// Makes a row or a dead letter of what was read.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn judge<R: Reader, E: Into<Problem>>(
         &mut self,
         reader: &mut R,
@@ -144,16 +144,16 @@ impl Assembly {
         out: &mut Decoded,
     ) -> Result<(), Fault> {
         let Some(origin) = Origin::new(chunk.split, offset) else {
-            return Err(Fault::bug(format!(
-                "offset {offset} of split {} is beyond what an origin holds",
-                chunk.split.0
-            )));
+            return Err(offset_too_large(chunk.split, offset));
         };
         let index = self.seen;
         self.seen += 1;
         let problem = match result {
             Ok(()) => match reader.verdict() {
-                Verdict::Fits => self.event_time(reader, chunk, index).err(),
+                Verdict::Fits => match self.event_time(reader, chunk, index) {
+                    Ok(()) => None,
+                    Err(wrong) => Some(self.wrong_time(wrong)),
+                },
                 Verdict::Misfit(at, state) => Some(misfit(reader, at, state)),
             },
             Err(stop) => Some(stop.into()),
@@ -207,13 +207,13 @@ impl Assembly {
     }
 
     /// Takes and checks the event time of the record just read.
-    #[inline]
+    #[inline(always)]
     fn event_time<R: Reader>(
         &mut self,
         reader: &R,
         chunk: &Chunk,
         record: u32,
-    ) -> Result<(), Problem> {
+    ) -> Result<(), WrongTime> {
         let Some(spec) = self.layout.event_time else {
             return Ok(());
         };
@@ -224,29 +224,39 @@ impl Assembly {
             }
             EventTimeFrom::Metadata(at) => metadata_time(chunk, at, record),
         };
-        let Some(time) = time else {
-            let name = self.event_time_name(spec.from);
-            return Err(Problem {
-                class: DeadClass::Time,
-                code: "no-event-time",
-                message: format!("event time column {name:?} is null"),
-            });
-        };
+        let time = time.ok_or(WrongTime::Missing)?;
         if let Some(ahead) = spec.max_ahead_ms
             && time > chunk.read_at_ms.saturating_add(ahead)
         {
-            let name = self.event_time_name(spec.from);
-            let by = time.saturating_sub(chunk.read_at_ms);
-            return Err(Problem {
-                class: DeadClass::Time,
-                code: "too-far-ahead",
-                message: format!(
-                    "event time column {name:?} is {by} ms ahead of the clock, {ahead} are allowed"
-                ),
+            return Err(WrongTime::Ahead {
+                by: time.saturating_sub(chunk.read_at_ms),
+                allowed: ahead,
             });
         }
         self.event_times.push(time);
         Ok(())
+    }
+
+    #[cold]
+    fn wrong_time(&self, wrong: WrongTime) -> Problem {
+        let name = (self.layout.event_time).map_or("", |spec| self.event_time_name(spec.from));
+        let (code, message) = match wrong {
+            WrongTime::Missing => (
+                "no-event-time",
+                format!("event time column {name:?} is null"),
+            ),
+            WrongTime::Ahead { by, allowed } => (
+                "too-far-ahead",
+                format!(
+                    "event time column {name:?} is {by} ms ahead of the clock, {allowed} are allowed"
+                ),
+            ),
+        };
+        Problem {
+            class: DeadClass::Time,
+            code,
+            message,
+        }
     }
 
     fn event_time_name(&self, from: EventTimeFrom) -> &str {
@@ -258,6 +268,7 @@ impl Assembly {
     }
 
     /// Makes a batch of the rows so far.
+    #[inline(never)]
     fn flush<R: Reader>(
         &mut self,
         reader: &mut R,
@@ -311,6 +322,23 @@ impl Assembly {
     }
 }
 
+/// What is wrong with a record's event time.
+#[derive(Clone, Copy, Debug)]
+enum WrongTime {
+    /// There is none.
+    Missing,
+    /// It is ahead of the clock by more than allowed (ms).
+    Ahead { by: i64, allowed: i64 },
+}
+
+#[cold]
+fn offset_too_large(split: SplitId, offset: u64) -> Fault {
+    Fault::bug(format!(
+        "offset {offset} of split {} is beyond what an origin holds",
+        split.0
+    ))
+}
+
 /// Why a record is no row.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -359,6 +387,7 @@ fn misfit<R: Reader>(reader: &R, at: usize, state: State) -> Problem {
 }
 
 /// The event time that a chunk's metadata gives a record.
+#[inline(never)]
 fn metadata_time(chunk: &Chunk, at: usize, record: u32) -> Option<i64> {
     let values = chunk.metadata.get(at)?.as_ref()?;
     let times = values.as_primitive_opt::<TimestampMillisecondType>()?;

@@ -166,6 +166,16 @@ impl Column {
         Some(end)
     }
 
+    /// Puts a value that ends at `end` into `row`.
+    #[inline(always)]
+    fn put_float64(&mut self, row: usize, value: f64, end: usize) -> Option<usize> {
+        let Values::Float64(values) = &mut self.values else {
+            return None;
+        };
+        *values.get_mut(row)? = value;
+        self.filled(row, end)
+    }
+
     /// The timestamp of `row`, if this is a timestamp column and has one there.
     #[inline(always)]
     pub(crate) fn timestamp(&self, row: usize) -> Option<i64> {
@@ -203,7 +213,8 @@ impl Column {
         }
     }
 
-    /// Reads the value at `at` into `row`, if it is usual for the type; says where it ends.
+    /// Reads the value at `at` into `row`, if it is usual for the type; says where it ends. It is
+    /// only if [`ends_value`](Cursor::ends_value).
     #[inline(always)]
     pub(crate) fn usual(
         &mut self,
@@ -223,7 +234,9 @@ impl Column {
         depth: u32,
     ) -> Result<State, Stop> {
         let start = cursor.pos;
-        if let Some(end) = self.usual(row, cursor, start) {
+        if let Some(end) = self.usual(row, cursor, start)
+            && cursor.ends_value(end)
+        {
             cursor.pos = end;
             return Ok(State::Value);
         }
@@ -263,6 +276,18 @@ impl Column {
 /// Reads the value at a position into a row, if it is usual for the column's type: where it ends.
 type ReadUsual = fn(&mut Column, usize, &mut Cursor<'_>, usize) -> Option<usize>;
 
+/// Reads a 64-bit float that is not of the shortest.
+#[inline(never)]
+fn longer_float64(
+    column: &mut Column,
+    row: usize,
+    cursor: &mut Cursor<'_>,
+    at: usize,
+) -> Option<usize> {
+    let (value, end) = cursor.longer_float(at)?;
+    column.put_float64(row, value, end)
+}
+
 /// How the usual values of a type are read. One small function for each: of all in one, a compiler
 /// makes twice the instructions.
 fn read_usual(column_type: &ColumnType, timestamp: &TimestampReader) -> ReadUsual {
@@ -285,13 +310,9 @@ fn read_usual(column_type: &ColumnType, timestamp: &TimestampReader) -> ReadUsua
                 column.filled(row, end)
             }
         }
-        (ColumnType::Float64, _) => |column, row, cursor, at| {
-            let (value, end) = cursor.short_float(at)?;
-            let Values::Float64(values) = &mut column.values else {
-                return None;
-            };
-            *values.get_mut(row)? = value;
-            column.filled(row, end)
+        (ColumnType::Float64, _) => |column, row, cursor, at| match cursor.short_float(at) {
+            Some((value, end)) => column.put_float64(row, value, end),
+            None => longer_float64(column, row, cursor, at),
         },
         (ColumnType::String, _) => |column, row, cursor, at| {
             let Values::String(views) = &mut column.values else {

@@ -169,19 +169,35 @@ impl Row {
                 None => return Ok(()),
                 Some(passed) => slot += passed,
             }
-            let key = cursor.pos;
-            let target = look_up(this, &mut slot, cursor, &mut self.scratch)?;
-            slot += 1;
-            cursor.space();
-            match target {
-                Target::Field(at) => self.field(at, cursor, depth)?,
-                Target::Skip => cursor.skip(depth)?,
-                Target::Extra => self.unknown_member(key, cursor, depth)?,
-                Target::Node(child) => self.node(nodes, child, cursor, depth)?,
-            }
+            self.unexpected(nodes, node, &mut slot, cursor, depth)?;
             if !another(cursor)? {
                 return Ok(());
             }
+        }
+    }
+
+    /// Passes a member that did not come as expected; moves `slot` behind it.
+    #[inline(never)]
+    fn unexpected(
+        &mut self,
+        nodes: &mut [Node],
+        node: usize,
+        slot: &mut usize,
+        cursor: &mut Cursor<'_>,
+        depth: u32,
+    ) -> Result<(), Stop> {
+        let Some(this) = nodes.get_mut(node) else {
+            return Err(Stop::Syntax);
+        };
+        let key = cursor.pos;
+        let target = look_up(this, slot, cursor, &mut self.scratch)?;
+        *slot += 1;
+        cursor.space();
+        match target {
+            Target::Field(at) => self.field(at, cursor, depth),
+            Target::Skip => cursor.skip(depth),
+            Target::Extra => self.unknown_member(key, cursor, depth),
+            Target::Node(child) => self.node(nodes, child, cursor, depth),
         }
     }
 
@@ -208,19 +224,22 @@ impl Row {
                 Target::Extra | Target::Node(_) => break,
             };
             passed += 1;
-            if let Some(end) = end
-                && cursor.at(end) == b','
-            {
-                at = end + 1;
-                continue;
-            }
-            cursor.pos = end.unwrap_or(value);
-            if end.is_none() {
-                cursor.space();
-                match key.target {
-                    Target::Field(column) => self.field(column, cursor, depth)?,
-                    Target::Skip | Target::Extra | Target::Node(_) => cursor.skip(depth)?,
+            match end.map(|end| (cursor.at(end), end)) {
+                Some((b',', end)) => {
+                    at = end + 1;
+                    continue;
                 }
+                Some((b'}', end)) => {
+                    cursor.pos = end + 1;
+                    return Ok(None);
+                }
+                _ => {}
+            }
+            cursor.pos = value;
+            cursor.space();
+            match key.target {
+                Target::Field(column) => self.field(column, cursor, depth)?,
+                Target::Skip | Target::Extra | Target::Node(_) => cursor.skip(depth)?,
             }
             if !another(cursor)? {
                 return Ok(None);

@@ -178,7 +178,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Where the value at `at` ends if it is usual: a number or a string within a block.
+    /// Where the value at `at` ends if it is usual: a number or a string within a block. It is only
+    /// if [`ends_value`](Self::ends_value).
     #[inline(always)]
     pub(crate) fn usual(&mut self, at: usize) -> Option<usize> {
         if self.at(at) == b'"' {
@@ -188,14 +189,20 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Whether what stands at `at` usually comes after a value; white space may come too.
+    #[inline(always)]
+    pub(crate) fn ends_value(&self, at: usize) -> bool {
+        matches!(self.at(at), b',' | b'}')
+    }
+
     /// Passes any value and forgets it; `depth` containers are open around it.
     pub(crate) fn skip(&mut self, depth: u32) -> Result<(), Stop> {
         match self.usual(self.pos) {
-            Some(end) => {
+            Some(end) if self.ends_value(end) => {
                 self.pos = end;
                 Ok(())
             }
-            None => self.token(depth).map(|_| ()),
+            _ => self.token(depth).map(|_| ()),
         }
     }
 
@@ -278,8 +285,8 @@ impl<'a> Cursor<'a> {
                     self.string()?;
                 }
                 b'-' | b'0'..=b'9' => match self.short_number(self.pos) {
-                    Some(end) => self.pos = end,
-                    None => {
+                    Some(end) if self.ends_value(end) => self.pos = end,
+                    _ => {
                         self.number()?;
                     }
                 },

@@ -126,24 +126,32 @@ impl Cursor<'_> {
     #[inline(always)]
     pub(crate) fn short_integer(&self, at: usize) -> Option<(i64, usize)> {
         let shape = self.shape(at);
-        // The sign becomes a zero and digits their values; they move up, and zeros in before them.
-        let block = self.block(at) ^ (u128::from(ZEROS) << 64 | u128::from(ZEROS));
-        let block = block & (u128::MAX << (8 * shape.sign));
-        let block = block.checked_shl(128 - 8 * shape.whole).unwrap_or(0);
-        let high = eight_digits(block as u64);
-        let mantissa = high * 100_000_000 + eight_digits((block >> 64) as u64);
+        let digits = shape.whole - shape.sign;
         let end = at + shape.whole as usize;
-        // No short cuts here and below: lengths differ from record to record, and a branch on
-        // what cannot be foretold costs more than all of this. `-0` is a float.
-        let usual = shape.whole_is_usual(self, at)
-            & self.ends_number(end)
-            & ((shape.sign == 0) | (mantissa != 0));
+        // No short cuts: lengths differ from record to record, and a branch on what cannot be
+        // foretold costs more than all of this.
+        let usual = shape.whole_is_usual(self, at) & (end >= BLOCK);
+        if !usual {
+            return None;
+        }
+        // Digits are read from their end, where they are aligned as they are needed; what stands
+        // before them becomes zeros.
+        let mantissa = if digits <= 8 {
+            let word = self.word(end - 8) ^ ZEROS;
+            eight_digits(word & (u64::MAX << (64 - 8 * digits)))
+        } else {
+            let high = (self.word(end - 16) ^ ZEROS) & (u64::MAX << (128 - 8 * digits));
+            let low = self.word(end - 8) ^ ZEROS;
+            eight_digits(high) * 100_000_000 + eight_digits(low)
+        };
         let sign = i64::from(shape.sign);
+        // `-0` is a float.
+        let usual = (sign == 0) | (mantissa != 0);
         usual.then_some(((mantissa.cast_signed() ^ -sign) + sign, end))
     }
 
-    /// The number at `at` and where it ends, if it has no exponent and its float is exact or one
-    /// division away from it; nothing if anything else is there.
+    /// The number at `at` and where it ends, if it has a point, eight digits at most and no
+    /// exponent; nothing if anything else is there.
     #[inline(always)]
     pub(crate) fn short_float(&self, at: usize) -> Option<(f64, usize)> {
         let shape = self.shape(at);
@@ -152,10 +160,9 @@ impl Cursor<'_> {
         let usual = shape.point
             & shape.whole_is_usual(self, at)
             & (shape.end > shape.whole + 1)
-            & (digits <= 8)
-            & self.ends_number(end);
+            & (digits <= 8);
         if !usual {
-            return self.longer_float(at);
+            return None;
         }
         // Take the point out, so that the digits stand side by side, and read them at once.
         let word = self.word(at + shape.sign as usize) ^ ZEROS;
@@ -176,9 +183,7 @@ impl Cursor<'_> {
         let shape = self.shape(at);
         let end = if shape.point { shape.end } else { shape.whole };
         let end_at = at + end as usize;
-        let usual = shape.whole_is_usual(self, at)
-            & (!shape.point | (shape.end > shape.whole + 1))
-            & self.ends_number(end_at);
+        let usual = shape.whole_is_usual(self, at) & (!shape.point | (shape.end > shape.whole + 1));
         usual.then_some(end_at)
     }
 
@@ -198,9 +203,10 @@ impl Cursor<'_> {
         }
     }
 
-    /// The same for longer ones, and without a point.
-    #[inline(never)]
-    fn longer_float(&self, at: usize) -> Option<(f64, usize)> {
+    /// The same for longer ones, and without a point, if its float is exact or one division away
+    /// from it.
+    #[inline(always)]
+    pub(crate) fn longer_float(&self, at: usize) -> Option<(f64, usize)> {
         let negative = self.at(at) == b'-';
         let first = at + usize::from(negative);
         let (mut mantissa, mut end) = self.short_digits(first, 0);
@@ -216,21 +222,11 @@ impl Cursor<'_> {
             }
         }
         let power = POWERS_OF_TEN.get(fraction)?;
-        let unusual = leading_zero
-            | (whole == 0)
-            | (whole + fraction > EXACT_DIGITS)
-            | (mantissa > 1 << 53)
-            | !self.ends_number(end);
+        let unusual =
+            leading_zero | (whole == 0) | (whole + fraction > EXACT_DIGITS) | (mantissa > 1 << 53);
         // As in `Number::float64`.
         let value = mantissa as f64 / power;
         (!unusual).then_some((if negative { -value } else { value }, end))
-    }
-
-    /// Whether what stands at `at` usually comes after a number; white space may come too.
-    #[inline(always)]
-    fn ends_number(&self, at: usize) -> bool {
-        let byte = self.at(at);
-        (byte == b',') | (byte == b'}')
     }
 
     /// Appends the digits from `at` on to `value`, modulo 2^64, and says where they end; stops
