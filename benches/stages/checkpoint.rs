@@ -1,12 +1,13 @@
 //! What a checkpoint costs the stream beside ten million keys: the pause of the freeze, and the
-//! longest of the slices in which its content is handed out between batches; of a delta, and of all
-//! (a savepoint).
+//! longest of the slices in which its content is handed out and packed between batches; of a delta,
+//! and of all (a savepoint).
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, UInt64Array};
+use thalweg_checkpoint::Packer;
 use thalweg_dedup::{DedupFactory, DedupSpec};
 use thalweg_state::{Key, KeyedTable, Layout, Part};
 use thalweg_stream::{
@@ -28,9 +29,9 @@ const DRAIN_BYTES: usize = 128 << 10;
 
 pub(crate) fn measure() -> Result<(), Fault> {
     println!(
-        "| checkpoint at {KEYS} keys | pause ms | longest slice ms | 999 of 1000 ms | slices ms | MB |"
+        "| checkpoint at {KEYS} keys | pause ms | longest slice ms | 999 of 1000 ms | slices ms | MB | MB packed |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
     let input = StreamSchema::append(
         vec![
             Column::new("id", ColumnType::Int64),
@@ -79,7 +80,7 @@ fn after_removals() {
     }
     let most = pauses.into_iter().max().unwrap_or_default();
     println!(
-        "| table, all of the half that is left | {:.3} | | | | |",
+        "| table, all of the half that is left | {:.3} | | | | | |",
         most.as_secs_f64() * 1e3
     );
 }
@@ -141,6 +142,7 @@ struct Taken {
     pause: Duration,
     slices: Vec<Duration>,
     bytes: usize,
+    packed: usize,
 }
 
 fn checkpoint(operator: &mut dyn Operator, full: bool) -> Result<Taken, Fault> {
@@ -150,16 +152,29 @@ fn checkpoint(operator: &mut dyn Operator, full: bool) -> Result<Taken, Fault> {
         pause: cpu() - start,
         slices: Vec::new(),
         bytes: 0,
+        packed: 0,
     };
+    // A worker makes one for the first section of a checkpoint.
+    let mut packer = None;
     loop {
         let mut sections = Vec::new();
         let start = cpu();
         let done = operator.drain(DRAIN_BYTES, &mut sections)?;
+        let mut packed = Vec::new();
+        if !sections.is_empty() {
+            let packer = match &mut packer {
+                Some(packer) => packer,
+                none => none.insert(Packer::new()?),
+            };
+            for section in &sections {
+                packed.push(packer.pack(section)?);
+            }
+        }
         taken.slices.push(cpu() - start);
-        taken.bytes += sections
-            .iter()
-            .map(|section| section.bytes.len())
-            .sum::<usize>();
+        let bytes = sections.iter().map(|section| section.bytes.len());
+        taken.bytes += bytes.sum::<usize>();
+        let bytes = packed.iter().map(|section| section.frame.len());
+        taken.packed += bytes.sum::<usize>();
         if done {
             return Ok(taken);
         }
@@ -177,17 +192,17 @@ fn report(what: &str, rounds: &[Taken]) {
     slices.sort_unstable();
     let below = |share: usize| slices.get(slices.len().saturating_sub(1) * share / 1000);
     let all: Duration = slices.iter().sum();
+    let megabytes = |of: fn(&Taken) -> usize| {
+        let most = rounds.iter().map(of).max();
+        most.unwrap_or_default() as f64 / 1e6
+    };
     println!(
-        "| {what} | {:.3} | {:.3} | {:.3} | {:.0} | {:.0} |",
+        "| {what} | {:.3} | {:.3} | {:.3} | {:.0} | {:.0} | {:.0} |",
         ms(pause.unwrap_or_default()),
         ms(below(1000).copied().unwrap_or_default()),
         ms(below(999).copied().unwrap_or_default()),
         ms(all) / rounds.len() as f64,
-        rounds
-            .iter()
-            .map(|taken| taken.bytes)
-            .max()
-            .unwrap_or_default() as f64
-            / 1e6,
+        megabytes(|taken| taken.bytes),
+        megabytes(|taken| taken.packed),
     );
 }
