@@ -54,9 +54,26 @@ impl Compiled {
             functions,
             columns,
         };
-        // Errors that only the physical plan finds belong to planning time, too.
-        physical(&compiled.expr, &compiled.schema)?;
+        compiled.try_out()?;
         Ok(compiled)
+    }
+
+    /// Finds at planning time what only the physical plan and its evaluation tell: what fails
+    /// without any row fails for every row.
+    fn try_out(&self) -> Result<(), ExpressionError> {
+        let physical = physical(&self.expr, &self.schema)?;
+        let called_outside = self.expr.exists(|node| {
+            let call = match node {
+                Expr::ScalarFunction(call) => self.functions.shape(call.func.name()),
+                _ => None,
+            };
+            Ok(call.is_some())
+        })?;
+        if !called_outside {
+            let nothing = RecordBatch::new_empty(Arc::clone(self.schema.inner()));
+            physical.evaluate(&nothing)?;
+        }
+        Ok(())
     }
 
     /// The columns it reads, sorted.

@@ -70,21 +70,60 @@ impl From<DataFusionError> for ExpressionError {
         let text = (text.strip_prefix("SQL error: ParserError(\""))
             .and_then(|text| text.strip_suffix("\")"))
             .unwrap_or(text);
-        let known = [
-            "Error during planning: ",
-            "This feature is not implemented: ",
-            "Internal error: ",
-            "SQL error: ",
-        ];
-        let text = known.iter().fold(text, |text, prefix| {
-            text.strip_prefix(prefix).unwrap_or(text)
-        });
-        let mut letters = text.chars();
-        let lower = letters
-            .next()
-            .map(|c| c.to_lowercase().collect::<String>())
-            .unwrap_or_default();
-        Self::new(lower + letters.as_str().trim_end_matches('.'))
+        let mut text = text;
+        while let Some(rest) = KINDS.iter().find_map(|kind| text.strip_prefix(kind)) {
+            text = rest;
+        }
+        Self::new(match unsupported(text) {
+            Some(what) => format!("{what} cannot stand in an expression"),
+            None => uncapitalised(text.trim_end_matches('.')),
+        })
+    }
+}
+
+/// What errors of DataFusion and Arrow begin with, and says nothing to the author of a definition.
+const KINDS: [&str; 8] = [
+    "Error during planning: ",
+    "This feature is not implemented: ",
+    "Internal error: ",
+    "Execution error: ",
+    "SQL error: ",
+    "Arrow error: ",
+    "Compute error: ",
+    "Cast error: ",
+];
+
+/// What the planner does not know, if the error is that: its own words are a dump of the syntax tree.
+fn unsupported(text: &str) -> Option<String> {
+    let starts = |known: &str| text.starts_with(known);
+    if let Some(node) = text.strip_prefix("Unsupported ast node in sqltorel: ") {
+        let name = node.split(|c: char| !c.is_alphanumeric()).next();
+        return name.map(str::to_uppercase);
+    }
+    let what = if starts("GetFieldAccess not supported") || starts("Cannot access field at") {
+        "an element or field of a value (a column with a `path` has it)"
+    } else if starts("Could not plan array literal") {
+        "an array literal"
+    } else if starts("MAP not supported") {
+        "a map literal"
+    } else if starts("Placeholder ") {
+        "a placeholder"
+    } else if text.contains("No functions registered with this context") {
+        "a window function"
+    } else {
+        return None;
+    };
+    Some(what.to_owned())
+}
+
+/// A sentence without its capital; words of capitals keep them.
+fn uncapitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    match (letters.next(), letters.clone().next()) {
+        (Some(first), Some(second)) if !second.is_uppercase() => {
+            first.to_lowercase().collect::<String>() + letters.as_str()
+        }
+        _ => text.to_owned(),
     }
 }
 

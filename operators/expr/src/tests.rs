@@ -367,6 +367,45 @@ fn errors_name_what_there_is() {
         booleans("concat_ws('-', deviceId, n) = 'a-1'"),
         [Some(true), Some(false), Some(false)]
     );
+    let not_here = |text: &str| {
+        let message = wrong(text).message;
+        let what = message.strip_suffix(" cannot stand in an expression");
+        what.unwrap_or_else(|| panic!("{text}: {message}"))
+            .to_owned()
+    };
+    let element = "an element or field of a value (a column with a `path` has it)";
+    for (text, what) in [
+        ("deviceId[1]", element),
+        ("deviceId['a']", element),
+        ("deviceId.a", element),
+        ("array[1, 2]", "an array literal"),
+        ("map {'a': 1}", "a map literal"),
+        ("n = $1", "a placeholder"),
+        ("sum(n) over ()", "a window function"),
+        ("deviceId collate nocase", "COLLATE"),
+        ("deviceId regexp 'a'", "RLIKE"),
+    ] {
+        assert_eq!(not_here(text), what, "{text}");
+    }
+    for (text, message) in [
+        ("ceil(n to hour)", "CEIL with datetime is not supported"),
+        (
+            "n in (1, 'a')",
+            "cannot cast string 'a' to value of Int64 type",
+        ),
+        // What fails for every row, whatever is in it.
+        (
+            "date '2020-13-01'",
+            "cannot cast string '2020-13-01' to value of Date32 type",
+        ),
+        ("n + 1 / 0", "divide by zero error"),
+        (
+            "deviceId:a",
+            "binary operator 'Colon' is not supported in the physical expr",
+        ),
+    ] {
+        assert_eq!(wrong(text).message, message, "{text}");
+    }
     for text in [
         "n +",
         "(select 1)",
