@@ -14,11 +14,12 @@ use thalweg_stream::clock::SystemClock;
 use thalweg_stream::dead_letter;
 use thalweg_stream::sink::Grouping;
 
+use crate::guest;
 use crate::outside::SimSink;
 use crate::record::{Input, SimSource};
 use crate::world::{SimClock, World};
 
-/// The job; `model.rs` mirrors it.
+/// The job, with or without [`GUEST`]; `model.rs` mirrors it.
 const JOB: &str = r"
 job: sim
 settings:
@@ -52,6 +53,16 @@ sinks:
   results: { from: windows, file: { path: ./results } }
 ";
 
+/// What the plausible are told by without a guest.
+const PLAIN: &str = "filter: value >= 0";
+/// The same by a guest, which traps on each 14th value.
+const GUEST: &str = "filter: guest.f(value % 14) >= 0";
+
+/// Whether the guest traps on a record of this value.
+pub(crate) fn is_trap(value: i64) -> bool {
+    value % 14 == 13
+}
+
 /// The sink that publishes several units at a time, whose service refuses rows, and which may be
 /// at-least-once.
 const HISTORY: &str = "history";
@@ -64,14 +75,28 @@ pub(crate) fn lines() -> WriteOptions {
     }
 }
 
-fn planned() -> &'static Graph {
-    static PLANNED: OnceLock<Graph> = OnceLock::new();
-    PLANNED.get_or_init(|| {
+/// The job with the guest, whose component is put into `folder`.
+fn with_guest(folder: &Path) -> String {
+    let component = guest::moody();
+    std::fs::write(folder.join("guest.wasm"), &component).expect("writable");
+    let sha256 = thalweg_plugin::sha256(&component);
+    let job = JOB.replace(PLAIN, GUEST);
+    format!("{job}plugins:\n  guest: {{ path: guest.wasm, sha256: {sha256} }}\n")
+}
+
+fn planned(guest: bool) -> &'static Graph {
+    static PLANNED: [OnceLock<Graph>; 2] = [const { OnceLock::new() }; 2];
+    PLANNED[usize::from(guest)].get_or_init(|| {
         let options = LoadOptions {
             set: Vec::new(),
             resolver: &Environment,
         };
-        let definition = load(JOB, "job.yaml", Path::new("."), &options).expect("a definition");
+        let folder = tempfile::tempdir().expect("a folder");
+        let job = match guest {
+            true => with_guest(folder.path()),
+            false => JOB.to_owned(),
+        };
+        let definition = load(&job, "job.yaml", folder.path(), &options).expect("a definition");
         let around = thalweg_planner::Surroundings {
             compile: thalweg_planner::Compile::Here,
             clock: Arc::new(SystemClock::new()),
@@ -91,7 +116,7 @@ pub(crate) struct Place {
 
 /// The graph for one process.
 fn graph(place: &Place, shape: Shape) -> Graph {
-    let planned = planned();
+    let planned = planned(shape.guest);
     let sink = |name: &str, edge: Option<Edge>| SimSink {
         world: Arc::clone(&place.world),
         clock: Arc::clone(&place.clock),
@@ -154,6 +179,8 @@ pub(crate) struct Shape {
     pub(crate) grouping: Option<Grouping>,
     /// Whether the history may repeat rows.
     pub(crate) repeats: bool,
+    /// Whether a plugin says which rows are plausible.
+    pub(crate) guest: bool,
 }
 
 impl Shape {

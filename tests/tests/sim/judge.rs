@@ -16,7 +16,7 @@ use crate::world::World;
 /// Everything that is wrong.
 pub(crate) fn judge(shape: &Shape, outside: &Outside, world: &World) -> Vec<String> {
     let mut wrong = Vec::new();
-    let model = answer(shape.input, &outside.commits);
+    let model = answer(shape, &outside.commits);
     if !has_read_all(&shape.input, outside) {
         wrong.push("there are records that were not read".to_owned());
     }
@@ -62,9 +62,14 @@ pub(crate) fn judge(shape: &Shape, outside: &Outside, world: &World) -> Vec<Stri
     if !refused.is_empty() {
         world.sometimes("a service refused rows");
     }
-    let late = model.letters.values().flatten();
-    if late.into_iter().any(|letter| letter.0 == "late") {
-        world.sometimes("rows came too late");
+    for (class, what) in [
+        ("late", "rows came too late"),
+        ("operator", "a guest trapped"),
+    ] {
+        let mut letters = model.letters.values().flatten();
+        if letters.any(|letter| letter.0 == class) {
+            world.sometimes(what);
+        }
     }
     for manifest in outside.commits.values() {
         if manifest.cuts.iter().all(|cut| cut.offsets.is_empty()) {

@@ -16,6 +16,8 @@
 mod baton;
 mod crash;
 mod faults;
+#[path = "../../../runtime/plugin/tests/hostile/guest.rs"]
+mod guest;
 mod job;
 mod judge;
 mod kernel;
@@ -48,11 +50,12 @@ const TWICE: u64 = 100;
 const THREADS: usize = 2;
 
 /// What must have happened over all seeds, or they have not tried what they should.
-const SOMETIMES: [&str; 37] = [
+const SOMETIMES: [&str; 38] = [
     "a checkpoint failed",
     "a checkpoint held rows that waited for the table",
     "a checkpoint without new input",
     "a clock jumped",
+    "a guest trapped",
     "a job without an end",
     "a job had both failed and good checkpoints",
     "a read from the store failed",

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use thalweg_checkpoint::Manifest;
 
+use crate::job::{Shape, is_trap};
 use crate::record::{Extent, Input, OUT_OF_ORDER_MS, Report, split_number};
 
 const WITHIN_MS: u64 = 500;
@@ -92,6 +93,8 @@ type Row = (Report, (u32, u64));
 /// The job, so far.
 struct Model {
     input: Input,
+    /// Whether the plausible are told by the guest.
+    guest: bool,
     reports: Track,
     versions: Track,
     /// Event times of rows passed on, by device and seq.
@@ -107,9 +110,11 @@ struct Model {
 }
 
 /// The answer for these commits.
-pub(crate) fn answer(input: Input, commits: &BTreeMap<u64, Manifest>) -> Output {
+pub(crate) fn answer(shape: &Shape, commits: &BTreeMap<u64, Manifest>) -> Output {
+    let input = shape.input;
     let mut model = Model {
         input,
+        guest: shape.guest,
         reports: Track::new(input.reports, OUT_OF_ORDER_MS),
         versions: Track::new(input.versions, VERSIONS_OUT_OF_ORDER_MS),
         passed: BTreeMap::new(),
@@ -221,6 +226,17 @@ impl Model {
         first
     }
 
+    /// The rows that are plausible; those on which the guest traps are dead letters.
+    fn plausible(&mut self, commit: u64, mut rows: Vec<Row>) -> Vec<Row> {
+        rows.retain(|(report, _)| report.value >= 0);
+        if self.guest {
+            for (_, place) in rows.extract_if(.., |(report, _)| is_trap(report.value)) {
+                self.bury(commit, "operator", "plausible", place);
+            }
+        }
+        rows
+    }
+
     /// The rows that can be answered now go into the history and into windows; the watermark of
     /// what comes out.
     fn enrich(
@@ -235,7 +251,7 @@ impl Model {
             true => i64::MAX,
             false => versions.watermark.max(waited),
         };
-        let plausible = rows.into_iter().filter(|(report, _)| report.value >= 0);
+        let plausible = self.plausible(commit, rows);
         let (due, held) = (std::mem::take(&mut self.held).into_iter())
             .chain(plausible)
             .partition(|(report, _)| report.ts <= answered);

@@ -54,6 +54,7 @@ impl Plan {
             idle_after_ms: None,
             grouping: None,
             repeats: false,
+            guest: false,
         };
         let weather = match calm {
             true => Weather::default(),
@@ -88,6 +89,7 @@ impl Plan {
             bytes_max: random.pick(&[500, 3000, 1 << 20]),
         });
         self.weather.publish_late = random.pick(&[100, 500, 1000]);
+        shape.guest = random.chance(250);
     }
 }
 
