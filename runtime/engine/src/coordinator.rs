@@ -190,6 +190,13 @@ impl Coordinator {
         commands: &mut mpsc::Receiver<Command>,
     ) -> Result<Outcome, Fault> {
         let shared = Arc::clone(&self.shared);
+        for (at, lane) in &mut self.lanes {
+            // What came in before is visible, but for what is still to be published.
+            let node = self.graph.nodes.get(*at);
+            let before = node.and_then(|node| self.base.get(&**node.identity()));
+            let rows = before.map_or(0, |ledger| ledger.input);
+            lane.published_rows = rows.saturating_sub(lane.unpublished.all_rows());
+        }
         // Units of the checkpoint this attempt began from: its commit has released them.
         if let Some(number) = self.journal.base_number()
             && !planted("skip-recovery-publish")

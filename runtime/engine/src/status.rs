@@ -99,7 +99,7 @@ pub struct NodeStatus {
     /// Checkpoints whose output is not yet visible, of a sink.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unpublished: Option<usize>,
-    /// Rows made visible by this attempt, of a sink.
+    /// Rows made visible since the lineage began, of a sink.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published_rows: Option<u64>,
 }

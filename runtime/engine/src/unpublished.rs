@@ -135,14 +135,15 @@ impl Unpublished {
 
     /// Rows of a unit.
     pub(crate) fn rows(&self, epoch: Epoch) -> u64 {
-        let unit = self
-            .record
-            .units
-            .iter()
-            .find(|unit| unit.unit.epoch == epoch);
-        unit.map_or(0, |unit| {
-            unit.unit.objects.iter().map(|object| object.rows).sum()
-        })
+        let mut units = self.record.units.iter();
+        units
+            .find(|unit| unit.unit.epoch == epoch)
+            .map_or(0, rows_of)
+    }
+
+    /// Rows of all units there are.
+    pub(crate) fn all_rows(&self) -> u64 {
+        self.record.units.iter().map(rows_of).sum()
     }
 
     /// Checkpoints whose output is not yet visible.
@@ -160,6 +161,10 @@ impl Unpublished {
         let settled = |unit: &UnitRecord| !unit.open && self.is_settled_by(unit.unit.epoch, epoch);
         self.record.units.iter().all(settled)
     }
+}
+
+fn rows_of(unit: &UnitRecord) -> u64 {
+    unit.unit.objects.iter().map(|object| object.rows).sum()
 }
 
 #[cfg(test)]

@@ -44,6 +44,13 @@ pub(crate) fn input(board: &StatusBoard) -> u64 {
         .map_or(0, |ledger| ledger.input)
 }
 
+/// Rows that the sink has made visible since the lineage began.
+fn published(board: &StatusBoard) -> Option<u64> {
+    let status = board.read();
+    let mut nodes = status.nodes.iter();
+    nodes.find(|node| node.name == "out")?.published_rows
+}
+
 async fn finish(job: Job, store: &Store) -> StatusBoard {
     let (around, _commands, board) = surroundings(store);
     let outcome = within("the job", run(job, around)).await;
@@ -148,6 +155,7 @@ async fn a_start_from_an_older_checkpoint_publishes_its_output_under_the_old_lin
     }
     assert!(units.keys().any(|(lineage, _)| *lineage == old));
     assert_eq!(out.lines(), passed(2, 900));
+    assert_eq!(published(&board), Some(out.lines().len() as u64));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,7 +179,8 @@ async fn an_older_checkpoint_still_has_the_output_that_was_published_since() {
         }
         let mut from = job(400, false);
         from.from = RestoreFrom::Epoch(checkpoint.epoch);
-        finish(from, &store).await;
+        let board = finish(from, &store).await;
+        assert_eq!(published(&board), Some(passed(2, 400).len() as u64));
         tried += 1;
     }
     assert!(tried > 0, "a checkpoint lists what it has staged");
