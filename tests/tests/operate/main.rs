@@ -10,6 +10,7 @@
 mod alerts;
 mod blocked;
 mod changes;
+mod cuts;
 mod export;
 mod fates;
 mod fleet;

@@ -60,7 +60,7 @@ fn started(job: &Job, processes: usize) -> (Process, String, Vec<u32>) {
 }
 
 /// All ways to spread a job that are looked at.
-fn ways() -> impl Iterator<Item = [&'static str; 6]> {
+pub(super) fn ways() -> impl Iterator<Item = [&'static str; 6]> {
     let counts = ["1", "2"].into_iter().flat_map(|processes| {
         let workers = ["1", "2", "4"].into_iter();
         workers.map(move |workers| (processes, workers))
@@ -88,26 +88,6 @@ fn output_is_the_same_for_all_processes_workers_and_sizes_of_batches() {
         let (code, said) = job.start(&way).end();
         assert_eq!(code, Some(0), "{way:?}: {said}");
         assert!(fleet::windows(&job) == expected, "{way:?}");
-    }
-}
-
-#[test]
-fn what_is_on_time_and_what_is_late_are_the_input_together() {
-    // At a rate that takes several epochs: what comes in the first is late for nothing.
-    let events = 3000;
-    let late = fleet::slow(events, 3000).replace("duplicates: 0.02", "late: 0.05");
-    for way in ways() {
-        let job = Job::new(&late);
-        let (code, said) = job.start(&way).end();
-        assert_eq!(code, Some(0), "{way:?}: {said}");
-        let counts = job.lines("windows");
-        let on_time = counts.iter().filter_map(|line| line["n"].as_u64());
-        let on_time = on_time.sum::<u64>();
-        let letters = super::read_lines(&job.path("dead-letters.jsonl"));
-        assert!(letters.iter().all(|letter| letter["class"] == "late"));
-        assert!(letters.len() > 10, "{way:?}: {}", letters.len());
-        let all = on_time + letters.len() as u64;
-        assert_eq!(all, u64::from(events), "{way:?}");
     }
 }
 
