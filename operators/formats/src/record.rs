@@ -211,17 +211,16 @@ impl Row {
     ) -> Result<Option<usize>, Stop> {
         let mut at = cursor.pos;
         let mut passed = 0;
-        for key in expected {
-            if cursor.is_beyond(at) {
+        while let Some(key) = expected.get(passed)
+            && !cursor.is_beyond(at)
+            && let Some(value) = key.behind(cursor, at)
+        {
+            let end = if let Target::Field(column) = key.target {
+                self.usual_field(column, cursor, value)
+            } else if key.target == Target::Skip {
+                cursor.usual(value)
+            } else {
                 break;
-            }
-            let Some(value) = key.behind(cursor, at) else {
-                break;
-            };
-            let end = match key.target {
-                Target::Field(column) => self.usual_field(column, cursor, value),
-                Target::Skip => cursor.usual(value),
-                Target::Extra | Target::Node(_) => break,
             };
             passed += 1;
             match end.map(|end| (cursor.at(end), end)) {
