@@ -9,7 +9,8 @@ use thalweg_generate::{Event, GenerateSpec, Generator, Kind, What};
 use super::processes::ways;
 use super::{Job, json, read_lines};
 
-/// All of its checkpoints are kept, so that every cut can be read.
+/// All of its checkpoints are kept, so that every cut can be read. Records are out of order by up to
+/// 200 ms, so that at every cut some are late that would not be at another.
 const JOB: &str = r"
 job: late
 settings:
@@ -18,17 +19,17 @@ sources:
   reports:
     generate: { what: fleet, devices: 40, seed: 5, events: 3000, rate: 3000, splits: 2, late: 0.05 }
     schema: { device_id: { type: string, required: true }, ts: { type: timestamp, required: true }, seq: int64 }
-    event_time: { column: ts, out_of_order: 1s }
+    event_time: { column: ts, out_of_order: 20ms }
 steps:
   once: { from: reports, dedup: { by: [device_id, seq], within: 30m, same_time: true } }
-  counted: { from: once, window: { tumbling: 10s, by: [device_id], aggregate: { n: count(*) } } }
+  counted: { from: once, window: { tumbling: 100ms, by: [device_id], aggregate: { n: count(*) } } }
 sinks:
   windows: { from: counted, file: { path: ./windows, timestamps: unix_ms } }
 ";
 const EVENTS: u64 = 3000;
-const OUT_OF_ORDER_MS: i64 = 1000;
+const OUT_OF_ORDER_MS: i64 = 20;
 const WITHIN_MS: i64 = 30 * 60_000;
-const WINDOW_MS: i64 = 10_000;
+const WINDOW_MS: i64 = 100;
 
 fn generator() -> Generator {
     let spec = GenerateSpec {
