@@ -151,6 +151,23 @@ fn the_codes_and_classes_of_dead_letters_are_those_that_are_explained() {
     assert_eq!(classes, cells(1).map(str::to_owned).collect());
 }
 
+#[test]
+fn the_causes_of_restarts_are_those_that_are_explained() {
+    let rows = table(&page("operations.md"), "## Restarts");
+    let explained: BTreeSet<String> = (rows.iter())
+        .flat_map(|row| between(&row[0], '`'))
+        .map(str::to_owned)
+        .collect();
+    let code = shipped();
+    let mut said = codes(&code["runtime/engine/src/failure.rs"], &["=>"]);
+    // What a start is called that follows no failure of its own process.
+    said.append(&mut codes(
+        &code["runtime/engine/src/journal.rs"],
+        &["Some"],
+    ));
+    assert_eq!(said, explained);
+}
+
 /// Errors of definitions, which are told with their place in the text and mostly a hint.
 const PLACED: [&str; 6] = [
     "jobs/definition/src/diagnostic.rs",
