@@ -77,6 +77,8 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_ansi(false)
         .with_writer(terminal::Log)
+        // It would print that it cannot print, and panic in the midst of a job.
+        .log_internal_errors(false)
         .init();
     thalweg_engine::give_back_memory();
     let result = match cli.command {

@@ -1,10 +1,11 @@
 //! What a person at a terminal sees.
 
+use std::fs::File;
 use std::process::{Command, Stdio};
 
-use thalweg_tests::process::binary;
+use thalweg_tests::process::{binary, until};
 
-use crate::{FLEET, Place};
+use crate::{FLEET, Place, Running};
 
 /// Runs a command on a terminal, and gives what it showed there.
 fn on_a_terminal(place: &Place, no_color: bool, line: &str) -> String {
@@ -51,4 +52,35 @@ fn a_terminal_gets_colours_and_a_progress_line() {
         .split('\r')
         .filter(|line| line.contains("no checkpoint yet"));
     assert!(early.any(|line| !line.contains(" 0 in")), "{shown:?}");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_no_job() {
+    let place = Place::with(
+        "\
+job: quiet
+settings: { checkpoint: { every: 50ms, to: ./checkpoints } }
+sources:
+  lines: { file: { path: ./log, follow: true }, schema: { n: int64 } }
+sinks:
+  out: { from: lines, file: { path: ./out } }
+",
+    );
+    let out = || std::fs::read_dir(place.path("out")).into_iter().flatten();
+    let rows = || {
+        let files = out().flatten().map(|file| file.path());
+        let texts = files.filter_map(|file| std::fs::read_to_string(file).ok());
+        texts.map(|text| text.lines().count()).sum::<usize>()
+    };
+    place.write("log", "{\"n\":1}\n{\"n\":2}\n");
+    let full = File::options().write(true).open("/dev/full");
+    let mut command = place.thalweg(["run", "job.yaml"]);
+    command.stderr(full.expect("a device"));
+    let running = Running(Some(command.spawn().expect("the binary starts")));
+    until("all is read", || rows() == 2);
+    // Truncated: which is a warning, and nobody hears it.
+    place.write("log", "{\"n\":3}\n");
+    until("all is read again", || rows() == 3);
+    running.signal("TERM");
+    assert_eq!(running.end().status, Some(0));
 }
