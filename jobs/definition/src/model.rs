@@ -4,6 +4,7 @@ mod adx;
 mod operation;
 mod source;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use self::adx::{Adx, AdxAuth};
@@ -169,6 +170,8 @@ pub struct Sink {
     pub from: Vec<Spanned<String>>,
     /// Where it writes.
     pub kind: SinkKind,
+    /// Where the connector's options stand, by name: `path`, `roll.size`.
+    pub options: BTreeMap<String, Span>,
     /// What it promises, if it says so.
     pub delivery: Option<Spanned<Delivery>>,
 }

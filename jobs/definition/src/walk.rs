@@ -249,7 +249,12 @@ fn sink(name: &Spanned<String>, node: &Node, found: &mut Found) -> Option<Sink> 
         .word("delivery", &DELIVERIES, found)
         .map(|d| Spanned::new(d, at));
     let later = ["kafka", "eventhubs", "blob", "digital_twins", "webhook"];
-    let kind = match fields.one_of(&SINKS, &later, found) {
+    let connector = fields.one_of(&SINKS, &later, found);
+    let mut options = BTreeMap::new();
+    if let Some((_, node)) = connector {
+        places(node, "", &mut options);
+    }
+    let kind = match connector {
         Some(("file", node)) => file_sink(node, found).map(SinkKind::File),
         Some(("cosmos", node)) => azure::cosmos(node, found).map(SinkKind::Cosmos),
         Some(("adx", node)) => azure::adx(node, found).map(SinkKind::Adx),
@@ -262,8 +267,21 @@ fn sink(name: &Spanned<String>, node: &Node, found: &mut Found) -> Option<Sink> 
         name: name.clone(),
         from,
         kind: kind?,
+        options,
         delivery,
     })
+}
+
+/// Where the values of a mapping stand, by their names and those of the mappings around them.
+fn places(node: &Node, around: &str, places_by_name: &mut BTreeMap<String, Span>) {
+    let Value::Map(entries) = &node.value else {
+        return;
+    };
+    for entry in entries {
+        let name = format!("{around}{}", entry.key);
+        places(&entry.value, &format!("{name}."), places_by_name);
+        places_by_name.insert(name, entry.value.span);
+    }
 }
 
 fn empty(node: &Node, what: &str, found: &mut Found) -> Option<()> {

@@ -13,11 +13,27 @@ use thalweg_stream::{Sink, StreamSchema};
 const LOCAL_KEY: &str =
     "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw==";
 
-pub(crate) fn cosmos(cosmos: &Cosmos, schema: &StreamSchema) -> Result<Arc<dyn Sink>, String> {
+/// Why a sink is refused, and the option of the definition that is to blame, if it is one alone.
+pub(crate) struct Refusal {
+    pub(crate) option: Option<&'static str>,
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(option: Option<&'static str>, error: &impl ToString) -> Self {
+        let message = error.to_string();
+        Self { option, message }
+    }
+}
+
+pub(crate) fn cosmos(cosmos: &Cosmos, schema: &StreamSchema) -> Result<Arc<dyn Sink>, Refusal> {
     let key = match &cosmos.key {
         Some(key) => key.reveal(),
         None if is_loopback(&cosmos.endpoint.value) => LOCAL_KEY,
-        None => return Err("`cosmos` has no `key`; only a service on loopback needs none".into()),
+        None => {
+            let message = "`cosmos` has no `key`; only a service on loopback needs none";
+            return Err(Refusal::new(None, &message));
+        }
     };
     let mut spec = CosmosSpec::new(
         &cosmos.endpoint.value,
@@ -36,10 +52,10 @@ pub(crate) fn cosmos(cosmos: &Cosmos, schema: &StreamSchema) -> Result<Arc<dyn S
     }
     CosmosSink::new(spec, schema.clone())
         .map(|sink| Arc::new(sink) as _)
-        .map_err(|fault| fault.to_string())
+        .map_err(|error| Refusal::new(error.option(), &error))
 }
 
-pub(crate) fn adx(adx: &Adx, schema: &StreamSchema) -> Result<Arc<dyn Sink>, String> {
+pub(crate) fn adx(adx: &Adx, schema: &StreamSchema) -> Result<Arc<dyn Sink>, Refusal> {
     let auth = match &adx.auth {
         AdxAuth::Default if is_loopback(&adx.cluster.value) => Auth::None,
         AdxAuth::Default => Auth::ManagedIdentity {
@@ -74,7 +90,7 @@ pub(crate) fn adx(adx: &Adx, schema: &StreamSchema) -> Result<Arc<dyn Sink>, Str
     }
     AdxSink::new(spec, schema.clone())
         .map(|sink| Arc::new(sink) as _)
-        .map_err(|fault| fault.to_string())
+        .map_err(|error| Refusal::new(error.option(), &error))
 }
 
 /// Whether an address is on this machine.

@@ -29,6 +29,8 @@ use thalweg_formats::{
 };
 use thalweg_stream::{Clock, StreamKind, StreamSchema, dead_letter};
 
+use crate::azure::Refusal;
+
 pub use rows::state_rows;
 pub use thalweg_plugin::Compile;
 
@@ -211,7 +213,7 @@ impl<'a> Planning<'a> {
         let Some((input, schema)) = self.united(&sink.from) else {
             return;
         };
-        let made: Result<(Arc<dyn thalweg_stream::Sink>, Promise), String> = match &sink.kind {
+        let made: Result<(Arc<dyn thalweg_stream::Sink>, Promise), Refusal> = match &sink.kind {
             SinkKind::File(file) => {
                 let options = WriteOptions {
                     timestamps: if file.unix_ms {
@@ -248,7 +250,7 @@ impl<'a> Planning<'a> {
                 };
                 FileSink::new(place, schema.clone(), encoders)
                     .map(|sink| (Arc::new(sink) as _, Promise::ExactlyOnce))
-                    .map_err(|error| error.to_string())
+                    .map_err(|error| Refusal::new(error.option(), &error))
             }
             SinkKind::Cosmos(cosmos) => {
                 let default = match cosmos.guard {
@@ -268,7 +270,10 @@ impl<'a> Planning<'a> {
         };
         let (made, default) = match made {
             Ok(made) => made,
-            Err(message) => return self.error(sink.name.span, message),
+            Err(refusal) => {
+                let place = refusal.option.and_then(|name| sink.options.get(name));
+                return self.error(*place.unwrap_or(&sink.name.span), refusal.message);
+            }
         };
         let capabilities = made.capabilities();
         if matches!(schema.kind, StreamKind::Changes { .. }) && !capabilities.changes {

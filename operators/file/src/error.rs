@@ -162,6 +162,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// The option of the definition that is wrong.
+    #[must_use]
+    pub fn option(&self) -> Option<&'static str> {
+        if let Self::Option { option, .. } = self {
+            return Some(option);
+        }
+        None
+    }
+
     /// An error of the operating system on `path`.
     pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

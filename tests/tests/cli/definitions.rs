@@ -77,3 +77,51 @@ fn what_is_wrong_with_dead_letters_is_told_where_they_stand() {
         &["job.yaml:3:17: error: dead_letters: file: \"max_size\" is \"1024\", but must be at least"],
     );
 }
+
+#[test]
+fn what_is_wrong_with_a_sink_is_told_where_it_stands() {
+    let cosmos = "cosmos: { endpoint: ENDPOINT, key: \"${secret:PATH}\", database: d, container: c, id: ID, partition_key: device_id }";
+    let at_home = cosmos.replace("ENDPOINT", "http://localhost:1");
+    for (sink, at, message) in [
+        (
+            "file: { path: ./out, roll: { size: 1GiB } }",
+            "1GiB",
+            "file: \"roll.size\" is \"1073741824\", but must be 1 byte to 64MiB",
+        ),
+        (
+            &at_home.replace("ID", "nobody"),
+            "nobody",
+            "id: the stream has no column \"nobody\"",
+        ),
+        (
+            &cosmos.replace("ENDPOINT", "nowhere"),
+            "nowhere",
+            "\"nowhere\" is not a Cosmos DB endpoint: relative URL without a base",
+        ),
+        // The request would tell everybody on its way what it is signed with.
+        (
+            &cosmos.replace("ENDPOINT", "http://example.com"),
+            "http://example.com",
+            "\"http://example.com\" is not a Cosmos DB endpoint: http:// is for this machine only",
+        ),
+        (
+            "adx: { cluster: nowhere, database: d, table: t }",
+            "nowhere",
+            "cluster \"nowhere\": relative URL without a base",
+        ),
+        (
+            "adx: { cluster: http://localhost:1, database: d, table: \"\" }",
+            "\"\"",
+            "azure data explorer: table is empty",
+        ),
+    ] {
+        let written = format!("    {sink}");
+        let place = Place::with(&FLEET.replace(
+            "  out: { from: per_device, file: { path: ./out } }",
+            &format!("  out:\n    from: per_device\n{written}"),
+        ));
+        let column = written.find(at).expect("it is written") + 1;
+        let told = format!("job.yaml:16:{column}: error: {message}");
+        place.run("validate job.yaml").expect(1, &[&told]);
+    }
+}

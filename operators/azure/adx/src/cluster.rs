@@ -58,7 +58,9 @@ impl Cluster {
         let wrong = |reason: &str| {
             // Whatever follows a question mark may be a secret.
             let shown = text.split('?').next().unwrap_or_default();
-            Error::Setting(format!("cluster {shown:?}: {reason}"))
+            let what = format!("cluster {shown:?}: {reason}");
+            let option = "cluster";
+            Error::Option { option, what }
         };
         let mut url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
         if url.host().is_none() || !url.username().is_empty() || url.password().is_some() {

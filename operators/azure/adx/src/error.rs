@@ -10,6 +10,14 @@ pub enum Error {
     /// What the definition says cannot be used.
     #[error("{0}")]
     Setting(String),
+    /// An option of the definition cannot be used.
+    #[error("{what}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The host is none of the service's, so it is sent no token.
     #[error(
         "host {host:?} is not known to belong to Azure Data Explorer, so it is not sent a token"
@@ -79,13 +87,25 @@ pub enum Error {
 }
 
 impl Error {
+    /// The option of the definition that cannot be used.
+    #[must_use]
+    pub fn option(&self) -> Option<&'static str> {
+        if let Self::Option { option, .. } = self {
+            return Some(option);
+        }
+        None
+    }
+
     /// Whether the same request may succeed later.
     #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Unknown { .. } => true,
             Self::Refused { permanent, .. } | Self::Login { permanent, .. } => !permanent,
-            Self::Setting(_) | Self::Untrusted { .. } | Self::Answer { .. } => false,
+            Self::Setting(_)
+            | Self::Option { .. }
+            | Self::Untrusted { .. }
+            | Self::Answer { .. } => false,
         }
     }
 
@@ -95,6 +115,7 @@ impl Error {
         match self {
             Self::Refused { after, .. } => *after,
             Self::Setting(_)
+            | Self::Option { .. }
             | Self::Untrusted { .. }
             | Self::Unreachable { .. }
             | Self::Unknown { .. }
@@ -109,6 +130,7 @@ impl Error {
         match self {
             Self::Refused { status, .. } => Some(*status),
             Self::Setting(_)
+            | Self::Option { .. }
             | Self::Untrusted { .. }
             | Self::Unreachable { .. }
             | Self::Unknown { .. }
@@ -119,7 +141,7 @@ impl Error {
 
     fn class(&self) -> Class {
         match self {
-            Self::Setting(_) | Self::Untrusted { .. } => Class::User,
+            Self::Setting(_) | Self::Option { .. } | Self::Untrusted { .. } => Class::User,
             Self::Unreachable { .. } | Self::Unknown { .. } => Class::Transient { after: None },
             Self::Refused {
                 permanent: false,

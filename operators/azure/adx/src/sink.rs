@@ -13,6 +13,7 @@ use thalweg_stream::{
 use crate::auth::Auth;
 use crate::client::{Client, Connection};
 use crate::counters::Counters;
+use crate::error::Error;
 use crate::message::Mapping;
 use crate::publish::AdxPublisher;
 use crate::resources::Resources;
@@ -87,19 +88,20 @@ impl AdxSink {
     /// # Errors
     /// User, if the address cannot be used or the stream carries changes that the definition does
     /// not say to append.
-    pub fn new(spec: AdxSpec, schema: StreamSchema) -> Result<Self, Fault> {
+    pub fn new(spec: AdxSpec, schema: StreamSchema) -> Result<Self, Error> {
         if matches!(schema.kind, StreamKind::Changes { .. }) && spec.changes == Changes::Refuse {
-            return Err(Fault::user(format!(
+            return Err(Error::Setting(format!(
                 "azure data explorer table {:?} takes rows and the stream carries changes: say \
                  `changes: append` to append each change with a column `_change`, or let late \
                  rows not update results",
                 spec.table
             )));
         }
-        if spec.database.is_empty() || spec.table.is_empty() {
-            return Err(Fault::user(
-                "azure data explorer: database or table is empty",
-            ));
+        for (option, value) in [("database", &spec.database), ("table", &spec.table)] {
+            if value.is_empty() {
+                let what = format!("azure data explorer: {option} is empty");
+                return Err(Error::Option { option, what });
+            }
         }
         crate::cluster::Cluster::parse(&spec.connection.cluster)?;
         Ok(Self {

@@ -103,6 +103,7 @@ fn connecting(error: Error) -> Fault {
     match error {
         Error::Unreachable { .. } | Error::Unknown { .. } => Fault::unavailable(error.to_string()),
         Error::Setting(_)
+        | Error::Option { .. }
         | Error::Untrusted { .. }
         | Error::Refused { .. }
         | Error::Login { .. }

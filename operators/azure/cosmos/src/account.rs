@@ -8,7 +8,7 @@ use azure_core::http::{Method, Request};
 use azure_core::time::{OffsetDateTime, to_rfc7231};
 use serde::Deserialize;
 use thalweg_stream::Clock;
-use url::Url;
+use url::{Host, Url};
 
 use crate::error::CosmosError;
 use crate::spec::CosmosSpec;
@@ -59,6 +59,15 @@ pub(crate) fn endpoint(spec: &CosmosSpec) -> Result<Url, CosmosError> {
     let url = Url::parse(&spec.endpoint).map_err(|error| wrong(error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(wrong("write https://NAME.documents.azure.com/".to_owned()));
+    }
+    let local = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    if url.scheme() == "http" && !local {
+        return Err(wrong("http:// is for this machine only".to_owned()));
     }
     Ok(url)
 }

@@ -8,8 +8,13 @@ use thalweg_stream::{Class, Fault};
 #[derive(Debug, thiserror::Error)]
 pub enum CosmosError {
     /// The definition and the stream do not go together.
-    #[error("{0}")]
-    Definition(String),
+    #[error("{what}")]
+    Definition {
+        /// The option that is wrong, if it is one alone.
+        option: Option<&'static str>,
+        /// What is wrong.
+        what: String,
+    },
     /// The endpoint is no URL the account could have.
     #[error("\"{endpoint}\" is not a Cosmos DB endpoint: {reason}")]
     Endpoint {
@@ -110,10 +115,29 @@ pub enum CosmosError {
     Bug(String),
 }
 
+impl CosmosError {
+    /// The option of the definition that is wrong, if it is one alone.
+    #[must_use]
+    pub fn option(&self) -> Option<&'static str> {
+        if let Self::Definition { option, .. } = self {
+            return *option;
+        }
+        matches!(self, Self::Endpoint { .. }).then_some("endpoint")
+    }
+
+    /// An option that does not go together with the stream.
+    pub(crate) fn of_option(option: &'static str, what: impl std::fmt::Display) -> Self {
+        Self::Definition {
+            option: Some(option),
+            what: format!("{option}: {what}"),
+        }
+    }
+}
+
 impl From<CosmosError> for Fault {
     fn from(error: CosmosError) -> Self {
         let class = match &error {
-            CosmosError::Definition(_)
+            CosmosError::Definition { .. }
             | CosmosError::Endpoint { .. }
             | CosmosError::Denied { .. }
             | CosmosError::Missing { .. }

@@ -39,13 +39,13 @@ impl Ordering {
         let mut columns = Vec::new();
         if let Some(name) = newest_by {
             let at = schema.column(name).ok_or_else(|| {
-                CosmosError::Definition(format!("newest_by: the stream has no column \"{name}\""))
+                let what = format!("the stream has no column \"{name}\"");
+                CosmosError::of_option("newest_by", what)
             })?;
             let column_type = schema.columns.get(at).map(|c| &c.column_type);
             if let Some(unfit) = column_type.filter(|t| !has_order(t)) {
-                return Err(CosmosError::Definition(format!(
-                    "newest_by: column \"{name}\" is {unfit}, which has no order"
-                )));
+                let what = format!("column \"{name}\" is {unfit}, which has no order");
+                return Err(CosmosError::of_option("newest_by", what));
             }
             columns.push(at);
         }

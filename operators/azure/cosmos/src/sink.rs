@@ -38,7 +38,7 @@ impl CosmosSink {
     /// # Errors
     /// User: a column that is missing or of a type that cannot serve; names that collide; a stream
     /// of changes whose key is not contained in the id and that has no `newest_by`.
-    pub fn new(spec: CosmosSpec, schema: StreamSchema) -> Result<Self, Fault> {
+    pub fn new(spec: CosmosSpec, schema: StreamSchema) -> Result<Self, CosmosError> {
         let shape = shape(&spec, schema)?;
         Ok(Self {
             spec: Arc::new(spec),
@@ -88,35 +88,32 @@ impl Sink for CosmosSink {
 }
 
 fn shape(spec: &CosmosSpec, schema: StreamSchema) -> Result<Shape, CosmosError> {
-    let wrong = CosmosError::Definition;
-    let find = |role: &str, name: &str| {
+    let wrong = CosmosError::of_option;
+    let find = |option, name: &str| {
         schema
             .column(name)
-            .ok_or_else(|| wrong(format!("{role}: the stream has no column \"{name}\"")))
+            .ok_or_else(|| wrong(option, format!("the stream has no column \"{name}\"")))
     };
+    crate::account::endpoint(spec)?;
     let id_at = find("id", &spec.id)?;
     let partition_at = find("partition_key", &spec.partition_key)?;
     let type_at = |at: usize| schema.columns.get(at).map(|c| c.column_type.clone());
     if let Some(unfit) = type_at(id_at).filter(|t| !names_documents(t)) {
-        return Err(wrong(format!(
-            "id: column \"{}\" is {unfit}, which names no document",
-            spec.id
-        )));
+        let what = format!("column \"{}\" is {unfit}, which names no document", spec.id);
+        return Err(wrong("id", what));
     }
     if let Some(unfit) = type_at(partition_at).filter(|t| !PartitionValue::fits(t)) {
-        return Err(wrong(format!(
-            "partition_key: column \"{}\" is {unfit}, which cannot be a partition key",
-            spec.partition_key
-        )));
+        let name = &spec.partition_key;
+        let what = format!("column \"{name}\" is {unfit}, which cannot be a partition key");
+        return Err(wrong("partition_key", what));
     }
     // Less than one is no pace at all; the emptiest read costs one.
     if let Some(units) = spec
         .request_units
         .filter(|units| !(1.0..=1e12).contains(units))
     {
-        return Err(wrong(format!(
-            "request_units: {units} a second; give at least 1"
-        )));
+        let what = format!("{units} a second; give at least 1");
+        return Err(wrong("request_units", what));
     }
     check_names(spec, &schema)?;
     check_changes(spec, &schema, [id_at, partition_at])?;
@@ -181,17 +178,22 @@ fn names_documents(column_type: &ColumnType) -> bool {
     }
 }
 
+/// What is wrong with the stream, whichever option is changed.
+fn unfit(what: String) -> CosmosError {
+    CosmosError::Definition { option: None, what }
+}
+
 /// A document has fields of its own beside the stream's columns.
 fn check_names(spec: &CosmosSpec, schema: &StreamSchema) -> Result<(), CosmosError> {
     for Column { name, .. } in &schema.columns {
         let name: &str = name;
         if name == STAMP_FIELD || SYSTEM_FIELDS.contains(&name) {
-            return Err(CosmosError::Definition(format!(
+            return Err(unfit(format!(
                 "column \"{name}\": documents have a field of this name already; rename it"
             )));
         }
         if name == "id" && spec.id != "id" {
-            return Err(CosmosError::Definition(format!(
+            return Err(unfit(format!(
                 "column \"id\" is not the document's id (that is \"{}\"); rename it",
                 spec.id
             )));
@@ -216,7 +218,7 @@ fn check_changes(
     if outside.is_empty() || spec.newest_by.is_some() {
         return Ok(());
     }
-    Err(CosmosError::Definition(format!(
+    Err(unfit(format!(
         "the stream's rows change by key ({}), which documents named by \"{}\" do not hold: give \
          newest_by, or an id that contains the key",
         outside.join(", "),
@@ -251,7 +253,7 @@ mod tests {
     fn refusal(spec: CosmosSpec, schema: StreamSchema) -> String {
         CosmosSink::new(spec, schema)
             .err()
-            .map_or_else(String::new, |f| f.message.into_owned())
+            .map_or_else(String::new, |error| error.to_string())
     }
 
     #[test]
@@ -270,6 +272,21 @@ mod tests {
         assert!(refusal(by.clone(), plain.clone()).contains("has no order"));
         by.newest_by = Some("y".into());
         assert!(refusal(by, plain).contains("no column \"y\""));
+
+        for (endpoint, fits) in [
+            ("https://roads.documents.azure.com/", true),
+            ("http://localhost:8081", true),
+            ("http://[::1]:8081", true),
+            ("http://roads.documents.azure.com/", false),
+            ("roads.documents.azure.com", false),
+            ("ftp://localhost", false),
+        ] {
+            let mut elsewhere = spec("a", "a");
+            elsewhere.endpoint = endpoint.into();
+            let refusal = refusal(elsewhere, schema(&[("a", Text)], None));
+            let refused = refusal.contains("is not a Cosmos DB endpoint");
+            assert_eq!(refused, !fits, "{endpoint}: {refusal}");
+        }
 
         for units in [0.0, -5.0, f64::NAN, f64::INFINITY] {
             let mut starved = spec("a", "a");

@@ -56,16 +56,6 @@ async fn what_is_missing_or_wrong_is_named() {
 
     let fault = refusal(&service, |spec| spec.key = AccountKey::new("no base64 !")).await;
     assert!(fault.message.contains("not base64") && !fault.message.contains("no base64 !"));
-
-    let fault = refusal(&service, |spec| {
-        spec.endpoint = "roads.documents.azure.com".into()
-    })
-    .await;
-    assert_eq!(fault.class, Class::User);
-    assert!(
-        fault.message.contains("is not a Cosmos DB endpoint"),
-        "{fault:?}"
-    );
 }
 
 #[tokio::test]
