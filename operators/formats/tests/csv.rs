@@ -110,6 +110,7 @@ fn fields_are_read_as_the_json_values_they_spell() {
     for case in [
         "int64: 42 => 42",
         "int64: -7 => -7",
+        "int64: -0 => 0",
         "int64: \"42\" => 42",
         "int64:  => null",
         "int64: \"\" => !wrong-type",

@@ -64,7 +64,8 @@ fn bool_and_integers_take_their_own_values_only() {
         -2147483648 => -2147483648
         1.0 => !wrong-type
         1e3 => !wrong-type
-        -0 => !wrong-type
+        -0 => 0
+        -0.0 => !wrong-type
         true => !wrong-type
         [1] => !wrong-type
     "#,
@@ -81,7 +82,8 @@ fn bool_and_integers_take_their_own_values_only() {
         99999999999999999999999 => !out-of-range
         1.0 => !wrong-type
         1e3 => !wrong-type
-        -0 => !wrong-type
+        -0 => 0
+        -0.0 => !wrong-type
         "1" => !wrong-type
         {} => !wrong-type
         01 => decode not-json
@@ -208,6 +210,7 @@ fn json_takes_anything_and_lists_take_lists() {
         r#"
         [] => []
         [ 1 , null , 3 ] => [1,null,3]
+        [-0] => [0]
         [1.5] => !wrong-type
         1 => !wrong-type
         {} => !wrong-type

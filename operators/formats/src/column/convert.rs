@@ -255,9 +255,8 @@ fn integer(number: &Number, text: &[u8], coerce: bool) -> Result<i64, State> {
     if let Some(value) = number.int64() {
         return Ok(value);
     }
-    let minus_zero = number.exact && number.mantissa == 0;
     if !coerce {
-        return Err(if number.integer && !minus_zero {
+        return Err(if number.integer {
             State::OutOfRange
         } else {
             State::WrongType

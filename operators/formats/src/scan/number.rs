@@ -47,17 +47,14 @@ pub(crate) struct Number {
 }
 
 impl Number {
-    /// The value if it is an integer that `i64` holds.
-    ///
-    /// `-0` is none: it is a float in `serde_json`, and so here.
+    /// The value if it is an integer that `i64` holds; that of `-0` is 0.
     #[inline(always)]
     pub(crate) fn int64(&self) -> Option<i64> {
         if !self.integer || !self.exact {
             return None;
         }
         if self.negative {
-            let value = 0i64.checked_sub_unsigned(self.mantissa)?;
-            (value != 0).then_some(value)
+            0i64.checked_sub_unsigned(self.mantissa)
         } else {
             i64::try_from(self.mantissa).ok()
         }
@@ -145,9 +142,7 @@ impl Cursor<'_> {
             eight_digits(high) * 100_000_000 + eight_digits(low)
         };
         let sign = i64::from(shape.sign);
-        // `-0` is a float.
-        let usual = (sign == 0) | (mantissa != 0);
-        usual.then_some(((mantissa.cast_signed() ^ -sign) + sign, end))
+        Some(((mantissa.cast_signed() ^ -sign) + sign, end))
     }
 
     /// The number at `at` and where it ends, if it has a point, eight digits at most and no

@@ -19,7 +19,13 @@ fn check(text: &[u8]) {
         | (Token::Object, serde_json::Value::Object(_)) => {}
         (Token::Bool(got), serde_json::Value::Bool(want)) => assert_eq!(got, want),
         (Token::Number(got), serde_json::Value::Number(want)) => {
-            assert_eq!(got.int64(), want.as_i64(), "{shown}");
+            // The one number that is an integer here and a float there.
+            let want_int64 = if text == b"-0" {
+                Some(0)
+            } else {
+                want.as_i64()
+            };
+            assert_eq!(got.int64(), want_int64, "{shown}");
             let float = want.as_f64().expect("finite");
             assert_eq!(got.float64(text).to_bits(), float.to_bits(), "{shown}");
             if let Ok(single) = serde_json::from_slice::<f32>(text) {

@@ -313,6 +313,8 @@ fn value(text: &[u8], kind: &ColumnType) -> Option<Value> {
             .filter(|_| tight)
     };
     match kind {
+        // A float to serde_json.
+        ColumnType::Int64 if text == "-0" => Some(Value::Int(0)),
         ColumnType::Int64 => json()?.as_i64().map(Value::Int),
         ColumnType::Float64 => json()?.as_f64().map(|float| Value::Float(float.to_bits())),
         ColumnType::Bool => text.to_ascii_lowercase().parse().ok().map(Value::Bool),

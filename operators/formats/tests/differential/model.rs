@@ -1,5 +1,8 @@
 //! What must become of a record, worked out with `serde_json` alone.
 
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use thalweg_formats::FieldSpec;
 use thalweg_stream::{Column, ColumnType};
@@ -30,8 +33,6 @@ pub(crate) const NAMES: &[&str] = &[
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(crate) fields: Vec<FieldSpec>,
-    /// The JSON pointer of each.
-    pointers: Vec<String>,
     /// Whether unknown fields are collected.
     pub(crate) extra: bool,
 }
@@ -91,12 +92,7 @@ impl Model {
             field.path = path;
             fields.push(field);
         }
-        let escaped = |segment: &String| segment.replace('~', "~0").replace('/', "~1");
-        let pointer = |segment: &String| format!("/{}", escaped(segment));
         Self {
-            pointers: (fields.iter())
-                .map(|field| field.path.iter().map(pointer).collect())
-                .collect(),
             fields,
             extra: random.chance(30),
         }
@@ -121,10 +117,13 @@ impl Model {
         let Ok(value @ Value::Object(_)) = serde_json::from_slice::<Value>(record) else {
             return Outcome::Decode;
         };
+        let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(record).expect("JSON");
         let mut row = Vec::new();
-        for (field, pointer) in self.fields.iter().zip(&self.pointers) {
-            let found = value.pointer(pointer).unwrap_or(&Value::Null);
-            match expected(found, &field.column.column_type) {
+        for field in &self.fields {
+            let (first, path) = field.path.split_first().expect("not empty");
+            let found = fields.get(first).and_then(|found| find(found, path));
+            let text = found.map_or("null", RawValue::get);
+            match expected(text, &field.column.column_type) {
                 Some(Expected::Null) if field.column.required => {
                     return Outcome::Schema(field.column.name.to_string());
                 }
@@ -139,27 +138,48 @@ impl Model {
     }
 }
 
+/// The value to which a path leads, as it is written.
+fn find<'a>(value: &'a RawValue, path: &[String]) -> Option<&'a RawValue> {
+    path.iter().try_fold(value, |within, segment| {
+        if within.get().starts_with('[') {
+            let at: usize = segment.parse().ok()?;
+            let canonical = at.to_string() == *segment;
+            let items: Vec<&RawValue> = serde_json::from_str(within.get()).ok()?;
+            return items.get(at).copied().filter(|_| canonical);
+        }
+        let fields: BTreeMap<String, &RawValue> = serde_json::from_str(within.get()).ok()?;
+        fields.get(segment).copied()
+    })
+}
+
 /// What a column of a type has for a value, or nothing if it does not take it.
-fn expected(value: &Value, column_type: &ColumnType) -> Option<Expected> {
+fn expected(text: &str, column_type: &ColumnType) -> Option<Expected> {
+    // A value of serde_json has `-0` as the float that `-0.0` is.
+    let integer = || match text {
+        "-0" => Some(0),
+        _ => serde_json::from_str::<i64>(text).ok(),
+    };
+    let value: Value = serde_json::from_str(text).ok()?;
     if value.is_null() {
         return Some(Expected::Null);
     }
     match column_type {
         ColumnType::Bool => value.as_bool().map(Expected::Bool),
-        ColumnType::Int64 => value.as_i64().map(Expected::Int),
+        ColumnType::Int64 => integer().map(Expected::Int),
         ColumnType::Int32 => {
-            let value = value.as_i64()?;
+            let value = integer()?;
             i32::try_from(value).ok().map(|_| Expected::Int(value))
         }
         ColumnType::Float64 => value.as_f64().map(Expected::Float),
         ColumnType::String => value.as_str().map(|s| Expected::String(s.to_owned())),
-        ColumnType::Json => Some(Expected::Json(value.clone())),
+        ColumnType::Json => Some(Expected::Json(value)),
         ColumnType::Timestamp => match value.as_str() {
             Some(text) => time(text).map(Expected::Int),
-            None => value.as_i64().map(Expected::Int),
+            None => integer().map(Expected::Int),
         },
         ColumnType::List(item) => {
-            let items = value.as_array()?.iter().map(|v| expected(v, item));
+            let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+            let items = items.iter().map(|text| expected(text.get(), item));
             items.collect::<Option<Vec<Expected>>>().map(Expected::List)
         }
         other => unreachable!("the model makes no column of type {other}"),
