@@ -229,6 +229,7 @@ const BEYOND_SCHEMA: [&str; 27] = [
     "56-store",
     "57-keep-none",
     "62-from-output",
+    "70-empty-texts",
 ];
 
 #[test]

@@ -134,7 +134,21 @@ impl<'a> Fields<'a> {
         if self.entry(name).is_none() {
             self.missing(name);
         }
-        self.text(name, found)
+        self.filled(name, found)
+    }
+
+    /// A text that says something: an empty one is usually a variable that nobody has set.
+    pub(crate) fn filled(
+        &mut self,
+        name: &'static str,
+        found: &mut Found,
+    ) -> Option<Spanned<String>> {
+        let text = self.text(name, found)?;
+        if text.value.is_empty() {
+            found.push(Diagnostic::error(text.span, format!("`{name}` is empty")));
+            return None;
+        }
+        Some(text)
     }
 
     /// A credential: never shown; a warning if it is written out.

@@ -38,6 +38,8 @@ pub use reference::{SCHEMA, page};
 pub use secret::Secrets;
 pub use substitute::{Environment, Resolver};
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 /// Longest definition (bytes).
@@ -63,6 +65,24 @@ pub struct Checked {
     pub found: Vec<Diagnostic>,
 }
 
+/// The text of a file, or, if it is too long for a definition, a little more than one may have: what
+/// somebody names by mistake may have no end.
+///
+/// # Errors
+/// It cannot be read, or is no UTF-8.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    let most = TEXT_BYTES_MAX as u64 + 1;
+    File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    match String::from_utf8(bytes) {
+        // Cut within a character perhaps.
+        Err(error) if error.as_bytes().len() as u64 == most => {
+            Ok(String::from_utf8_lossy(error.as_bytes()).into_owned())
+        }
+        text => text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "is not UTF-8")),
+    }
+}
+
 /// Reads a definition as far as it goes; `name` stands in its diagnostics, relative paths start at
 /// `folder`.
 #[must_use]
@@ -73,8 +93,7 @@ pub fn check(text: &str, name: &str, folder: &Path, options: &LoadOptions<'_>) -
         ..Document::default()
     };
     if text.len() > TEXT_BYTES_MAX {
-        let length = text.len();
-        let message = format!("a definition has at most 1 MiB, this one has {length} bytes");
+        let message = "a definition has at most 1 MiB, this one has more";
         found.push(Diagnostic::error(Span::START, message));
         return Checked {
             document,

@@ -26,7 +26,10 @@ impl Resolver for Environment {
     }
 
     fn file(&self, path: &Path) -> Result<String, String> {
-        std::fs::read_to_string(path).map_err(|error| error.to_string())
+        match crate::read_text(path) {
+            Ok(text) if text.len() > crate::TEXT_BYTES_MAX => Err("it has more than 1 MiB".into()),
+            read => read.map_err(|error| error.to_string()),
+        }
     }
 }
 

@@ -177,7 +177,7 @@ fn checkpoint(node: &Node, checkpoint: &mut Checkpoint, found: &mut Found) {
     };
     let every = fields.positive_duration("every", found);
     checkpoint.every_ms = every.unwrap_or(checkpoint.every_ms);
-    if let Some(to) = fields.text("to", found) {
+    if let Some(to) = fields.filled("to", found) {
         let scheme = to.value.split_once("://").map(|(scheme, _)| scheme);
         match scheme {
             None | Some("memory" | "file") => checkpoint.to = to.value,
@@ -221,7 +221,7 @@ fn dead_letters(node: &Node, letters: &mut DeadLetters, found: &mut Found) {
     let file = fields.one_of(&["file"], &later, found);
     if let Some(mut fields) = file.and_then(|(_, node)| Fields::of(node, "`file`", found)) {
         letters.at = node.span;
-        let path = fields.text("path", found).map(|path| path.value);
+        let path = fields.filled("path", found).map(|path| path.value);
         letters.path = path.unwrap_or_else(|| letters.path.clone());
         letters.max_bytes = fields.size("max_size", found).unwrap_or(letters.max_bytes);
         let words = [

@@ -47,7 +47,7 @@ pub(crate) fn planned(
 
 /// The text of a definition.
 pub(crate) fn read(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path)
+    thalweg_definition::read_text(path)
         .map_err(|error| Failure::User(format!("{}: {error}", path.display())))
 }
 

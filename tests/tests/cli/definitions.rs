@@ -112,7 +112,7 @@ fn what_is_wrong_with_a_sink_is_told_where_it_stands() {
         (
             "adx: { cluster: http://localhost:1, database: d, table: \"\" }",
             "\"\"",
-            "azure data explorer: table is empty",
+            "`table` is empty",
         ),
     ] {
         let written = format!("    {sink}");
@@ -124,4 +124,13 @@ fn what_is_wrong_with_a_sink_is_told_where_it_stands() {
         let told = format!("job.yaml:16:{column}: error: {message}");
         place.run("validate job.yaml").expect(1, &[&told]);
     }
+}
+
+#[test]
+fn what_is_named_by_mistake_is_not_read_for_ever() {
+    let place = Place::with(&FLEET.replace("./out", "\"${file:/dev/zero}\""));
+    let said = ["/dev/zero:1:1: error: a definition has at most 1 MiB"];
+    place.run("validate /dev/zero").expect(1, &said);
+    let said = ["the file /dev/zero cannot be read: it has more than 1 MiB"];
+    place.run("validate job.yaml").expect(1, &said);
 }
