@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::connection::{Receiving, Sending};
 use super::message::{Brief, Order, Pulse, Word, together};
 use super::{Control, Socket, Wires};
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 use crate::flow::{Flow, read};
 use crate::graph::Graph;
 use crate::letters::SplitNames;
@@ -141,10 +141,17 @@ impl Work {
             })
             .map_err(|error| Fault::bug(format!("no thread for the workers: {error}")))?;
         let result = tokio::select! {
+            biased;
             result = listen(receiving, &shared, &graph, &names) => result,
             failure = tell(sending, &shared, reports) => match sending.closed() {
                 // What has come before says whether the job has ended, or why the leader is lost.
                 true => listen(receiving, &shared, &graph, &names).await,
+                // A process that has come to the end of the job goes: that may overtake the order.
+                false if failure.cause == Cause::Process => tokio::select! {
+                    biased;
+                    result = listen(receiving, &shared, &graph, &names) => result.map_err(|_| failure),
+                    () = clock.sleep(LEAVE) => Err(failure),
+                },
                 false => Err(failure),
             },
         };

@@ -1,7 +1,9 @@
 //! The leader's side: followers are prepared, told what is announced, and listened to.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use thalweg_stream::{Clock, Epoch, Fault, Generation, Section};
@@ -15,7 +17,6 @@ use super::message::{Brief, Order, Word, apart};
 use super::{Launch, Socket};
 use crate::failure::Failure;
 use crate::shared::{Shared, Team};
-use crate::threads::LEAVE;
 
 /// Orders that may wait for one follower: the epochs in flight are few, and a checkpoint gives one
 /// for each node.
@@ -31,9 +32,16 @@ pub(crate) struct Mesh {
     orders: Vec<mpsc::Sender<Order>>,
     /// Those that send orders end by themselves when they have sent the last.
     sending: JoinSet<()>,
-    /// Those that listen.
-    tasks: JoinSet<()>,
+    /// Those that listen, each until its follower has gone.
+    listening: JoinSet<()>,
+    /// Tells what is held elsewhere.
+    telling: JoinSet<()>,
+    /// Whether the job has come to its end, so that followers may go.
+    over: Arc<AtomicBool>,
 }
+
+/// How long followers may take to go when the job has come to its end.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// One follower.
 struct Link {
@@ -80,7 +88,9 @@ impl Mesh {
             sockets: Vec::new(),
             orders: Vec::new(),
             sending: JoinSet::new(),
-            tasks: JoinSet::new(),
+            listening: JoinSet::new(),
+            telling: JoinSet::new(),
+            over: Arc::default(),
         };
         let Some(launch) = launch else {
             return Ok(mesh);
@@ -189,7 +199,7 @@ impl Mesh {
         if self.processes > 1 {
             let orders = self.orders.clone();
             let telling = tell(Arc::clone(&held), orders, Arc::clone(shared));
-            self.tasks.spawn(telling);
+            self.telling.spawn(telling);
         }
         for link in self.links.drain(..) {
             let Link {
@@ -203,29 +213,35 @@ impl Mesh {
                 process,
                 team: Team::of(process, self.team.total / each.max(1), each),
                 shared: Arc::clone(shared),
+                over: Arc::clone(&self.over),
                 held: Arc::clone(&held),
                 read: (Epoch(0), 0),
                 flow: vec![[0; 8]; nodes],
             };
-            self.tasks.spawn(listening.run(receiving));
+            self.listening.spawn(listening.run(receiving));
             self.sending.spawn(send(sending, orders));
         }
         Ok(())
     }
 
-    /// The job has come to its end: tells the followers that listen.
+    /// The job has come to its end: tells the followers, and waits until they have gone. An order that
+    /// this process has only queued when it exits would never reach them.
     pub(crate) async fn end(&mut self, clock: &dyn Clock) {
         if self.processes == 1 {
             return;
         }
+        self.over.store(true, Ordering::Release);
         for orders in &self.orders {
             // A follower that takes no orders is ended by whoever has started it.
             orders.try_send(Order::End).ok();
         }
-        let sent = async { while self.sending.join_next().await.is_some() {} };
+        let gone = async {
+            while self.sending.join_next().await.is_some() {}
+            while self.listening.join_next().await.is_some() {}
+        };
         tokio::select! {
-            () = sent => {}
-            () = clock.sleep(LEAVE) => {}
+            () = gone => {}
+            () = clock.sleep(FAREWELL) => {}
         }
     }
 }

@@ -2,7 +2,7 @@
 //! of itself is added to what the leader knows.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use thalweg_stream::Epoch;
@@ -23,6 +23,8 @@ pub(super) struct Listening {
     /// Its workers are those that are here.
     pub(super) team: Team,
     pub(super) shared: Arc<Shared>,
+    /// Whether the job has come to its end: then a follower that has gone is none that is lost.
+    pub(super) over: Arc<AtomicBool>,
     pub(super) held: Arc<Held>,
     /// What it has read of an epoch.
     pub(super) read: (Epoch, u64),
@@ -38,7 +40,10 @@ impl Listening {
                 Err(failure) => Err(failure),
             };
             if let Err(failure) = taken {
-                return self.shared.fail_with(failure);
+                if !self.over.load(Ordering::Acquire) {
+                    self.shared.fail_with(failure);
+                }
+                return;
             }
         }
     }

@@ -79,6 +79,29 @@ async fn results_do_not_depend_on_processes_workers_and_batches() {
     }
 }
 
+/// A leader that exits takes with it what it has only been about to send: the order to end as well,
+/// without which a follower on another host waits for the next attempt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_the_job_has_reached_the_followers_before_the_leader_goes() {
+    let store = memory("mesh-end", 1);
+    let (out, dead) = (Shelf::default(), Shelf::default());
+    let shelves = (out.clone(), dead.clone());
+    let make = move || job(numbers(3, 100), &shelves.0, &shelves.1, 1);
+    let first = make();
+    let launch = Threads::new(3, move || make().graph).slow(Duration::from_millis(30));
+    let launch = Arc::new(launch);
+    let (around, _commands, _board) = surroundings(&store);
+    let running = supervise_mesh(
+        first,
+        around,
+        RestartPolicy::NEVER,
+        Arc::clone(&launch) as _,
+    );
+    assert_eq!(within("the job", running).await, Ok(Outcome::Finished));
+    assert_eq!(launch.overtaken.load(Ordering::SeqCst), 0, "messages lost");
+    assert_eq!(*launch.ended.lock().unwrap(), vec![Ok(()); 2]);
+}
+
 /// Stops a job that has read `count` numbers of each of three splits: each has been passed on once.
 pub(crate) async fn ends_whole(
     count: u64,

@@ -2,7 +2,9 @@
 //! that processes have.
 
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -27,6 +29,12 @@ pub(crate) struct Threads {
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     /// Generations started.
     pub(crate) started: Arc<Mutex<Vec<Generation>>>,
+    /// How long a message is on its way.
+    delay: Duration,
+    /// Messages that are on their way.
+    under_way: Arc<AtomicUsize>,
+    /// How many of them there were when the leader said that the followers are at their end.
+    pub(crate) overtaken: Arc<AtomicUsize>,
 }
 
 impl Threads {
@@ -38,7 +46,16 @@ impl Threads {
             cuts: Arc::default(),
             threads: Mutex::default(),
             started: Arc::default(),
+            delay: Duration::ZERO,
+            under_way: Arc::default(),
+            overtaken: Arc::default(),
         }
+    }
+
+    /// Control messages take so long.
+    pub(crate) fn slow(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
     }
 
     /// Cuts all connections, as if the followers were gone.
@@ -48,14 +65,19 @@ impl Threads {
 }
 
 /// A control connection between two processes, both ends; cut by dropping the task between.
-fn control(cuts: &mut Vec<Cut>) -> (Control, Control) {
+fn control(threads: &Threads, cuts: &mut Vec<Cut>) -> (Control, Control) {
     let half = |cuts: &mut Vec<Cut>| {
         let (outgoing, mut taken) = mpsc::channel::<Bytes>(8);
         let (given, incoming) = mpsc::channel(8);
+        let (delay, under_way) = (threads.delay, Arc::clone(&threads.under_way));
         let carrying = tokio::spawn(async move {
             while let Some(frame) = taken.recv().await {
                 assert!(frame.len() <= thalweg_engine::FRAME_BYTES_MAX);
-                if given.send(Ok(frame)).await.is_err() {
+                under_way.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(delay).await;
+                let sent = given.send(Ok(frame)).await;
+                under_way.fetch_sub(1, Ordering::SeqCst);
+                if sent.is_err() {
                     return;
                 }
             }
@@ -108,7 +130,7 @@ impl Launch for Threads {
         let mut peers = Vec::new();
         let mut leaders = data.remove(0);
         for (at, sockets) in data.into_iter().enumerate() {
-            let (near, far) = control(&mut cuts);
+            let (near, far) = control(self, &mut cuts);
             let (make, ended) = (Arc::clone(&self.make), Arc::clone(&self.ended));
             let thread = std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread();
@@ -133,6 +155,8 @@ impl Launch for Threads {
     }
 
     async fn end(&self) {
+        let under_way = self.under_way.load(Ordering::SeqCst);
+        self.overtaken.store(under_way, Ordering::SeqCst);
         let threads = std::mem::take(&mut *self.threads.lock().unwrap());
         let joined = tokio::task::spawn_blocking(move || {
             threads
