@@ -9,6 +9,7 @@ mod enrich;
 mod exchange;
 mod fleet;
 mod formats;
+mod peers;
 mod stopwatch;
 mod window;
 
@@ -16,7 +17,7 @@ use thalweg_stream::Fault;
 
 type Stage = (&'static str, fn() -> Result<(), Fault>);
 
-const STAGES: [Stage; 9] = [
+const STAGES: [Stage; 10] = [
     ("formats", formats::measure),
     ("exchange", exchange::measure),
     ("window", window::measure),
@@ -25,6 +26,7 @@ const STAGES: [Stage; 9] = [
     ("enrich", enrich::measure),
     ("dedup-keys", dedup::measure_keys),
     ("enrich-keys", enrich::measure_keys),
+    ("peers", peers::measure),
     ("checkpoint", checkpoint::measure),
 ];
 

@@ -25,7 +25,9 @@ const ROWS_MIN: usize = 256;
 /// which they came. Memory is kept from time to time.
 #[derive(Debug, Default)]
 pub(crate) struct Arranged {
+    timed: bool,
     pub(crate) prints: Vec<Print>,
+    /// As many as there are rows, or none.
     pub(crate) times: Vec<i64>,
     pub(crate) rows: Vec<RowAt>,
     /// Slices with the end of their rows, ascending.
@@ -40,24 +42,29 @@ pub(crate) struct Arranged {
 const NO_KEY: u32 = u32::MAX;
 
 impl Arranged {
-    /// Arranges those rows of `batches`, which are numbered from `first` on, for which `counts`
-    /// holds, given the batch, the row and its time.
+    /// Nothing yet; rows have their times with them or not.
+    pub(crate) fn new(timed: bool) -> Self {
+        Self {
+            timed,
+            ..Self::default()
+        }
+    }
+
+    /// Arranges those rows of `batches`, which are numbered from `first` on, that are to be passed on.
     pub(crate) fn fill(
         &mut self,
         batches: &[EpochBatch],
         first: u32,
         (schema, slices): (&StreamSchema, Slices),
-        counts: impl Fn(&EpochBatch, usize, i64) -> bool,
     ) -> Result<(), Fault> {
         let mut all = Vec::with_capacity(batches.len());
         let (mut rows, mut oldest, mut newest) = (0, i64::MAX, i64::MIN);
         for batch in batches {
             let times = schema.event_times(&batch.rows)?;
-            for (row, &time) in times.iter().enumerate() {
-                if counts(batch, row, time) {
-                    rows += 1;
-                    (oldest, newest) = (oldest.min(time), newest.max(time));
-                }
+            for (&passes, &time) in batch.passes.iter().zip(times) {
+                rows += usize::from(passes);
+                oldest = oldest.min(if passes { time } else { i64::MAX });
+                newest = newest.max(if passes { time } else { i64::MIN });
             }
             all.push((batch, times));
         }
@@ -72,12 +79,14 @@ impl Arranged {
         let span = slices.of(newest).saturating_sub(base);
         if span < SLICES_MAX && rows >= ROWS_MIN {
             self.prints.resize(rows, Print::new(0, 0));
-            self.times.resize(rows, 0);
+            if self.timed {
+                self.times.resize(rows, 0);
+            }
             self.rows.resize(rows, RowAt { batch: 0, row: 0 });
-            self.count(&all, (base, span as usize + 1), slices, counts);
+            self.count(&all, (base, span as usize + 1), slices);
             self.place(&all, first);
         } else {
-            self.sort(&all, first, slices, counts);
+            self.sort(&all, first, slices);
         }
         Ok(())
     }
@@ -88,7 +97,6 @@ impl Arranged {
         batches: &[(&EpochBatch, &[i64])],
         (base, span): (i64, usize),
         slices: Slices,
-        counts: impl Fn(&EpochBatch, usize, i64) -> bool,
     ) {
         self.keys.clear();
         self.next.clear();
@@ -96,8 +104,9 @@ impl Arranged {
         // The slice of the row before, usually that of the next.
         let (mut slice, mut times_of) = (base, slices.times(base));
         for &(batch, times) in batches {
-            for (row, (print, &time)) in batch.prints.iter().zip(times).enumerate() {
-                if !counts(batch, row, time) {
+            let rows = batch.prints.iter().zip(times).zip(&batch.passes);
+            for ((print, &time), &passes) in rows {
+                if !passes {
                     self.keys.push(NO_KEY);
                     continue;
                 }
@@ -134,28 +143,22 @@ impl Arranged {
                 let at = *next as usize;
                 *next += 1;
                 self.prints[at] = print;
-                self.times[at] = time;
+                if self.timed {
+                    self.times[at] = time;
+                }
                 self.rows[at] = RowAt { batch: number, row };
             }
         }
     }
 
     /// The same by slice alone, for few rows or many slices.
-    fn sort(
-        &mut self,
-        batches: &[(&EpochBatch, &[i64])],
-        first: u32,
-        slices: Slices,
-        counts: impl Fn(&EpochBatch, usize, i64) -> bool,
-    ) {
+    fn sort(&mut self, batches: &[(&EpochBatch, &[i64])], first: u32, slices: Slices) {
         let mut order = Vec::new();
         for (number, &(batch, times)) in (first..).zip(batches) {
-            for (row, (&print, &time)) in batch.prints.iter().zip(times).enumerate() {
-                if counts(batch, row, time) {
-                    let at = RowAt {
-                        batch: number,
-                        row: row as u32,
-                    };
+            let rows = batch.prints.iter().zip(times).zip(&batch.passes);
+            for (row, ((&print, &time), &passes)) in (0_u32..).zip(rows) {
+                if passes {
+                    let at = RowAt { batch: number, row };
                     order.push((slices.of(time), at, print, time));
                 }
             }
@@ -164,7 +167,9 @@ impl Arranged {
         for rows in order.chunk_by(|a, b| a.0 == b.0) {
             for &(_, at, print, time) in rows {
                 self.prints.push(print);
-                self.times.push(time);
+                if self.timed {
+                    self.times.push(time);
+                }
                 self.rows.push(at);
             }
             self.slices.push((rows[0].0, self.rows.len()));
@@ -201,7 +206,9 @@ mod tests {
         let print = |row: usize| Print::new(0, fingerprint(&(row % 300).to_le_bytes()));
         let batch = EpochBatch {
             prints: (0..rows).map(print).collect(),
-            passes: vec![false; rows],
+            passes: (times.iter().enumerate())
+                .map(|(row, &time)| !row.is_multiple_of(5) && time > -100)
+                .collect(),
             rows: RecordBatch::try_new(
                 schema.arrow(),
                 vec![
@@ -225,18 +232,14 @@ mod tests {
                 .collect();
             let (schema, batch) = batch(times);
             let times = schema.event_times(&batch.rows).unwrap();
-            let counts =
-                |_: &EpochBatch, row: usize, time: i64| !row.is_multiple_of(5) && time > -100;
             let mut expected: Vec<(i64, u32)> = (0..rows as u32)
-                .filter(|&row| counts(&batch, row as usize, times[row as usize]))
+                .filter(|&row| batch.passes[row as usize])
                 .map(|row| (slices.of(times[row as usize]), row))
                 .collect();
             expected.sort_unstable();
-            let mut arranged = Arranged::default();
+            let mut arranged = Arranged::new(true);
             let batches = std::slice::from_ref(&batch);
-            arranged
-                .fill(batches, 7, (&schema, slices), counts)
-                .unwrap();
+            arranged.fill(batches, 7, (&schema, slices)).unwrap();
             let mut found = Vec::new();
             let mut last = None;
             for (slice, block) in arranged.blocks(10) {

@@ -52,29 +52,31 @@ struct Standing {
 }
 
 impl EpochRows {
-    /// Takes in a batch, of which `candidates` rows are not late, with the fingerprints of its keys.
-    pub(crate) fn push(&mut self, batch: &RecordBatch, prints: Vec<Print>, candidates: usize) {
-        self.rows += candidates as u64;
+    /// Takes in a batch, with the fingerprints of its keys, and which of its rows are to be passed on
+    /// unless something is found against them: those that are not late.
+    pub(crate) fn push(&mut self, batch: &RecordBatch, prints: Vec<Print>, passes: Vec<bool>) {
+        self.rows += passes.iter().filter(|&&passes| passes).count() as u64;
         self.bytes += batch_bytes(batch);
         self.batches.push(EpochBatch {
             rows: batch.clone(),
-            passes: vec![false; prints.len()],
+            passes,
             prints,
         });
     }
 
-    /// Says of rows whether their keys are new.
-    pub(crate) fn decide(&mut self, rows: impl Iterator<Item = (RowAt, bool)>) {
-        for (at, new) in rows {
-            if let Some(batch) = self.batches.get_mut(at.batch as usize)
-                && let Some(passes) = batch.passes.get_mut(at.row as usize)
-            {
-                *passes = new;
-            }
-            if !new {
-                self.suspects.push(at);
-            }
+    /// A row is near to one that an earlier epoch passed on.
+    pub(crate) fn refuse(&mut self, at: RowAt) {
+        if let Some(batch) = self.batches.get_mut(at.batch as usize)
+            && let Some(passes) = batch.passes.get_mut(at.row as usize)
+        {
+            *passes = false;
         }
+    }
+
+    /// The key of a row came before.
+    pub(crate) fn suspect(&mut self, at: RowAt) {
+        self.refuse(at);
+        self.suspects.push(at);
     }
 
     pub(crate) fn batches(&self) -> &[EpochBatch] {

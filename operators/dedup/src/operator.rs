@@ -121,8 +121,8 @@ impl OperatorFactory for DedupFactory {
             seen: Sieve::new(0),
             looked_up: 0,
             waiting: 0,
-            arranged: Arranged::default(),
-            found: Vec::new(),
+            arranged: Arranged::new(!self.plan.same_time),
+            known: Vec::new(),
             epoch: EpochRows::default(),
         }))
     }
@@ -144,8 +144,8 @@ struct Dedup {
     looked_up: usize,
     waiting: u64,
     arranged: Arranged,
-    /// What was found of a block of rows.
-    found: Vec<bool>,
+    /// Rows of a block that a row of an earlier epoch is near to.
+    known: Vec<bool>,
 }
 
 impl Dedup {
@@ -153,57 +153,55 @@ impl Dedup {
     fn look_up(&mut self) -> Result<(), Fault> {
         let plan = Arc::clone(&self.plan);
         let mut arranged = std::mem::take(&mut self.arranged);
-        let earliest = plan.slices.earliest(self.watermark.get());
         let batches = self.epoch.batches().get(self.looked_up..);
         arranged.fill(
             batches.unwrap_or_default(),
             self.looked_up as u32,
             (&plan.schema, plan.slices),
-            |_, _, time| time >= earliest,
         )?;
-        (self.looked_up, self.waiting) = (self.epoch.batches().len(), 0);
-        if !plan.same_time {
-            self.reserve(arranged.rows.len());
-        }
-        // Of rows that are only added, the more the better.
-        let most = if plan.same_time {
-            usize::MAX
+        if plan.same_time {
+            // Of rows that are only added, the more the better.
+            for (slice, block) in arranged.blocks(usize::MAX) {
+                let rows = &arranged.rows[block.clone()];
+                (self.passed).insert_all(slice, &arranged.prints[block], &[], |at| {
+                    self.epoch.suspect(rows[at]);
+                });
+            }
         } else {
-            BLOCK_ROWS
-        };
-        for (slice, block) in arranged.blocks(most) {
-            let (rows, prints) = (
-                &arranged.rows[block.clone()],
-                &arranged.prints[block.clone()],
-            );
-            self.look_up_block(slice, rows, prints, &arranged.times[block]);
+            self.reserve(arranged.rows.len());
+            for (_, block) in arranged.blocks(BLOCK_ROWS) {
+                let (rows, prints) = (
+                    &arranged.rows[block.clone()],
+                    &arranged.prints[block.clone()],
+                );
+                self.look_up_block(rows, prints, &arranged.times[block]);
+            }
         }
         self.arranged = arranged;
+        (self.looked_up, self.waiting) = (self.epoch.batches().len(), 0);
         Ok(())
     }
 
-    fn look_up_block(&mut self, slice: i64, rows: &[RowAt], prints: &[Print], times: &[i64]) {
-        self.found.clear();
-        let rows = rows.iter().copied();
-        if self.plan.same_time {
-            (self.passed).insert_all(slice, prints, times, &mut self.found);
-            (self.epoch).decide(rows.zip(self.found.iter().copied()));
-            return;
-        }
+    fn look_up_block(&mut self, rows: &[RowAt], prints: &[Print], times: &[i64]) {
         self.find(prints, times);
-        let (seen, rows) = (&mut self.seen, rows.zip(prints).zip(&self.found));
-        let unknown = rows.filter(|(_, known)| !**known);
-        (self.epoch).decide(unknown.map(|((at, &print), _)| (at, !seen.add(print))));
+        for ((&at, &print), &known) in rows.iter().zip(prints).zip(&self.known) {
+            if known {
+                self.epoch.refuse(at);
+            } else if self.seen.add(print) {
+                self.epoch.suspect(at);
+            }
+        }
     }
 
     /// Finds which rows a row that an earlier epoch passed on is near to.
     fn find(&mut self, prints: &[Print], times: &[i64]) {
-        self.found.resize(prints.len(), false);
+        self.known.clear();
+        self.known.resize(prints.len(), false);
         if let (Some(&oldest), Some(&newest)) = (times.iter().min(), times.iter().max()) {
             let slices = self.plan.slices;
             let reach = (slices.in_reach(oldest).0, slices.in_reach(newest).1);
             self.passed.find_all(reach, prints, |at, time| {
-                self.found[at] |= slices.near(time, times[at]);
+                self.known[at] |= slices.near(time, times[at]);
             });
         }
     }
@@ -214,7 +212,7 @@ impl Dedup {
             return;
         }
         self.seen = Sieve::new(self.epoch.rows() as usize * 2);
-        for batch in self.epoch.batches() {
+        for batch in &self.epoch.batches()[..self.looked_up] {
             // A key has a row that is to be passed on, unless an earlier epoch's is near.
             let rows = batch.prints.iter().zip(&batch.passes);
             for (&print, _) in rows.filter(|(_, passes)| **passes) {
@@ -236,21 +234,12 @@ impl Dedup {
                 before < ARRANGED_ROWS
             });
             let some = some.count();
-            self.arranged.fill(
-                &batches[..some],
-                first as u32,
-                (&plan.schema, plan.slices),
-                |batch, row, _| batch.passes[row],
-            )?;
+            self.arranged
+                .fill(&batches[..some], first as u32, (&plan.schema, plan.slices))?;
             for (slice, block) in self.arranged.blocks(BLOCK_ROWS) {
                 let prints = &self.arranged.prints[block.clone()];
-                self.found.clear();
-                (self.passed).insert_all(
-                    slice,
-                    prints,
-                    &self.arranged.times[block],
-                    &mut self.found,
-                );
+                // A slice is shorter than `within`: none of them is there.
+                (self.passed).insert_all(slice, prints, &self.arranged.times[block], |_| {});
             }
             first += some;
         }
@@ -292,16 +281,16 @@ impl Operator for Dedup {
         (self.encoder).digest(batch, |hash, print| {
             prints.push(Print::new(key_group(hash), print));
         })?;
-        let late = times.iter().filter(|&&time| time < earliest).count();
-        if late > 0 {
-            out.ledger.late += late as u64;
+        let passes: Vec<bool> = times.iter().map(|&time| time >= earliest).collect();
+        let rows = passes.iter().filter(|&&passes| passes).count();
+        if rows < times.len() {
+            out.ledger.late += (times.len() - rows) as u64;
             let origins = plan.schema.origins(batch)?;
             for row in (0..times.len()).filter(|&row| times[row] < earliest) {
                 out.dead(self.late(batch, row, times[row], origins[row]));
             }
         }
-        let rows = times.len() - late;
-        self.epoch.push(batch, prints, rows);
+        self.epoch.push(batch, prints, passes);
         self.waiting += rows as u64;
         if self.waiting >= ARRANGED_ROWS {
             self.look_up()?;

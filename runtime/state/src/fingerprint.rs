@@ -12,7 +12,7 @@ mod store;
 use std::cmp::Ordering;
 
 use thalweg_stream::KeyGroup;
-use thalweg_stream::key::HASH_SEED;
+use thalweg_stream::key::{HASH_SEED, KEY_GROUPS};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use self::store::PrintStore;
@@ -71,27 +71,27 @@ impl FingerprintSet {
         new
     }
 
-    /// Adds many to one pane, in order; `added` gets whether each was new. Each has its time in
-    /// `times`, which a set without times does not look at. Faster than one by one.
+    /// Adds many to one pane, in order; calls `known` with the position of each that is there already.
+    /// Each has its time in `times`, which a set without times does not look at. Faster than one by
+    /// one.
     pub fn insert_all(
         &mut self,
         pane: i64,
         prints: &[Print],
         times: &[i64],
-        added: &mut Vec<bool>,
+        mut known: impl FnMut(usize),
     ) {
         let at = self.panes.open(pane);
-        let known = added.len();
         let open = &mut self.panes.panes[at];
-        let mut times = times.iter().copied();
+        let before = open.store.fresh().len();
+        let mut at = 0;
         let mut insert = |store: &mut PrintStore, prints: &[Print]| {
             for print in prints {
-                let time = times.next().unwrap_or_default();
-                let new = store.insert(print.value(), if self.timed { time } else { 0 });
-                if new {
-                    open.groups.insert(print.value().group());
+                let time = times.get(at).copied().unwrap_or_default();
+                if !store.insert(print.value(), time) {
+                    known(at);
                 }
-                added.push(new);
+                at += 1;
             }
         };
         if open.store.set.is_worth_loading(prints.len()) {
@@ -106,8 +106,18 @@ impl FingerprintSet {
                 insert(&mut open.store, prints);
             }
         }
-        let new = (prints.iter().zip(&added[known..])).filter(|(_, new)| **new);
-        self.note(pane, new.map(|(print, _)| print.value()));
+        let new = open.store.fresh().iter().skip(before);
+        let new = new.map(|place| place.value());
+        let mut came = [false; KEY_GROUPS];
+        for value in new.clone() {
+            came[usize::from(value.group())] = true;
+        }
+        let groups = (0..=KeyGroup::MAX).filter(|&group| came[usize::from(group)]);
+        groups.for_each(|group| open.groups.insert(group));
+        if self.sieve.is_some() {
+            let new: Vec<Value> = new.collect();
+            self.note(pane, new.into_iter());
+        }
     }
 
     /// Tells the sieve, if there is one, of what has been added.

@@ -71,6 +71,11 @@ impl PrintStore {
         std::hint::black_box(near.fold(0, |all, place| all ^ place));
     }
 
+    /// What came since the last freeze, in order.
+    pub(super) fn fresh(&self) -> &[Place] {
+        &self.fresh.values
+    }
+
     #[inline]
     pub(super) fn insert(&mut self, value: Value, time: i64) -> bool {
         let new = self.set.insert(value, time);
