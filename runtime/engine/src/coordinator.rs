@@ -9,6 +9,7 @@ mod stopping;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use thalweg_metrics::Metrics;
@@ -459,7 +460,8 @@ impl Coordinator {
                 }
                 failpoint::hit(&["confirm", "before"]);
                 let rejected = published.rejected.len() as u64;
-                lane.memory.forget(epoch.0);
+                let freed = lane.memory.forget(epoch.0);
+                (self.shared.queued_bytes).fetch_sub(freed, Ordering::Relaxed);
                 let rows = match lane.flushing.remove(&epoch.0) {
                     Some((_, rows)) if lane.delivery == Delivery::AtLeastOnce => rows,
                     _ => lane.unpublished.rows(epoch),

@@ -77,9 +77,10 @@ impl MemoryStage {
         number
     }
 
-    /// The object has been published.
-    pub(crate) fn forget(&self, number: u64) {
-        lock(&self.kept).1.remove(&number);
+    /// The object has been published; how many bytes it had.
+    pub(crate) fn forget(&self, number: u64) -> usize {
+        let forgotten = lock(&self.kept).1.remove(&number);
+        forgotten.map_or(0, |(_, bytes)| bytes.len())
     }
 }
 

@@ -133,7 +133,7 @@ pub const ALL: &[Metric] = &[
     gauge(
         "queue_bytes",
         &[],
-        "Bytes of rows held back, and of output sealed and not yet uploaded",
+        "Bytes of rows held back, and of output not yet uploaded, or not yet taken by a sink that is at-least-once",
     ),
     gauge(
         "source_lag_records",

@@ -129,9 +129,7 @@ impl Coordinator {
         };
         *sequence += 1;
         if lane.delivery == Delivery::AtLeastOnce {
-            self.shared
-                .queued_bytes
-                .fetch_sub(object.bytes.len(), Ordering::Relaxed);
+            // It counts as queued until it is visible: nothing else would stop the sources.
             let number = lane.memory.keep(&staged.name, object.bytes);
             lane.flushing.insert(number, (after, staged.rows));
             let unit = PublishUnit {

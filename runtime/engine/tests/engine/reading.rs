@@ -291,3 +291,47 @@ async fn a_sink_that_blocks_stops_the_source_and_memory_stays_flat() {
     assert_eq!(outcome, Ok(Outcome::Finished));
     assert_eq!(out.lines().len(), 200_000 / 100 * 99);
 }
+
+/// What it is to write lies in memory until it has taken it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sink_that_stages_nothing_stops_the_source_when_it_blocks() {
+    const BYTES_MAX: usize = 400_000;
+    let store = memory("blocked-at-once", 2);
+    let (out, dead) = (Shelf::default(), Shelf::default());
+    out.closed.store(true, Ordering::Relaxed);
+    let source = Numbers {
+        splits: 2,
+        count: 100_000,
+        chunk: 100,
+        endless: false,
+    };
+    let mut job = direct(source, &out, &dead, 2);
+    if let Node::Sink(sink) = &mut job.graph.nodes[1] {
+        sink.delivery = Delivery::AtLeastOnce;
+    }
+    job.limits.bytes_max = BYTES_MAX;
+    job.limits.epoch_bytes = 4_000;
+    let (around, _commands, board) = surroundings(&store);
+    let running = tokio::spawn(run(job, around));
+    within("output queues up", async {
+        while board.read().queue_bytes < BYTES_MAX {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    let at = board.read().epoch;
+    within("epochs go on", async {
+        while board.read().epoch < at + 40 {
+            let queue = board.read().queue_bytes;
+            assert!(queue < 2 * BYTES_MAX, "{queue} bytes of {BYTES_MAX}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    assert!(board.read().nodes[0].rows_in < 150_000);
+    out.closed.store(false, Ordering::Relaxed);
+    let outcome = within("the job", running).await.expect("no panic");
+    assert_eq!(outcome, Ok(Outcome::Finished));
+    assert_eq!(out.lines().len(), 200_000 / 100 * 99);
+    assert_eq!(board.read().queue_bytes, 0);
+}
