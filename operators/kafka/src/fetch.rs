@@ -133,13 +133,10 @@ impl Fetch {
                 continue;
             }
             let wait = self.wait();
-            let mut failure = None;
-            let more = topic.fetch(wait, |event| {
-                if let Err(failed) = self.take(event) {
-                    failure.get_or_insert(failed);
-                }
-            });
-            if let Some(failure) = failure {
+            // Of each partition there is one at most: it is not read on until it is started anew.
+            let mut failures = Vec::new();
+            let more = topic.fetch(wait, |event| failures.extend(self.take(event).err()));
+            for failure in failures {
                 let error = self.judge(failure, &topic);
                 self.go_on(error, &mut topic)?;
             }
@@ -282,10 +279,10 @@ impl Fetch {
             return reading.reach(offset);
         }
         let value = record.value().unwrap_or_default();
-        let full = |open: &Open| {
-            !open.offsets.is_empty() && open.bytes.len().saturating_add(value.len()) > CHUNK_BYTES
-        };
-        if reading.open.as_ref().is_some_and(full) {
+        let full = |open: &Open| open.bytes.len().saturating_add(value.len()) > CHUNK_BYTES;
+        // One that was opened to take an offset along has no columns.
+        let bare = |open: &Open| open.offsets.is_empty();
+        if (reading.open.as_ref()).is_some_and(|open| bare(open) || full(open)) {
             reading.give(at, &self.queue);
         }
         let (fields, topic, clock) = (&self.fields, &self.options.topic, &self.clock);
@@ -370,3 +367,6 @@ impl Fetch {
 fn place(partition: i32) -> usize {
     usize::try_from(partition).unwrap_or(usize::MAX - 1)
 }
+
+#[cfg(test)]
+mod tests;

@@ -226,6 +226,32 @@ impl<'a> Event<'a> {
     }
 }
 
+#[cfg(test)]
+impl Record<'_> {
+    /// A message with this value, as librdkafka would hand it out; without headers and time.
+    pub(crate) fn message(partition: i32, offset: i64, value: &[u8]) -> rd::rd_kafka_message_t {
+        rd::rd_kafka_message_t {
+            err: rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
+            rkt: std::ptr::null_mut(),
+            partition,
+            payload: value.as_ptr().cast_mut().cast(),
+            len: value.len(),
+            key: std::ptr::null_mut(),
+            key_len: 0,
+            offset,
+            _private: std::ptr::null_mut(),
+        }
+    }
+}
+
+impl<'a> Event<'a> {
+    /// The event that a message of librdkafka is.
+    #[cfg(test)]
+    pub(crate) fn told(message: &'a rd::rd_kafka_message_t) -> Self {
+        Self::of(message)
+    }
+}
+
 impl<'a> Record<'a> {
     /// Its partition.
     pub(crate) fn partition(&self) -> i32 {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arrow::array::Array as _;
 use thalweg_stream::Chunk;
 use thalweg_stream::source::Waker;
 
@@ -132,7 +133,12 @@ impl Queue {
 
 fn size(item: &Item) -> usize {
     match item {
-        Item::Chunk(_, chunk) => chunk.bytes.len(),
+        // Keys and headers may be larger than what they come with.
+        Item::Chunk(_, chunk) => {
+            let columns = chunk.metadata.iter().flatten();
+            let columns = columns.map(|column| column.get_array_memory_size());
+            chunk.bytes.len() + columns.sum::<usize>()
+        }
         Item::AtEnd(_) | Item::Finished(_) | Item::Failed(_) => 0,
     }
 }
@@ -143,7 +149,11 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use super::{ITEMS_MAX, Item, Queue};
+    use arrow::array::{ArrayRef, StringViewArray};
+    use bytes::Bytes;
+    use thalweg_stream::{Chunk, Framing, SplitId};
+
+    use super::{BYTES_MAX, ITEMS_MAX, Item, Queue};
     use crate::error::Error;
 
     fn queue() -> (Queue, Arc<AtomicUsize>) {
@@ -181,6 +191,29 @@ mod tests {
         queue.push(Item::AtEnd(0));
         queue.close();
         assert!(queue.wait_for_room(soon) && queue.closed());
+    }
+
+    #[test]
+    fn keys_and_headers_take_room_as_values_do() {
+        let (queue, _) = queue();
+        let soon = Duration::from_millis(1);
+        let headers: ArrayRef = Arc::new(StringViewArray::from(vec!["x".repeat(BYTES_MAX)]));
+        let tombstone = Chunk {
+            split: SplitId(0),
+            start: 0,
+            end: 1,
+            bytes: Bytes::new(),
+            framing: Framing::Records {
+                ranges: vec![(0, 0)],
+                offsets: vec![0],
+            },
+            metadata: vec![None, Some(headers)],
+            read_at_ms: 0,
+        };
+        queue.push(Item::Chunk(0, tombstone));
+        assert!(!queue.wait_for_room(soon));
+        assert!(queue.pop().is_ok());
+        assert!(queue.wait_for_room(soon));
     }
 
     #[test]

@@ -49,9 +49,22 @@ enum Origin {
 #[derive(Deserialize)]
 struct Answer {
     access_token: Option<String>,
-    expires_in: Option<u32>,
+    /// A number, which some write as text (the first version of Entra ID's endpoint, AD FS).
+    expires_in: Option<serde_json::Value>,
     error: Option<String>,
     error_description: Option<String>,
+}
+
+impl Answer {
+    /// How long the token lives, if that is told.
+    fn life(&self) -> Option<Duration> {
+        let told = self.expires_in.as_ref()?;
+        let seconds = match told.as_str() {
+            Some(text) => text.parse().ok(),
+            None => told.as_u64(),
+        };
+        seconds.map(Duration::from_secs)
+    }
 }
 
 /// What is read of a token's claims: RFC 7519, section 4.1.
@@ -131,9 +144,10 @@ impl Tokens {
                 let place = url.host_str().unwrap_or_default().to_owned();
                 let answer = fetch(url.clone(), body.clone());
                 let answer = answer.map_err(|why| format!("token endpoint at {place}: {why}"))?;
+                let life = answer.life();
                 let told = answer.error_description.or(answer.error);
                 match answer.access_token {
-                    Some(token) => Ok(self.lasting(&token, answer.expires_in)),
+                    Some(token) => Ok(self.lasting(&token, life)),
                     None => Err(format!(
                         "token endpoint at {place}: no token: {}",
                         told.unwrap_or_default()
@@ -144,21 +158,22 @@ impl Tokens {
     }
 
     /// The token with the end of its life and whose it is, as far as either is told.
-    fn lasting(&self, token: &str, expires_in: Option<u32>) -> OAuthToken {
+    fn lasting(&self, token: &str, life: Option<Duration>) -> OAuthToken {
         let claims = claims(token);
         let now_ms = self.clock.now_ms();
         let after = |life: Duration| {
             now_ms.saturating_add(i64::try_from(life.as_millis()).unwrap_or(i64::MAX))
         };
-        let lifetime_ms = match (expires_in, claims.exp) {
-            (Some(seconds), _) => after(Duration::from_secs(u64::from(seconds))),
+        let lifetime_ms = match (life, claims.exp) {
+            (Some(life), _) => after(life),
             (None, Some(at)) => (at * 1000.0) as i64,
             (None, None) => after(LIFE_UNTOLD),
         };
         OAuthToken {
             token: token.to_owned(),
             principal_name: claims.sub.unwrap_or_default(),
-            lifetime_ms,
+            // librdkafka counts it in microseconds.
+            lifetime_ms: lifetime_ms.min(i64::MAX / 1000),
         }
     }
 }
@@ -218,11 +233,12 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use thalweg_stream::Clock;
     use thalweg_stream::clock::SystemClock;
 
-    use super::{TOKEN_ENDPOINT, Tokens, problem};
+    use super::{Answer, TOKEN_ENDPOINT, Tokens, problem};
 
     fn tokens(url: &str) -> Option<Tokens> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -264,6 +280,23 @@ mod tests {
         assert!((200_000..=300_000).contains(&left), "{left}");
         std::fs::remove_file(&path).expect("gone");
         assert!(tokens.token().is_err());
+    }
+
+    #[test]
+    fn the_life_of_a_token_is_a_number_or_its_text() {
+        for (told, seconds) in [
+            ("3599", Some(3599)),
+            ("\"3599\"", Some(3599)),
+            ("99999999999", Some(99_999_999_999)),
+            ("null", None),
+            ("-1", None),
+            ("\"soon\"", None),
+        ] {
+            let text = format!("{{\"access_token\":\"t\",\"expires_in\":{told}}}");
+            let answer: Answer = serde_json::from_str(&text).expect(told);
+            assert_eq!(answer.life(), seconds.map(Duration::from_secs), "{told}");
+            assert_eq!(answer.access_token.as_deref(), Some("t"));
+        }
     }
 
     #[test]
