@@ -13,6 +13,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a broker that is not there", unreachable),
     ("a wrong password, a certificate of nobody's", refused),
     ("offsets that have expired", expired),
+    ("offsets of all partitions that have expired", all_expired),
     ("a topic made anew", recreated),
     ("a topic that goes away while it is read", gone),
     ("a topic made anew while it is read", replaced),
@@ -87,6 +88,33 @@ fn expired(place: &mut Place) {
     assert!(job.said().contains(expected), "{}", job.said());
     assert!(job.said().contains("lost=150"), "{}", job.said());
     let kept: Vec<u64> = (0..100).chain(250..300).collect();
+    assert_eq!(job.numbers(), kept);
+}
+
+/// The brokers tell of all partitions at once, and each is to be read on.
+fn all_expired(place: &mut Place) {
+    place.broker.create("thinned", 3);
+    let continuing = "start: earliest\n      on_data_loss: continue";
+    let job = place.job("thinned", continuing, "");
+    let running = job.run(1).start();
+    let lines = place.lines("thinned", 0..300);
+    place.broker.produce_lines("thinned", 3, &lines);
+    job.until_rows(300);
+    Job::stop(running);
+    let lines = place.lines("thinned", 300..900);
+    place.broker.produce_lines("thinned", 3, &lines);
+    for partition in 0..3 {
+        place.broker.trim("thinned", partition, 200);
+    }
+    let running = job.run(1).listen().start();
+    job.until_rows(600);
+    until("what is lost is counted", || {
+        let metrics = running.get("/metrics");
+        let mut lines = metrics.lines();
+        lines.any(|line| line.starts_with("thalweg_records_lost_total{") && line.ends_with(" 300"))
+    });
+    Job::stop(running);
+    let kept: Vec<u64> = (0..300).chain(600..900).collect();
     assert_eq!(job.numbers(), kept);
 }
 
