@@ -35,6 +35,17 @@ pub enum Error {
     /// A name that is not UTF-8 cannot stand in a checkpoint.
     #[error("file: the name of {0:?} is not UTF-8")]
     NotUnicode(PathBuf),
+    /// The checkpoint's files are others than those of the definition.
+    #[error(
+        "file: the checkpoint has read {name:?}, which is none of {path:?}; give the source \
+         another name, or begin anew"
+    )]
+    OtherFiles {
+        /// A split's name.
+        name: String,
+        /// The path of the definition.
+        path: String,
+    },
     /// A file of the checkpoint is gone.
     #[error("file: {name:?} has vanished; it was to be read from offset {offset} on")]
     Vanished {
@@ -182,6 +193,7 @@ impl Error {
             Self::Option { .. }
             | Self::Pattern { .. }
             | Self::NoMatch(_)
+            | Self::OtherFiles { .. }
             | Self::NotAFile(_)
             | Self::NotUnicode(_)
             | Self::RecordTooLong { .. }

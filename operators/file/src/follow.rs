@@ -16,12 +16,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use thalweg_stream::Clock;
+use thalweg_stream::source::SplitStart;
 
 use crate::bounded::OPEN_WEIGHT_MAX;
 use crate::buffer::BufferPool;
 use crate::error::Error;
 use crate::find::Truncated;
-use crate::identity::{self, Identity};
+use crate::identity::{Followed, Identity};
 use crate::queue::{Ended, Item, Shared, furthest_behind};
 use crate::reader::Plan;
 use crate::split_file::{Piece, SplitFile};
@@ -169,14 +170,16 @@ impl Follower {
     /// is of the last.
     fn take_on(&mut self) {
         let coming = std::mem::take(&mut self.shared.lock().coming);
+        let mut finished = Vec::new();
         for (lane, start) in coming {
-            if start.finished {
-                self.shared.push(Item::End(lane));
-                continue;
-            }
-            let followed = identity::Followed::of(&start.spec);
+            let followed = Followed::of(&start.spec);
             let identity = followed.as_ref().map(|followed| followed.identity);
             let older = identity.and_then(|identity| self.newest.insert(identity, lane));
+            if start.finished {
+                self.shared.push(Item::End(lane));
+                finished.extend(followed.map(|followed| (lane, start, followed)));
+                continue;
+            }
             if let Some(older) = older.filter(|older| self.lanes.contains_key(older)) {
                 self.truncated(older);
             }
@@ -198,6 +201,24 @@ impl Follower {
             self.lanes.insert(lane, new);
             // Also one that has nothing new: whether it was truncated is seen when it is opened.
             self.waiting.push_back(lane);
+        }
+        for (lane, start, followed) in finished {
+            if self.newest.get(&followed.identity) == Some(&lane) {
+                self.check_finished(&start, &followed);
+            }
+        }
+    }
+
+    /// Notes a file that was truncated, and its split finished with it, where the run before has ended
+    /// too soon to find what it has now.
+    fn check_finished(&self, start: &SplitStart, followed: &Followed) {
+        let there = fs::metadata(self.plan.folder.join(&followed.path));
+        let truncated = there.is_ok_and(|metadata| {
+            let shorter = start.offset.is_some_and(|offset| metadata.len() < offset);
+            shorter && followed.identity.has_number(&metadata, true)
+        });
+        if truncated {
+            self.following.truncated.note(&start.spec.name);
         }
     }
 

@@ -65,6 +65,27 @@ pub(crate) fn list(folder: &Path, path: &str) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
+/// Whether a file listed under `name` is one that `path` means, be it there or not.
+pub(crate) fn means(folder: &Path, path: &str, name: &str) -> Result<bool, Error> {
+    if path == name {
+        return Ok(true);
+    }
+    let folder = folder.to_str().ok_or_else(|| not_unicode(folder))?;
+    // An absolute path takes the place of the folder.
+    let pattern = plain(&Path::new(&Pattern::escape(folder)).join(path));
+    let pattern = Pattern::new(&pattern.to_string_lossy()).map_err(|source| Error::Pattern {
+        pattern: path.to_owned(),
+        source,
+    })?;
+    let name = plain(&Path::new(folder).join(name));
+    Ok(pattern.matches_path_with(&name, OPTIONS))
+}
+
+/// A path without parts that lead nowhere.
+fn plain(path: &Path) -> PathBuf {
+    path.iter().filter(|part| *part != ".").collect()
+}
+
 /// Whether a part of a path begins with a dot where the pattern does not say so: staged output is no
 /// input.
 fn hidden(pattern: &Path, found: &Path) -> bool {
@@ -101,7 +122,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use super::list;
+    use super::{list, means};
 
     fn folder(names: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -157,6 +178,28 @@ mod tests {
         fs::write(folder.path().join(odd), "").unwrap();
         assert_eq!(list(folder.path(), "d/*").unwrap(), ["d/a"]);
         assert_eq!(list(folder.path(), "**/*").unwrap(), ["d/a"]);
+    }
+
+    #[test]
+    fn a_name_is_known_to_be_meant_without_its_file() {
+        for (path, name, meant) in [
+            ("d/*.csv", "d/a.csv", true),
+            ("./d/*.csv", "d/a.csv", true),
+            ("/f[[]1]/d/*.csv", "d/a.csv", true),
+            ("d/*.csv", "/f[1]/d/a.csv", true),
+            ("d/**/*.csv", "d/e/f/a.csv", true),
+            ("d/[a].csv", "d/[a].csv", true),
+            ("d/../d/*", "d/../d/a.csv", true),
+            ("e/*.csv", "d/a.csv", false),
+            ("d/*.json", "d/a.csv", false),
+            ("d/*", "d/e/a.csv", false),
+            ("/g/d/*.csv", "d/a.csv", false),
+        ] {
+            let found = means(Path::new("/f[1]"), path, name);
+            assert_eq!(found.unwrap(), meant, "{path} {name}");
+        }
+        assert!(means(Path::new(""), "./d/*", "d/a").unwrap());
+        assert!(means(Path::new("f"), "d/[", "d/a").is_err());
     }
 
     #[test]

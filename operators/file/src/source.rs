@@ -14,6 +14,7 @@ use crate::compression::Compression;
 use crate::error::{Error, blocking};
 use crate::find::{Finder, Truncated, identify};
 use crate::follow::{Counts, Following};
+use crate::identity::Followed;
 use crate::listing;
 use crate::reader::{self, Plan};
 
@@ -234,10 +235,18 @@ impl Source for FileSource {
             splits.extend(self.find(&splits).await?);
             return Ok(splits);
         }
+        let (folder, path) = (self.options.folder.clone(), self.options.path.clone());
+        for spec in known {
+            let followed = Followed::of(spec).map(|followed| followed.path);
+            let name = followed.unwrap_or_else(|| spec.name.to_string());
+            // Those of another path would be read in place of the ones that it means.
+            if !listing::means(&folder, &path, &name)? {
+                return Err(Error::OtherFiles { name, path }.into());
+            }
+        }
         if !known.is_empty() {
             return Ok(known.to_vec());
         }
-        let (folder, path) = (self.options.folder.clone(), self.options.path.clone());
         let names = blocking(move || listing::list(&folder, &path)).await?;
         Ok(names
             .into_iter()

@@ -361,3 +361,29 @@ fn more_files_than_may_be_open_are_followed() {
     job.step_until(|job| all(job, "one\ntwo\n"));
     assert_eq!(job.counted(), (0, 0));
 }
+
+/// The first line comes again, so that the file looks like the one that has been read.
+#[test]
+fn a_truncation_that_was_seen_just_before_the_end_of_a_run_is_known_to_the_next() {
+    let mut job = Job::new("app.log");
+    job.append("app.log", "head\n");
+    job.start();
+    job.until(&[("app.log", "head\n")]);
+    job.append("app.log", "one\ntwo\n");
+    job.until(&[("app.log", "head\none\ntwo\n")]);
+    fs::write(job.at("app.log"), "head\n9\n").unwrap();
+    // Nobody has looked for files since.
+    let run = job.run.as_mut().expect("started");
+    while run.reader.status(SplitId(0)).state != SplitState::Finished {
+        assert!(run.reader.poll(1 << 20).unwrap().is_none());
+        run.woken.recv_timeout(Duration::from_millis(2)).ok();
+    }
+    job.splits[0].finished = true;
+    for _ in 0..2 {
+        job.restart();
+        job.until(&[
+            ("app.log", "head\none\ntwo\n"),
+            ("app.log (2)", "head\n9\n"),
+        ]);
+    }
+}

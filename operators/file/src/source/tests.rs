@@ -431,6 +431,15 @@ async fn the_list_of_the_first_start_stands() {
     fs::write(folder.path().join("0.json"), "new\n").unwrap();
     fs::remove_file(folder.path().join("a.json")).unwrap();
     assert_eq!(source.discover(&first).await.unwrap(), first);
+    let other = self::source(folder.path(), "0.*").discover(&first).await;
+    let fault = other.expect_err("they would be read in its place");
+    assert_eq!(fault.class, Class::User);
+    assert!(
+        fault
+            .message
+            .contains("\"a.json\", which is none of \"0.*\""),
+        "{fault}"
+    );
 }
 
 #[tokio::test]
