@@ -19,15 +19,24 @@ impl Windows {
 
     /// Start of the window that contains `time`; floors, also before the epoch.
     pub(crate) fn start(self, time: i64) -> i64 {
-        let into =
-            (i128::from(time) - i128::from(self.offset_ms)).rem_euclid(i128::from(self.size_ms));
+        time.saturating_sub(self.since_start(time))
+    }
+
+    /// How far into its window `time` is.
+    fn since_start(self, time: i64) -> i64 {
+        let since = i128::from(time) - i128::from(self.offset_ms);
         // The remainder is less than the size, an i64.
-        time.saturating_sub(into as i64)
+        since.rem_euclid(i128::from(self.size_ms)) as i64
     }
 
     /// End of the window that starts at `start`: the first time not in it.
     pub(crate) fn end(self, start: i64) -> i64 {
-        start.saturating_add(self.size_ms)
+        let before = match start {
+            // The first window may have begun before there were times to say so.
+            i64::MIN => self.since_start(start),
+            _ => 0,
+        };
+        start.saturating_add(self.size_ms - before)
     }
 
     /// At this watermark windows that end by the time that is returned are forgotten.
@@ -150,6 +159,20 @@ mod tests {
             assert!(start <= time && windows.end(start) >= time.saturating_sub(1));
             assert!(windows.forgotten(time) <= time);
         }
+    }
+
+    #[test]
+    fn the_first_window_ends_where_the_second_begins() {
+        let windows = Windows::new(1000, 0, 0);
+        let end = windows.end(i64::MIN);
+        assert_eq!(
+            (windows.start(end - 1), windows.start(end)),
+            (i64::MIN, end)
+        );
+        // However they come.
+        let mut assignment = Assignment::default();
+        assignment.assign(windows, i64::MIN, &[i64::MIN, end, end - 1]);
+        assert_eq!(assignment.parts(), [(i64::MIN, vec![0, 2]), (end, vec![1])]);
     }
 
     #[test]
