@@ -331,7 +331,7 @@ impl Tokens {
         Ok(Token {
             text: Secret::new(answer.access_token),
             acquired: now,
-            ends: now + Duration::from_secs(seconds),
+            ends: now.saturating_add(Duration::from_secs(seconds)),
         })
     }
 }

@@ -168,6 +168,18 @@ async fn a_token_is_kept_until_shortly_before_its_end() {
 }
 
 #[tokio::test]
+async fn a_token_may_live_for_ever() {
+    let (world, clock) = (start().await, Arc::new(Hands::default()));
+    let client = client(&world, principal(), &clock);
+    world.lock().unwrap().lives_s = u64::MAX;
+    for hours in [1, 1000] {
+        *clock.0.lock().unwrap() = Duration::from_secs(hours * 3600);
+        ask(&client).await.unwrap();
+    }
+    assert_eq!(world.lock().unwrap().used, ["token-1", "token-1"]);
+}
+
+#[tokio::test]
 async fn a_refused_token_is_renewed_once() {
     let (world, clock) = (start().await, Arc::new(Hands::default()));
     let client = client(&world, principal(), &clock);
