@@ -1,39 +1,39 @@
 //! One attempt to run a job: claim, connect, restore, run, end.
 
+mod sinks;
+mod workers;
+
 use std::collections::BTreeMap;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use thalweg_checkpoint::publish::{SinkRecord, StagePlace};
 use thalweg_checkpoint::{Manifest, RestoreFrom, Store};
 use thalweg_metrics::Metrics;
 use thalweg_stream::planted::planted;
-use thalweg_stream::sink::{SinkContext, StageStore};
-use thalweg_stream::{Clock, Fault};
-use tokio::sync::{mpsc, oneshot};
+use thalweg_stream::{Clock, Fault, Generation, Ledger, Section};
+use tokio::sync::mpsc;
+use tokio::sync::oneshot::error::RecvError;
+use tokio::task::JoinSet;
 
+use self::sinks::{Sinks, own_stages};
+use self::workers::{Ending, Workers, prepare_followers};
 use crate::conductor::Rhythm;
-use crate::coordinator::{Command, Coordinator, Lane, Outcome};
+use crate::coordinator::{Command, Coordinator, Outcome};
 use crate::discovery;
 use crate::failpoint;
 use crate::failure::Failure;
-use crate::fit;
-use crate::graph::{Graph, Node, SinkNode};
+use crate::graph::{Graph, Node};
 use crate::herald;
 use crate::journal::{Allow, Journal, Open};
 use crate::limits::Limits;
-use crate::mesh::message::{Brief, SinkBrief};
-use crate::mesh::{Mesh, Wires};
+use crate::mesh::Mesh;
 use crate::meter::Meter;
-use crate::publishing::Outlet;
 use crate::report::Report;
 use crate::shared::Shared;
 use crate::splits::Splits;
-use crate::stage::MemoryStage;
 use crate::status::{NodeStatus, Phase, RestoreStatus, StatusBoard};
 use crate::supervisor::Run;
-use crate::threads::{self, LEAVE};
-use crate::unpublished::Unpublished;
 use crate::worker::{Plan, groups};
 
 /// A job to run.
@@ -118,192 +118,82 @@ pub(crate) async fn attempt(run: &mut Run) -> Result<Outcome, Failure> {
     }
 }
 
-/// The attempt from its claim on.
+/// The attempt from its claim on: starts all that works for the job, has the coordinator drive it to
+/// its end, and ends the rest.
+///
+/// # Cancel safety
+/// May be dropped at any point. What is held here goes in the reverse of the order in which it came.
 async fn claimed(
     run: &mut Run,
     mut journal: Journal,
     started: Duration,
 ) -> Result<Outcome, Failure> {
-    let (clock, board) = (Arc::clone(&run.clock), run.board.clone());
-    let (name, graph) = (Arc::clone(&run.name), Arc::clone(&run.graph));
-    let metrics = Arc::clone(&run.metrics);
-    let (workers, limits) = (run.workers, run.limits);
-    let schedule = run.schedule.clone();
-    let restored = journal.restored().cloned();
-    let splits = Splits::discover(&graph, restored.as_ref()).await?;
+    let (clock, graph) = (Arc::clone(&run.clock), Arc::clone(&run.graph));
+
+    // Sources tell what there is to read, and what comes later.
+    let splits = Splits::discover(&graph, journal.restored()).await?;
     let names = Arc::clone(splits.register.names());
     let (mut watches, found) = discovery::watch(&graph, &splits.register);
     journal.set_splits(splits.register);
+
+    // The other processes are there, and the state of the workers of this one.
     failpoint::hit(&["restore", "before"]);
-    let launch = run.launch.as_deref();
-    let mut mesh = tokio::select! {
-        biased;
-        mesh = Mesh::start(launch, workers, journal.generation()) => mesh?,
-        // Other hosts may be long in coming.
-        () = stop_asked(&mut run.commands) => {
-            journal.end(false).await?;
-            board.update(|status| status.phase = Phase::Stopped);
-            return Ok(Outcome::Stopped);
-        }
+    let Some(mut mesh) = connect(run, journal.generation()).await? else {
+        journal.end(false).await?;
+        run.board.update(|status| status.phase = Phase::Stopped);
+        return Ok(Outcome::Stopped);
     };
-    let here = mesh.team().here.clone();
-    let mut sections = Vec::with_capacity(workers);
-    for worker in here.clone() {
-        sections.push(Mutex::new(
-            restore(&journal, &graph, worker, workers).await?,
-        ));
-    }
+    let restored = restore_here(&journal, &graph, &mesh, run.workers).await?;
     failpoint::hit(&["restore", "after"]);
-    let first = journal.first_epoch();
-    let (report_sender, reports) = mpsc::unbounded_channel::<Report>();
-    let shared = Shared::new(
-        limits,
-        Arc::clone(&clock),
-        mesh.team().clone(),
-        graph.nodes.len(),
-        first,
-        Meter::Here(Arc::clone(&metrics)),
-        report_sender,
-    );
-    let shared = shared
-        .suspecting(run.suspect.clone())
-        .leading(mesh.orders());
-    let shared = Arc::new(shared);
-    let (news_sender, news) = mpsc::unbounded_channel();
-    let mut lanes = BTreeMap::new();
-    let mut contexts = BTreeMap::new();
-    let mut outlets = tokio::task::JoinSet::new();
-    for (at, sink) in graph.sinks() {
-        let (lane, context, outlet, units) =
-            open_sink(at, sink, &name, &journal, restored.as_ref(), &clock).await?;
-        outlets.spawn(outlet.run(units, news_sender.clone()));
-        contexts.insert(at, context);
-        lanes.insert(at, lane);
-    }
-    let own = graph.sinks().filter_map(|(_, sink)| {
-        let stage = sink.sink.stage_store()?;
-        Some((Arc::clone(&sink.name), stage))
-    });
-    journal.set_stages(own.collect());
-    let watermarks = (restored.as_ref()).map(|restored| watermarks(restored, &graph));
-    let watermarks = watermarks.unwrap_or_default();
-    if mesh.processes() > 1 {
-        let brief = Brief {
-            process: 0,
-            processes: mesh.processes(),
-            workers: here.len(),
-            job: Arc::clone(&name),
-            version: run.version.clone(),
-            graph: graph.fingerprint(),
-            limits,
-            suspect: run.suspect.clone(),
-            first,
-            starts: splits.starts.clone(),
-            tracked: splits.tracked.clone(),
-            watermarks: watermarks.clone(),
-            sinks: (contexts.iter())
-                .map(|(&at, context)| (at, SinkBrief::of(context)))
-                .collect(),
-        };
-        mesh.prepare(&brief).await?;
-        for worker in here.end..workers {
-            // One after the other: the state of all need not fit in this process.
-            let state = restore(&journal, &graph, worker, workers).await?;
-            mesh.restore(worker, state).await?;
-        }
-    }
-    let took = clock.elapsed().saturating_sub(started);
-    board.update(|status| {
-        status.lineage = journal.lineage().to_string();
-        status.generation = journal.generation().0;
-        status.restored = restored.as_ref().map(|restored| RestoreStatus {
-            epoch: restored.epoch.0,
-            duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        });
-    });
-    if restored.is_some() {
-        metrics.set("restore_seconds", &[], took.as_secs_f64());
-    }
-    if let Some(cause) = journal.restart_cause() {
-        metrics.count("restarts_total", &[cause], 1);
-    }
-    // Whoever drops this run ends its workers, too.
-    let _ending = Ending(Arc::clone(&shared));
-    let plan = Arc::new(Plan {
-        job: Arc::clone(&name),
+
+    // All that workers need, here and in the other processes.
+    let (shared, reports) = share(run, &journal, &mesh);
+    let mut sinks = Sinks::open(run, &journal).await?;
+    journal.set_stages(own_stages(&graph));
+    let plan = Plan {
+        job: Arc::clone(&run.name),
         graph: Arc::clone(&graph),
         shared: Arc::clone(&shared),
-        first,
+        first: journal.first_epoch(),
         starts: splits.starts,
         tracked: splits.tracked,
-        watermarks,
+        watermarks: watermarks(journal.restored(), &graph),
         names,
-        sinks: contexts,
-        restored: sections,
-        schedule: schedule.clone(),
-    });
-    if let Some(schedule) = &schedule {
-        schedule.begin(workers);
-    }
-    let simulated = schedule.is_some();
-    let (wires, handles) = Wires::watch(mesh.sockets(), &shared)
-        .map_err(|error| Fault::unavailable(format!("the data connections: {error}")))?;
-    mesh.begin(&shared).await?;
-    journal.ask_for_whole(&shared);
-    let (ended, threads) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("timely".to_owned())
-        .spawn(move || {
-            threads::execute(&plan, handles);
-            // Nobody waits for them if the run has been dropped.
-            ended.send(()).ok();
-            if let Some(schedule) = schedule {
-                schedule.end();
-            }
-        })
-        .map_err(|error| Fault::bug(format!("no thread for the workers: {error}")))?;
-    let rhythm = Rhythm {
-        epoch_ms: limits.epoch_ms,
-        checkpoint_ms: u64::try_from(run.checkpoint_every.as_millis()).unwrap_or(u64::MAX),
-        in_flight_max: limits.epochs_in_flight,
-        backlog_max: limits.unpublished_max,
+        sinks: sinks.contexts,
+        restored,
+        schedule: run.schedule.clone(),
     };
-    let mut base = restored
-        .map(|manifest| manifest.ledgers)
-        .unwrap_or_default();
-    // What is gone holds nothing any more.
-    base.retain(|id, _| graph.nodes.iter().any(|node| **node.identity() == **id));
+    prepare_followers(&mut mesh, run, &journal, &plan).await?;
+    tell_of_start(run, &journal, started);
+
+    // Workers begin. Whoever drops this run ends them, too.
+    let _ending = Ending(Arc::clone(&shared));
+    let mut workers = Workers::start(plan, &mut mesh, &mut journal).await?;
+
+    // The coordinator drives them to the end.
     let log = journal.handle();
+    let base = base_ledgers(&journal, &graph);
     let (heralds, telling) = herald::start(&graph);
     let mut coordinator = Coordinator::new(
         graph,
         Arc::clone(&shared),
         journal,
         heralds,
-        rhythm,
-        workers,
-        lanes,
-        board,
-        metrics,
+        rhythm(run),
+        run.workers,
+        sinks.lanes,
+        run.board.clone(),
+        Arc::clone(&run.metrics),
         base,
     );
+    let simulated = run.schedule.is_some();
     if simulated {
         coordinator.unwatched();
     }
-    let running = coordinator.run(reports, news, found, &mut run.commands);
-    tokio::pin!(running);
-    let mut result = loop {
-        tokio::select! {
-            result = &mut running => break result,
-            ended = outlets.join_next(), if !outlets.is_empty() => {
-                if let Some(Err(error)) = ended
-                    && let Ok(panic) = error.try_into_panic()
-                {
-                    shared.fail_with(Failure::panicked("a publisher", panic));
-                }
-            }
-        }
-    };
+    let running = pin!(coordinator.run(reports, sinks.news, found, &mut run.commands));
+    let mut result = drive(running, &mut sinks.publishing, &shared).await;
+
+    // Everybody else leaves.
     if let Err(fault) = &result {
         shared.fail(fault.clone());
     }
@@ -312,32 +202,27 @@ async fn claimed(
         // The last commit is told to the end.
         telling.join_all().await;
     }
-    outlets.shutdown().await;
+    sinks.publishing.shutdown().await;
     if let Err(fault) = result {
         result = Err(Journal::abandon(log, fault).await);
     }
-    let alone = mesh.processes() == 1;
     match &result {
         Ok(_) => mesh.end(&*clock).await,
-        Err(_) => wires.end(),
+        Err(_) => workers.wires.end(),
     }
-    let bounded = !simulated && (result.is_err() || !alone);
-    let left = tokio::select! {
-        left = threads => Some(left),
-        () = clock.sleep(LEAVE), if bounded => None,
-    };
-    // What timely still waits for comes back.
-    wires.end();
-    match (result, left) {
-        (Ok(_), Some(Err(_))) => Err(Fault::bug("the workers' thread has panicked").into()),
-        (Ok(outcome), _) => Ok(outcome),
-        (Err(fault), left) => {
-            if left.is_none() {
-                tracing::error!("a worker that is stuck is left behind");
-            }
-            let failure = shared.failure().filter(|failure| failure.fault == fault);
-            Err(failure.unwrap_or_else(|| fault.into()))
-        }
+    let bounded = !simulated && (result.is_err() || mesh.processes() > 1);
+    let left = workers.leave(bounded, &*clock).await;
+    conclude(result, left, &shared)
+}
+
+/// Starts the other processes, if there are any; nothing if somebody asks for a stop meanwhile.
+async fn connect(run: &mut Run, generation: Generation) -> Result<Option<Mesh>, Failure> {
+    let launch = run.launch.as_deref();
+    tokio::select! {
+        biased;
+        mesh = Mesh::start(launch, run.workers, generation) => mesh.map(Some),
+        // Other hosts may be long in coming.
+        () = stop_asked(&mut run.commands) => Ok(None),
     }
 }
 
@@ -352,27 +237,22 @@ async fn stop_asked(commands: &mut mpsc::Receiver<Command>) {
     }
 }
 
-/// Ends the workers of an attempt when it is dropped; those that have ended do not notice.
-struct Ending(Arc<Shared>);
+/// State of a worker, by step.
+type State = BTreeMap<Arc<str>, Vec<Section>>;
 
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.0.fail(Fault::unavailable("the run has been dropped"));
+/// The state of the workers of this process.
+async fn restore_here(
+    journal: &Journal,
+    graph: &Graph,
+    mesh: &Mesh,
+    workers: usize,
+) -> Result<Vec<Mutex<State>>, Fault> {
+    let mut states = Vec::with_capacity(workers);
+    for worker in mesh.team().here.clone() {
+        let state = restore(journal, graph, worker, workers).await?;
+        states.push(Mutex::new(state));
     }
-}
-
-/// The sources' watermarks of a checkpoint, by node.
-fn watermarks(manifest: &Manifest, graph: &Graph) -> BTreeMap<usize, i64> {
-    let of = |name: &str| {
-        manifest
-            .sources
-            .get(name)
-            .map(|source| source.progress.watermark)
-    };
-    graph
-        .sources()
-        .filter_map(|(at, source)| Some((at, of(&source.name)?)))
-        .collect()
+    Ok(states)
 }
 
 /// The state of a worker: that of the key groups it owns.
@@ -381,7 +261,7 @@ async fn restore(
     graph: &Graph,
     worker: usize,
     workers: usize,
-) -> Result<BTreeMap<Arc<str>, Vec<thalweg_stream::Section>>, Fault> {
+) -> Result<State, Fault> {
     let ids: Vec<Arc<str>> = graph
         .steps()
         .map(|(_, step)| Arc::clone(&step.id))
@@ -393,76 +273,115 @@ async fn restore(
     journal.read_state(&ids, groups(worker, workers)).await
 }
 
-type Opened = (
-    Lane,
-    SinkContext,
-    Outlet,
-    mpsc::UnboundedReceiver<thalweg_stream::sink::Released<thalweg_stream::sink::PublishUnit>>,
-);
-
-async fn open_sink(
-    at: usize,
-    node: &SinkNode,
-    job: &Arc<str>,
+/// What all parts of this process share, and where they report.
+fn share(
+    run: &Run,
     journal: &Journal,
-    restored: Option<&Manifest>,
-    clock: &Arc<dyn Clock>,
-) -> Result<Opened, Fault> {
-    let capabilities = node.sink.capabilities();
-    let own = node.sink.stage_store();
-    let place = if own.is_some() {
-        StagePlace::Own
-    } else {
-        StagePlace::Outbox
+    mesh: &Mesh,
+) -> (Arc<Shared>, mpsc::UnboundedReceiver<Report>) {
+    let (sender, reports) = mpsc::unbounded_channel();
+    let shared = Shared::new(
+        run.limits,
+        Arc::clone(&run.clock),
+        mesh.team().clone(),
+        run.graph.nodes.len(),
+        journal.first_epoch(),
+        Meter::Here(Arc::clone(&run.metrics)),
+        sender,
+    );
+    let shared = shared
+        .suspecting(run.suspect.clone())
+        .leading(mesh.orders());
+    (Arc::new(shared), reports)
+}
+
+/// The sources' watermarks of a checkpoint, if there is one, by node.
+fn watermarks(restored: Option<&Manifest>, graph: &Graph) -> BTreeMap<usize, i64> {
+    let of = |name: &str| {
+        let source = restored?.sources.get(name)?;
+        Some(source.progress.watermark)
     };
-    let record = restored
-        .and_then(|restored| restored.sinks.get(&*node.name))
-        .filter(|record| fit::goes_on(record, node))
-        .cloned();
-    let mut record = record.unwrap_or_else(|| SinkRecord::new(place));
-    record.destination = node.destination.to_string();
-    let unpublished = Unpublished::new(capabilities.grouping, journal.lineage().clone(), record);
-    let context = SinkContext {
-        job: Arc::clone(job),
-        sink: Arc::clone(&node.name),
-        lineage: journal.lineage().clone(),
-        generation: journal.generation(),
-        clock: Arc::clone(clock),
-        state: unpublished.state().clone(),
-    };
-    let publisher = node.sink.publisher(context.clone()).await;
-    let publisher: Arc<dyn thalweg_stream::Publisher> = publisher
-        .map_err(|fault| fault.within(format_args!("sink \"{}\"", node.name)))?
-        .into();
-    let outbox: Arc<dyn StageStore> = own.unwrap_or_else(|| journal.outbox());
-    let memory = Arc::new(MemoryStage::default());
-    let stage: Arc<dyn StageStore> = match node.delivery {
-        crate::graph::Delivery::ExactlyOnce => Arc::clone(&outbox),
-        crate::graph::Delivery::AtLeastOnce => Arc::clone(&memory) as Arc<dyn StageStore>,
-    };
-    let outlet = Outlet {
-        sink: at,
-        name: Arc::clone(&node.name),
-        ordered: capabilities.ordered,
-        publisher: Arc::clone(&publisher),
-        stage,
-        clock: Arc::clone(clock),
-    };
-    let (sender, units) = mpsc::unbounded_channel();
-    let lane = Lane {
-        name: Arc::clone(&node.name),
-        delivery: node.delivery,
-        unpublished,
-        units: sender,
-        publisher,
-        outbox,
-        memory,
-        flushing: BTreeMap::new(),
-        published_rows: 0,
-        released: BTreeMap::new(),
-        sequence: BTreeMap::new(),
-    };
-    Ok((lane, context, outlet, units))
+    graph
+        .sources()
+        .filter_map(|(at, source)| Some((at, of(&source.name)?)))
+        .collect()
+}
+
+/// Tells people from where the job goes on, and why.
+fn tell_of_start(run: &Run, journal: &Journal, started: Duration) {
+    let took = run.clock.elapsed().saturating_sub(started);
+    let restored = journal.restored();
+    run.board.update(|status| {
+        status.lineage = journal.lineage().to_string();
+        status.generation = journal.generation().0;
+        status.restored = restored.map(|restored| RestoreStatus {
+            epoch: restored.epoch.0,
+            duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        });
+    });
+    if restored.is_some() {
+        (run.metrics).set("restore_seconds", &[], took.as_secs_f64());
+    }
+    if let Some(cause) = journal.restart_cause() {
+        run.metrics.count("restarts_total", &[cause], 1);
+    }
+}
+
+fn rhythm(run: &Run) -> Rhythm {
+    Rhythm {
+        epoch_ms: run.limits.epoch_ms,
+        checkpoint_ms: u64::try_from(run.checkpoint_every.as_millis()).unwrap_or(u64::MAX),
+        in_flight_max: run.limits.epochs_in_flight,
+        backlog_max: run.limits.unpublished_max,
+    }
+}
+
+/// Ledgers of the checkpoint that the attempt begins from, of what is still there: what is gone holds
+/// nothing any more.
+fn base_ledgers(journal: &Journal, graph: &Graph) -> BTreeMap<String, Ledger> {
+    let restored = journal.restored();
+    let mut base = restored.map_or_else(BTreeMap::new, |manifest| manifest.ledgers.clone());
+    base.retain(|id, _| graph.nodes.iter().any(|node| **node.identity() == **id));
+    base
+}
+
+/// Runs the coordinator to its end. A publisher that panics ends the attempt.
+async fn drive(
+    mut running: Pin<&mut impl Future<Output = Result<Outcome, Fault>>>,
+    publishing: &mut JoinSet<()>,
+    shared: &Shared,
+) -> Result<Outcome, Fault> {
+    loop {
+        tokio::select! {
+            result = &mut running => return result,
+            ended = publishing.join_next(), if !publishing.is_empty() => {
+                if let Some(Err(error)) = ended
+                    && let Ok(panic) = error.try_into_panic()
+                {
+                    shared.fail_with(Failure::panicked("a publisher", panic));
+                }
+            }
+        }
+    }
+}
+
+/// How the attempt has ended, by what the coordinator says and whether the workers have `left`.
+fn conclude(
+    result: Result<Outcome, Fault>,
+    left: Option<Result<(), RecvError>>,
+    shared: &Shared,
+) -> Result<Outcome, Failure> {
+    match (result, left) {
+        (Ok(_), Some(Err(_))) => Err(Fault::bug("the workers' thread has panicked").into()),
+        (Ok(outcome), _) => Ok(outcome),
+        (Err(fault), left) => {
+            if left.is_none() {
+                tracing::error!("a worker that is stuck is left behind");
+            }
+            let failure = shared.failure().filter(|failure| failure.fault == fault);
+            Err(failure.unwrap_or_else(|| fault.into()))
+        }
+    }
 }
 
 fn node_status(node: &Node) -> NodeStatus {
@@ -477,7 +396,7 @@ fn node_status(node: &Node) -> NodeStatus {
         watermark_ms: None,
         idle: false,
         finished: false,
-        ledger: thalweg_stream::Ledger::default(),
+        ledger: Ledger::default(),
         splits: Vec::new(),
         rows_in: 0,
         rows_out: 0,

@@ -11,6 +11,7 @@ use timely::communication::allocator::zero_copy::initialize::{
 };
 use timely::communication::{AllocatorBuilder, Hooks};
 use timely::{CommunicationConfig, WorkerConfig};
+use tokio::sync::oneshot;
 
 use crate::failure::Failure;
 use crate::mesh::Wire;
@@ -23,9 +24,27 @@ use crate::worker::{self, Plan};
 /// behind: it can neither commit nor publish, and leaves when it comes back.
 pub(crate) const LEAVE: Duration = Duration::from_secs(1);
 
-/// Runs the worker threads; returns when all have ended. A panic ends the attempt, not the process.
+/// Starts the worker threads of this process, by a thread of their own; tells when all have ended.
 /// `wires` lead to the other processes, in order; none if there are no others.
-pub(crate) fn execute(plan: &Arc<Plan>, wires: Vec<Option<Wire>>) {
+pub(crate) fn start(plan: Plan, wires: Vec<Option<Wire>>) -> Result<oneshot::Receiver<()>, Fault> {
+    let schedule = plan.schedule.clone();
+    let (ended, threads) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("timely".to_owned())
+        .spawn(move || {
+            execute(&Arc::new(plan), wires);
+            // Nobody waits for them if the attempt has been dropped, or the process is about to end.
+            ended.send(()).ok();
+            if let Some(schedule) = schedule {
+                schedule.end();
+            }
+        })
+        .map_err(|error| Fault::bug(format!("no thread for the workers: {error}")))?;
+    Ok(threads)
+}
+
+/// Runs the worker threads; returns when all have ended. A panic ends the attempt, not the process.
+fn execute(plan: &Arc<Plan>, wires: Vec<Option<Wire>>) {
     let shared = Arc::clone(&plan.shared);
     let (builders, comms) = match build(plan, wires) {
         Ok(built) => built,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use thalweg_stream::{Clock, Fault, Section};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::connection::{Receiving, Sending};
 use super::message::{Brief, Order, Pulse, Word, together};
@@ -127,19 +127,10 @@ impl Work {
         );
         let shared = Arc::new(shared.suspecting(brief.suspect.clone()));
         let (graph, clock) = (Arc::clone(&self.graph), Arc::clone(&self.clock));
-        let (wires, handles) = Wires::watch(self.sockets, &shared)
-            .map_err(|error| Fault::unavailable(format!("the data connections: {error}")))?;
+        let (wires, handles) = Wires::watch(self.sockets, &shared)?;
         let plan = plan(brief, &graph, &shared, restored);
         let names = Arc::clone(&plan.names);
-        let (ended, threads) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("timely".to_owned())
-            .spawn(move || {
-                threads::execute(&Arc::new(plan), handles);
-                // Nobody waits if the process is about to end.
-                ended.send(()).ok();
-            })
-            .map_err(|error| Fault::bug(format!("no thread for the workers: {error}")))?;
+        let threads = threads::start(plan, handles)?;
         let result = tokio::select! {
             biased;
             result = listen(receiving, &shared, &graph, &names) => result,

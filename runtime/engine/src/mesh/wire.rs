@@ -10,6 +10,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
+use thalweg_stream::Fault;
 use timely::communication::allocator::zero_copy::stream::Stream;
 
 use super::Socket;
@@ -45,17 +46,18 @@ impl Wires {
     pub(crate) fn watch(
         sockets: Vec<Option<Box<dyn Socket>>>,
         shared: &Arc<Shared>,
-    ) -> io::Result<(Self, Vec<Option<Wire>>)> {
+    ) -> Result<(Self, Vec<Option<Wire>>), Fault> {
         let mut all = Self {
             sockets: Vec::new(),
         };
         let mut wires = Vec::new();
+        let fault = |error: io::Error| Fault::unavailable(format!("the data connections: {error}"));
         for (process, socket) in sockets.into_iter().enumerate() {
             let Some(socket) = socket else {
                 wires.push(None);
                 continue;
             };
-            all.sockets.push(socket.try_clone()?);
+            all.sockets.push(socket.try_clone().map_err(fault)?);
             wires.push(Some(Wire {
                 socket,
                 process,
