@@ -148,17 +148,6 @@ impl Client {
         self.understood(text, primary_of_v2(&reply.body))
     }
 
-    /// Runs a query once (version 1 of the protocol) and gives its first table.
-    ///
-    /// # Errors
-    /// As [`Error`] says.
-    pub async fn query_v1(&self, database: &str, text: &str) -> Result<Table, Error> {
-        let reply = self
-            .post(Endpoint::Engine, "/v1/rest/query", database, text)
-            .await?;
-        self.understood(text, first_of_v1(&reply.body))
-    }
-
     fn understood(&self, text: &str, table: Result<Table, String>) -> Result<Table, Error> {
         table.map_err(|reason| Error::Answer {
             what: excerpt(text),
