@@ -16,7 +16,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use thalweg_definition::{
-    CsvSink, Definition, Delivery, Diagnostic, Sink, SinkKind, Span, Spanned, Step, WhenFull,
+    CsvSink, Definition, Delivery, Diagnostic, FileSink as FileOptions, Sink, SinkKind, Span,
+    Spanned, Step, WhenFull,
 };
 use thalweg_engine::{Delivery as Promise, Edge, Graph, Node, SinkNode};
 use thalweg_expr::{Compiler, ExpressionError};
@@ -213,67 +214,8 @@ impl<'a> Planning<'a> {
         let Some((input, schema)) = self.united(&sink.from) else {
             return;
         };
-        let made: Result<(Arc<dyn thalweg_stream::Sink>, Promise), Refusal> = match &sink.kind {
-            SinkKind::File(file) => {
-                let options = WriteOptions {
-                    timestamps: if file.unix_ms {
-                        Timestamps::UnixMs
-                    } else {
-                        Timestamps::default()
-                    },
-                    nulls: if file.omit_nulls {
-                        Nulls::Omit
-                    } else {
-                        Nulls::Write
-                    },
-                    ..WriteOptions::default()
-                };
-                let folder = self.definition.folder.join(&file.path.value);
-                if let Some(other) = self.folders.insert(normal(&folder), &sink.name.value) {
-                    let message = format!(
-                        "sink `{other}` writes to this folder, under the same names; give each a \
-                         folder of its own"
-                    );
-                    return self.error(file.path.span, message);
-                }
-                let mut place = FileSinkOptions::new(folder);
-                place.roll_bytes = file.roll_bytes.unwrap_or(place.roll_bytes);
-                let asked = (sink.delivery.as_ref().map(|delivery| delivery.value))
-                    .or(self.definition.settings.delivery);
-                place.at_once = asked == Some(Delivery::AtLeastOnce);
-                let encoders = match file.csv {
-                    None => encoders(&schema, options),
-                    Some(csv) => {
-                        place.extension = "csv";
-                        separated(&schema, options, csv)
-                    }
-                };
-                FileSink::new(place, schema.clone(), encoders)
-                    .map(|sink| (Arc::new(sink) as _, Promise::ExactlyOnce))
-                    .map_err(|error| Refusal::new(error.option(), &error))
-            }
-            SinkKind::Cosmos(cosmos) => {
-                let default = match cosmos.guard {
-                    true => Promise::ExactlyOnce,
-                    false => Promise::AtLeastOnce,
-                };
-                azure::cosmos(cosmos, &schema).map(|sink| (sink, default))
-            }
-            SinkKind::Adx(adx) => azure::adx(adx, &schema).map(|sink| (sink, Promise::ExactlyOnce)),
-            SinkKind::Stdout => {
-                let encoders = encoders(&schema, WriteOptions::default());
-                let output = Arc::clone(&self.around.output);
-                let made = StdoutSink::new(output, schema.clone(), encoders);
-                Ok((Arc::new(made) as _, Promise::AtLeastOnce))
-            }
-            SinkKind::Discard => Ok((Arc::new(DiscardSink::new()) as _, Promise::ExactlyOnce)),
-        };
-        let (made, default) = match made {
-            Ok(made) => made,
-            Err(refusal) => {
-                let place = refusal.option.and_then(|name| sink.options.get(name));
-                return self.error(*place.unwrap_or(&sink.name.span), refusal.message);
-            }
+        let Some((made, default)) = self.made(sink, &schema) else {
+            return;
         };
         let capabilities = made.capabilities();
         if matches!(schema.kind, StreamKind::Changes { .. }) && !capabilities.changes {
@@ -284,18 +226,8 @@ impl<'a> Planning<'a> {
             );
             return self.error(sink.name.span, message);
         }
-        let asked = sink.delivery.as_ref().map(|d| (d.value, d.span));
-        let delivery = match asked {
-            Some((Delivery::ExactlyOnce, span)) if !capabilities.exactly_once => {
-                let message = format!("sink `{}` cannot keep exactly-once", sink.name.value);
-                return self.error(span, message);
-            }
-            Some((Delivery::ExactlyOnce, _)) => Promise::ExactlyOnce,
-            Some((Delivery::AtLeastOnce, _)) => Promise::AtLeastOnce,
-            None => match self.definition.settings.delivery {
-                Some(Delivery::AtLeastOnce) => Promise::AtLeastOnce,
-                Some(Delivery::ExactlyOnce) | None => default,
-            },
+        let Some(delivery) = self.promise(sink, capabilities.exactly_once, default) else {
+            return;
         };
         let name = Arc::from(sink.name.value.as_str());
         self.nodes.push(Node::Sink(SinkNode {
@@ -305,6 +237,76 @@ impl<'a> Planning<'a> {
             input,
             delivery,
         }));
+    }
+
+    /// The sink itself; nothing if its options are wrong.
+    fn made(&mut self, sink: &'a Sink, schema: &StreamSchema) -> Option<Made> {
+        let made: Result<Made, Refusal> = match &sink.kind {
+            SinkKind::File(file) => {
+                let folder = self.folder_of_its_own(sink, file)?;
+                let at_once = self.asked(sink) == Some(Delivery::AtLeastOnce);
+                file_sink(file, folder, at_once, schema)
+                    .map(|sink| (Arc::new(sink) as _, Promise::ExactlyOnce))
+            }
+            SinkKind::Cosmos(cosmos) => {
+                let default = match cosmos.guard {
+                    true => Promise::ExactlyOnce,
+                    false => Promise::AtLeastOnce,
+                };
+                azure::cosmos(cosmos, schema).map(|sink| (sink, default))
+            }
+            SinkKind::Adx(adx) => azure::adx(adx, schema).map(|sink| (sink, Promise::ExactlyOnce)),
+            SinkKind::Stdout => {
+                let encoders = encoders(schema, WriteOptions::default());
+                let output = Arc::clone(&self.around.output);
+                let made = StdoutSink::new(output, schema.clone(), encoders);
+                Ok((Arc::new(made) as _, Promise::AtLeastOnce))
+            }
+            SinkKind::Discard => Ok((Arc::new(DiscardSink::new()) as _, Promise::ExactlyOnce)),
+        };
+        match made {
+            Ok(made) => Some(made),
+            Err(refusal) => {
+                let place = refusal.option.and_then(|name| sink.options.get(name));
+                self.error(*place.unwrap_or(&sink.name.span), refusal.message);
+                None
+            }
+        }
+    }
+
+    /// The folder of a file sink; nothing if another sink writes there.
+    fn folder_of_its_own(&mut self, sink: &'a Sink, file: &FileOptions) -> Option<PathBuf> {
+        let folder = self.definition.folder.join(&file.path.value);
+        let Some(other) = self.folders.insert(normal(&folder), &sink.name.value) else {
+            return Some(folder);
+        };
+        let message = format!(
+            "sink `{other}` writes to this folder, under the same names; give each a folder of its \
+             own"
+        );
+        self.error(file.path.span, message);
+        None
+    }
+
+    /// What the definition asks of a sink, or of all.
+    fn asked(&self, sink: &Sink) -> Option<Delivery> {
+        let own = sink.delivery.as_ref().map(|delivery| delivery.value);
+        own.or(self.definition.settings.delivery)
+    }
+
+    /// What a sink promises: what it is asked to, or what is its default. Nothing if it is asked for
+    /// what it cannot keep; what is asked of all sinks binds only those that can.
+    fn promise(&mut self, sink: &Sink, exactly_once: bool, default: Promise) -> Option<Promise> {
+        match (&sink.delivery, self.asked(sink)) {
+            (_, Some(Delivery::AtLeastOnce)) => Some(Promise::AtLeastOnce),
+            (Some(asked), Some(Delivery::ExactlyOnce)) if !exactly_once => {
+                let message = format!("sink `{}` cannot keep exactly-once", sink.name.value);
+                self.error(asked.span, message);
+                None
+            }
+            (Some(_), Some(Delivery::ExactlyOnce)) => Some(Promise::ExactlyOnce),
+            (None, Some(Delivery::ExactlyOnce)) | (_, None) => Some(default),
+        }
     }
 
     fn dead_letters(&mut self) -> Option<usize> {
@@ -353,6 +355,40 @@ fn normal(path: &Path) -> PathBuf {
         }
     }
     normal
+}
+
+/// A sink, and what it promises if nobody asks.
+type Made = (Arc<dyn thalweg_stream::Sink>, Promise);
+
+fn file_sink(
+    file: &FileOptions,
+    folder: PathBuf,
+    at_once: bool,
+    schema: &StreamSchema,
+) -> Result<FileSink, Refusal> {
+    let options = WriteOptions {
+        timestamps: match file.unix_ms {
+            true => Timestamps::UnixMs,
+            false => Timestamps::default(),
+        },
+        nulls: match file.omit_nulls {
+            true => Nulls::Omit,
+            false => Nulls::Write,
+        },
+        ..WriteOptions::default()
+    };
+    let mut place = FileSinkOptions::new(folder);
+    place.roll_bytes = file.roll_bytes.unwrap_or(place.roll_bytes);
+    place.at_once = at_once;
+    let encoders = match file.csv {
+        None => encoders(schema, options),
+        Some(csv) => {
+            place.extension = "csv";
+            separated(schema, options, csv)
+        }
+    };
+    FileSink::new(place, schema.clone(), encoders)
+        .map_err(|error| Refusal::new(error.option(), &error))
 }
 
 /// What a sink is and where it writes. The service's address is left out: it may move. As it stands
