@@ -182,6 +182,13 @@ fn column(name: Spanned<String>, node: &Node, found: &mut Found) -> Option<Colum
     let unit = fields.word("unit", &units, found);
     let format = fields.text("format", found);
     fields.finish(found);
+    if let (Some(_), Some(format)) = (&unit, &format) {
+        let message = format!("column `{}` has a unit already", name.value);
+        found.push(
+            Diagnostic::error(format.span, message)
+                .hint("numbers have a `unit`, texts a `format`; a column has one of them"),
+        );
+    }
     let timestamp = match (unit, format) {
         (_, Some(format)) => TimestampForm::Format(format),
         (Some(unit), None) => TimestampForm::Unit(unit.to_owned()),

@@ -144,8 +144,7 @@ impl Planning<'_> {
             .map(|at| (schema.columns[at].clone(), ColumnSource::Input(at)))
             .collect();
         for (name, text) in assignments {
-            if thalweg_stream::schema::is_system(&name.value) {
-                self.error(name.span, format!("`{}` is a reserved name", name.value));
+            if self.is_reserved(name) {
                 return;
             }
             let compiled = match self.compiler.compile(&text.value, schema) {
@@ -162,6 +161,15 @@ impl Planning<'_> {
             }
         }
         self.place_projection(step, input, schema, columns);
+    }
+
+    /// Whether a column cannot be called so, as the system calls one so; told if it is.
+    fn is_reserved(&mut self, name: &Spanned<String>) -> bool {
+        let reserved = thalweg_stream::schema::is_system(&name.value);
+        if reserved {
+            self.error(name.span, format!("`{}` is a reserved name", name.value));
+        }
+        reserved
     }
 
     fn place_projection(
@@ -200,6 +208,9 @@ impl Planning<'_> {
             let Some(at) = self.column(old, schema) else {
                 return;
             };
+            if self.is_reserved(new) {
+                return;
+            }
             columns[at].0.name = Arc::from(new.value.as_str());
         }
         for (old, new) in pairs {

@@ -171,8 +171,10 @@ async fn signals(commands: mpsc::Sender<Command>) -> Fault {
                 }
             }
         }
-        // A run that no longer listens is ending.
-        commands.try_send(Command::Stop).ok();
+        // Savepoints that were asked for before may fill the way to a run that is still starting, and
+        // the next signal must not wait for it. A run that no longer listens is ending.
+        let commands = commands.clone();
+        tokio::spawn(async move { commands.send(Command::Stop).await.ok() });
     }
     Fault::unavailable("ended at once by a second signal; run the job again to resume")
 }

@@ -69,6 +69,20 @@ fn unknown_metadata_is_told_where_it_stands() {
 }
 
 #[test]
+fn no_column_gets_a_name_of_the_system() {
+    for (step, at) in [
+        ("rename: { speed_kmh: event_time }", 48),
+        ("set: { event_time: ts }", 34),
+        ("select: { event_time: ts }", 37),
+    ] {
+        let steps = format!("steps:\n  named: {{ from: reports, {step} }}\n");
+        let place = Place::with(&FLEET.replace("steps:\n", &steps));
+        let message = format!("job.yaml:10:{at}: error: `event_time` is a reserved name");
+        place.run("validate job.yaml").expect(1, &[&message]);
+    }
+}
+
+#[test]
 fn what_is_wrong_with_dead_letters_is_told_where_they_stand() {
     let small = "settings:\n  dead_letters: { file: { max_size: 1KiB } }\n";
     let place = Place::with(&FLEET.replace("settings:\n", small));
