@@ -53,9 +53,11 @@ fn chunks(fetch: &mut Fetch, queue: &Queue) -> Vec<Chunk> {
     fetch.lanes[0].give(0, queue);
     let items = std::iter::from_fn(|| queue.pop().expect("a queue"));
     items
-        .map(|item| match item {
-            Item::Chunk(0, chunk) => chunk,
-            other => panic!("{other:?}"),
+        .map(|item| {
+            let Item::Chunk(0, chunk) = item else {
+                panic!("{item:?}");
+            };
+            chunk
         })
         .collect()
 }
