@@ -1,3 +1,5 @@
+//! What comes of events as librdkafka hands them out.
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray as _};
