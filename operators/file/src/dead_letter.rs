@@ -1,6 +1,7 @@
 //! The dead-letter file: one file of JSON lines, appended to exactly once.
 
 mod append;
+mod claim;
 mod place;
 
 use std::path::PathBuf;
@@ -88,8 +89,9 @@ impl DeadLetterFileOptions {
 /// was moved away or emptied is begun anew; one that is shorter than recorded stops the job.
 ///
 /// Every start claims the file by replacing it with a copy of its own: what a process that was
-/// thought dead still writes goes to the file that was replaced. Another job's file that is in use
-/// is refused.
+/// thought dead still writes goes to the file that was replaced. What it would do by name fails, as
+/// names are changed only by way of a folder of its own, `.FILE.claim-LINEAGE-GENERATION`, which its
+/// successor has taken away. Another job's file that is in use is refused.
 pub struct DeadLetterFile {
     options: DeadLetterFileOptions,
     encoders: EncoderFactory,

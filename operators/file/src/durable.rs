@@ -4,8 +4,8 @@
 //! failed fsync the file is given up: the kernel may have dropped what it could not write, and a
 //! second fsync would say that all is well.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -132,39 +132,6 @@ pub(crate) fn read_pieces(
             Err(error) => return Err(Error::io("read", path)(error)),
         }
     }
-}
-
-/// Puts a new file with the first `length` bytes of the old one in its place, or an empty one where
-/// there is none, and opens it for writing. Handles on the old file write to nowhere afterwards.
-pub(crate) fn replace_by_copy(path: &Path, length: u64) -> Result<File, Error> {
-    let partial = with_ending(path, PARTIAL);
-    remove(&partial)?;
-    let mut copy = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&partial)
-        .map_err(Error::io("create", &partial))?;
-    if let Ok(metadata) = fs::metadata(path) {
-        (copy.set_permissions(metadata.permissions()))
-            .map_err(Error::io("set permissions of", &partial))?;
-        read_pieces(path, length, |piece| {
-            copy.write_all(piece).map_err(Error::io("write", &partial))
-        })?;
-    }
-    copy.sync_all().map_err(Error::io("fsync", &partial))?;
-    fs::rename(&partial, path).map_err(Error::io("rename to", path))?;
-    sync_parent(path)?;
-    Ok(copy)
-}
-
-/// Cuts a file off.
-pub(crate) fn truncate(path: &Path, length: u64) -> Result<(), Error> {
-    let cut = || {
-        let file = OpenOptions::new().write(true).open(path)?;
-        file.set_len(length)?;
-        file.sync_all()
-    };
-    cut().map_err(Error::io("truncate", path))
 }
 
 /// What is under a name.

@@ -1,17 +1,19 @@
 //! The dead-letter file, its predecessor and its journal on disk: acting on what
 //! [`journal::resume`] decides.
 //!
-//! Whoever writes holds the file open and locked, and writes through that handle only; the name is
-//! compared with it before and after every unit. So a process that was frozen and thawed writes
-//! into the file its successor has replaced, and learns that it was.
+//! Whoever writes holds the file open and locked, and writes through that handle only; names are
+//! changed only by way of its [`Claim`]. So a process that was frozen and thawed writes into the
+//! file its successor has replaced, can change nothing that its successor sees, and learns it:
+//! before and after every unit the name is compared with the handle.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use thalweg_stream::sink::SinkContext;
 
 use super::append::{Append, lines};
+use super::claim::Claim;
 use super::{DeadLetterFileOptions, WhenFull};
 use crate::durable;
 use crate::error::Error;
@@ -45,6 +47,7 @@ pub(super) struct Place {
     max_bytes: u64,
     when_full: WhenFull,
     writer: Writer,
+    claim: Claim,
 }
 
 impl Place {
@@ -53,16 +56,19 @@ impl Place {
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(file.file_name().unwrap_or_default());
         hidden.push(".journal");
+        let writer = Writer {
+            lineage: context.lineage.clone(),
+            generation: context.generation,
+        };
+        let rotated = durable::with_ending(&file, ".1");
         Self {
-            rotated: durable::with_ending(&file, ".1"),
+            claim: Claim::new(&file, &rotated, &writer),
+            rotated,
             journal: durable::parent(&file).join(hidden),
             file,
             max_bytes: options.max_bytes,
             when_full: options.when_full,
-            writer: Writer {
-                lineage: context.lineage.clone(),
-                generation: context.generation,
-            },
+            writer,
         }
     }
 
@@ -78,7 +84,13 @@ impl Place {
 
     /// Makes the file ours, as it was at the recorded position.
     pub(super) fn claim(&self, recorded: Option<&Position>) -> Result<Pen, Error> {
-        durable::create_folder(durable::parent(&self.file))?;
+        self.claim.take()?;
+        self.claim.or_lost(self.claimed(recorded))
+    }
+
+    fn claimed(&self, recorded: Option<&Position>) -> Result<Pen, Error> {
+        self.check_not_in_use(self.read_journal()?.as_ref())?;
+        self.claim.fence()?;
         let journal = self.read_journal()?;
         if let Some(journal) = &journal
             && journal.writer.lineage == self.writer.lineage
@@ -86,7 +98,6 @@ impl Place {
         {
             return Err(Error::Claimed(self.file.clone()));
         }
-        self.check_not_in_use(journal.as_ref())?;
         let position = self.reconcile(recorded, journal.as_ref())?;
         let file = self.own(position.length)?;
         Ok(Pen {
@@ -97,9 +108,19 @@ impl Place {
 
     /// Brings the file to where the position says, makes room for `bytes`, and begins to append.
     pub(super) fn prepare(&self, pen: Pen, bytes: u64) -> Result<Append, Error> {
+        self.claim.or_lost(self.prepared(pen, bytes))
+    }
+
+    fn prepared(&self, pen: Pen, bytes: u64) -> Result<Append, Error> {
         self.check_ours(pen.file.as_ref())?;
+        self.claim.recover()?;
         let position = self.reconcile(Some(&pen.position), self.read_journal()?.as_ref())?;
-        let (position, skip) = match self.when_full {
+        let file = match pen.file {
+            Some(file) if self.names(&file)? => file,
+            // Brought back or taken away.
+            Some(_) | None => self.own(position.length)?,
+        };
+        let (file, position, skip) = match self.when_full {
             WhenFull::Stop if position.length + bytes > self.max_bytes => {
                 return Err(Error::Full {
                     path: self.file.clone(),
@@ -108,22 +129,17 @@ impl Place {
                     limit: self.max_bytes,
                 });
             }
-            WhenFull::Stop => (position, 0),
+            WhenFull::Stop => (file, position, 0),
             WhenFull::DropOldest => {
                 // Half each: so the two together keep within the limit.
                 let most = self.max_bytes / 2;
                 let rotate = position.length > 0 && position.length + bytes > most;
-                let position = match rotate {
-                    true => self.rotate(&position)?,
-                    false => position,
+                let (file, position) = match rotate {
+                    true => self.rotate(&file, &position)?,
+                    false => (file, position),
                 };
-                (position, bytes.saturating_sub(most))
+                (file, position, bytes.saturating_sub(most))
             }
-        };
-        let file = match pen.file {
-            Some(file) if self.names(&file)? => file,
-            // Rotated, brought back or taken away.
-            Some(_) | None => self.own(position.length)?,
         };
         Append::begin(self.file.clone(), file, position, skip)
     }
@@ -166,15 +182,12 @@ impl Place {
                     bytes => return Err(self.cut(bytes, position.length)),
                 }
                 self.put_journal(&self.next_journal(&position, before, Phase::Returning))?;
-                durable::rename(&self.rotated, &self.file)?;
-                durable::sync_parent(&self.file)?;
+                self.claim.bring_back()?;
                 self.put_journal(&self.next_journal(&position, before, Phase::Settled))?;
                 Ok(position)
             }
             Resume::Afresh(position) => {
-                durable::remove(&self.rotated)?;
-                durable::remove(&self.file)?;
-                durable::sync_parent(&self.file)?;
+                self.claim.remove()?;
                 self.put_journal(&self.next_journal(&position, before, Phase::Settled))?;
                 Ok(position)
             }
@@ -217,22 +230,18 @@ impl Place {
         let Some(last) = length.checked_sub(1) else {
             return Ok(0);
         };
-        let ended = || {
-            let mut byte = [0];
-            let file = OpenOptions::new().read(true).write(true).open(&self.file)?;
-            file.read_exact_at(&mut byte, last)?;
-            if byte == *b"\n" {
-                return Ok(length);
-            }
-            file.write_all_at(b"\n", length)?;
-            file.sync_all()?;
-            Ok(length + 1)
-        };
-        ended().map_err(Error::io("write", &self.file))
+        let mut byte = [0];
+        (File::open(&self.file).and_then(|file| file.read_exact_at(&mut byte, last)))
+            .map_err(Error::io("read", &self.file))?;
+        if byte == *b"\n" {
+            return Ok(length);
+        }
+        self.claim.replace_by_copy(length, b"\n")?;
+        Ok(length + 1)
     }
 
-    /// Makes the file the rotated one; the old rotated one is dropped.
-    fn rotate(&self, position: &Position) -> Result<Position, Error> {
+    /// Makes the file the rotated one, and begins a new one; the old rotated one is dropped.
+    fn rotate(&self, file: &File, position: &Position) -> Result<(File, Position), Error> {
         let mut lost = 0;
         if durable::length(&self.rotated)?.is_some() {
             durable::read_pieces(&self.rotated, u64::MAX, |piece| {
@@ -241,7 +250,8 @@ impl Place {
             })?;
         }
         // What was never confirmed does not go along.
-        durable::truncate(&self.file, position.length)?;
+        (file.set_len(position.length).and_then(|()| file.sync_all()))
+            .map_err(Error::io("truncate", &self.file))?;
         let journal = self.read_journal()?;
         let next = Position {
             rotations: position.rotations + 1,
@@ -250,16 +260,15 @@ impl Place {
             ..position.clone()
         };
         self.put_journal(&self.next_journal(&next, journal.as_ref(), Phase::Rotating))?;
-        durable::rename(&self.file, &self.rotated)?;
-        durable::sync_parent(&self.file)?;
+        self.claim.rotate()?;
         self.put_journal(&self.next_journal(&next, journal.as_ref(), Phase::Settled))?;
         tracing::warn!(path = %self.file.display(), lost, "the oldest dead letters were dropped");
-        Ok(next)
+        Ok((self.own(next.length)?, next))
     }
 
     /// A file of our own with the first `length` bytes of what is there, under the name, locked.
     fn own(&self, length: u64) -> Result<File, Error> {
-        let file = durable::replace_by_copy(&self.file, length)?;
+        let file = self.claim.replace_by_copy(length, b"")?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => Err(Error::Claimed(self.file.clone())),
@@ -294,15 +303,13 @@ impl Place {
         }
     }
 
-    /// Whether we are the last who claimed, and the name still leads to our file or to none.
+    /// Whether nobody has claimed since, and the name still leads to our file or to none.
     fn check_ours(&self, file: Option<&File>) -> Result<(), Error> {
-        let journal = self.read_journal()?;
-        let claimed = journal.is_some_and(|journal| journal.writer != self.writer);
-        let replaced = match file {
-            Some(file) => durable::length(&self.file)?.is_some() && !self.names(file)?,
-            None => false,
-        };
-        if claimed || replaced {
+        self.claim.check_held()?;
+        if let Some(file) = file
+            && durable::length(&self.file)?.is_some()
+            && !self.names(file)?
+        {
             return Err(Error::Claimed(self.file.clone()));
         }
         Ok(())
@@ -332,7 +339,7 @@ impl Place {
     fn put_journal(&self, journal: &Journal) -> Result<(), Error> {
         let text = serde_json::to_vec(journal)
             .map_err(|error| self.unreadable(format!("its journal: {error}")))?;
-        durable::write(&self.journal, &text)
+        self.claim.write(&self.journal, &text)
     }
 
     fn read_journal(&self) -> Result<Option<Journal>, Error> {
