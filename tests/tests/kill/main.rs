@@ -49,8 +49,10 @@ const POINTS: [&str; 14] = [
     "publish.dead_letters",
     "confirm",
 ];
-/// Where a process is frozen: with a committed unit in its hands, and with a commit.
-const FROZEN: [&str; 5] = [
+/// Where a process is frozen: as soon as the job is its own, with a committed unit in its hands, and
+/// with a commit.
+const FROZEN: [&str; 6] = [
+    "claim.after",
     "publish.current.before",
     "publish.history.before",
     "publish.windows.before",

@@ -138,13 +138,23 @@ impl Torment {
     /// Freezes it, at a point or at random; thaws it when a successor has published all that it may
     /// have had in its hands. It must notice, and end, and have done nothing.
     pub(crate) fn freeze(&mut self, point: Option<&str>, cosmos: &StandIn) {
-        let mut run = self.run();
+        let (before, mut run) = (self.owner(), self.run());
         if let Some(point) = point {
-            run = run.failpoint(&format!("{point}:{}:stop", 1 + self.draw(2)));
+            let nth = if point.starts_with("claim") {
+                1
+            } else {
+                1 + self.draw(2)
+            };
+            run = run.failpoint(&format!("{point}:{nth}:stop"));
         }
         let mut frozen = run.start();
         if point.is_none() {
-            frozen.live(Duration::from_millis(500 + self.draw(1_000)));
+            until("it owns the job", || {
+                let ended = frozen.ended();
+                assert!(ended.is_none(), "it ends by itself: {ended:?}");
+                self.owner() > before
+            });
+            frozen.live(Duration::from_millis(self.draw(1_000)));
             frozen.signal("STOP");
         }
         until("it is frozen", || {
