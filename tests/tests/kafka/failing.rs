@@ -76,14 +76,7 @@ fn expired(place: &mut Place) {
 
     let continuing = "start: earliest\n      on_data_loss: continue";
     job.define(&place.broker.address(), "trimmed", continuing, "");
-    let running = job.run(1).listen().start();
-    job.until_rows(150);
-    until("what is lost is counted", || {
-        let metrics = running.get("/metrics");
-        let mut lines = metrics.lines();
-        lines.any(|line| line.starts_with("thalweg_records_lost_total{") && line.ends_with(" 150"))
-    });
-    Job::stop(running);
+    goes_on(&job, 150, 150);
     let expected = "offset 100 has expired; the broker's oldest record is 250";
     assert!(job.said().contains(expected), "{}", job.said());
     assert!(job.said().contains("lost=150"), "{}", job.said());
@@ -106,16 +99,23 @@ fn all_expired(place: &mut Place) {
     for partition in 0..3 {
         place.broker.trim("thinned", partition, 200);
     }
+    goes_on(&job, 600, 300);
+    let kept: Vec<u64> = (0..300).chain(600..900).collect();
+    assert_eq!(job.numbers(), kept);
+}
+
+/// Runs a job that goes on past expired records until it has put out so many `rows` and counted all
+/// that are `lost`.
+fn goes_on(job: &Job, rows: usize, lost: u64) {
     let running = job.run(1).listen().start();
-    job.until_rows(600);
+    job.until_rows(rows);
     until("what is lost is counted", || {
         let metrics = running.get("/metrics");
         let mut lines = metrics.lines();
-        lines.any(|line| line.starts_with("thalweg_records_lost_total{") && line.ends_with(" 300"))
+        let end = format!(" {lost}");
+        lines.any(|line| line.starts_with("thalweg_records_lost_total{") && line.ends_with(&end))
     });
     Job::stop(running);
-    let kept: Vec<u64> = (0..300).chain(600..900).collect();
-    assert_eq!(job.numbers(), kept);
 }
 
 fn recreated(place: &mut Place) {

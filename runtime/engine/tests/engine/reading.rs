@@ -246,12 +246,39 @@ async fn rows_held_back_stop_the_source_until_they_go_on() {
     assert_eq!(out.lines().len(), 200_000 / 100 * 99);
 }
 
+/// What is to be written lies in memory until the stage has taken it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sink_that_blocks_stops_the_source_and_memory_stays_flat() {
-    const BYTES_MAX: usize = 400_000;
-    let store = memory("blocked", 2);
-    let (out, dead) = (Shelf::default(), Shelf::default());
     let stage = GatedStage::default();
+    let staging = |sink: &mut SinkNode, out: &Shelf| {
+        sink.sink = Arc::new(Staging(out.clone(), Arc::new(stage.clone())));
+    };
+    let open = |_: &Shelf| stage.open.store(true, Ordering::Relaxed);
+    blocked("blocked", staging, open).await;
+}
+
+/// The same where nothing is staged: what it is to write lies in memory until it has taken it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sink_that_stages_nothing_stops_the_source_when_it_blocks() {
+    let at_once = |sink: &mut SinkNode, out: &Shelf| {
+        out.closed.store(true, Ordering::Relaxed);
+        sink.delivery = Delivery::AtLeastOnce;
+    };
+    let open = |out: &Shelf| out.closed.store(false, Ordering::Relaxed);
+    let board = blocked("blocked-at-once", at_once, open).await;
+    assert_eq!(board.read().queue_bytes, 0);
+}
+
+/// Runs a job whose sink takes nothing, as `block` makes it, until `open` opens it: epochs go on
+/// meanwhile, the source does not, and no more than twice what is allowed waits for the sink.
+async fn blocked(
+    name: &str,
+    block: impl FnOnce(&mut SinkNode, &Shelf),
+    open: impl FnOnce(&Shelf),
+) -> StatusBoard {
+    const BYTES_MAX: usize = 400_000;
+    let store = memory(name, 2);
+    let (out, dead) = (Shelf::default(), Shelf::default());
     let source = Numbers {
         splits: 2,
         count: 100_000,
@@ -260,7 +287,7 @@ async fn a_sink_that_blocks_stops_the_source_and_memory_stays_flat() {
     };
     let mut job = direct(source, &out, &dead, 2);
     if let Node::Sink(sink) = &mut job.graph.nodes[1] {
-        sink.sink = Arc::new(Staging(out.clone(), Arc::new(stage.clone())));
+        block(sink, &out);
     }
     job.limits.bytes_max = BYTES_MAX;
     job.limits.epoch_bytes = 4_000;
@@ -286,52 +313,9 @@ async fn a_sink_that_blocks_stops_the_source_and_memory_stays_flat() {
     })
     .await;
     assert!(board.read().nodes[0].rows_in < 150_000);
-    stage.open.store(true, Ordering::Relaxed);
+    open(&out);
     let outcome = within("the job", running).await.expect("no panic");
     assert_eq!(outcome, Ok(Outcome::Finished));
     assert_eq!(out.lines().len(), 200_000 / 100 * 99);
-}
-
-/// What it is to write lies in memory until it has taken it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sink_that_stages_nothing_stops_the_source_when_it_blocks() {
-    const BYTES_MAX: usize = 400_000;
-    let store = memory("blocked-at-once", 2);
-    let (out, dead) = (Shelf::default(), Shelf::default());
-    out.closed.store(true, Ordering::Relaxed);
-    let source = Numbers {
-        splits: 2,
-        count: 100_000,
-        chunk: 100,
-        endless: false,
-    };
-    let mut job = direct(source, &out, &dead, 2);
-    if let Node::Sink(sink) = &mut job.graph.nodes[1] {
-        sink.delivery = Delivery::AtLeastOnce;
-    }
-    job.limits.bytes_max = BYTES_MAX;
-    job.limits.epoch_bytes = 4_000;
-    let (around, _commands, board) = surroundings(&store);
-    let running = tokio::spawn(run(job, around));
-    within("output queues up", async {
-        while board.read().queue_bytes < BYTES_MAX {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
-    let at = board.read().epoch;
-    within("epochs go on", async {
-        while board.read().epoch < at + 40 {
-            let queue = board.read().queue_bytes;
-            assert!(queue < 2 * BYTES_MAX, "{queue} bytes of {BYTES_MAX}");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
-    assert!(board.read().nodes[0].rows_in < 150_000);
-    out.closed.store(false, Ordering::Relaxed);
-    let outcome = within("the job", running).await.expect("no panic");
-    assert_eq!(outcome, Ok(Outcome::Finished));
-    assert_eq!(out.lines().len(), 200_000 / 100 * 99);
-    assert_eq!(board.read().queue_bytes, 0);
+    board
 }
