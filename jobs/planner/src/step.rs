@@ -1,17 +1,16 @@
 //! Steps: operators and the streams they make.
 
+mod window;
+
 use std::sync::Arc;
 
 use thalweg_dedup::{DedupFactory, DedupSpec};
-use thalweg_definition::{
-    Dedup, Enrich, LateThen, Missing, OnError, Operation, Spanned, Step, Window,
-};
+use thalweg_definition::{Dedup, Enrich, Missing, OnError, Operation, Spanned, Step};
 use thalweg_engine::{Edge, Node, OnError as Fate, StepNode};
 use thalweg_enrich::{AsOf, EnrichFactory, EnrichSpec, Missing as Absent};
-use thalweg_expr::{AggregateFunction, ColumnSource, Compiled, TransformFactory};
+use thalweg_expr::{ColumnSource, Compiled, TransformFactory};
 use thalweg_stream::expression::ExpressionFactory;
 use thalweg_stream::{Column, OperatorFactory, StreamSchema};
-use thalweg_window::{AggregateSpec, Function, LateFate, LateSpec, TumblingFactory, TumblingSpec};
 
 use crate::{Planning, Stream};
 
@@ -277,114 +276,6 @@ impl Planning<'_> {
         match DedupFactory::new(schema.clone(), spec) {
             Ok(factory) => drop(self.place(step, "", vec![input], Arc::new(factory))),
             Err(error) => self.error(step.name.span, error.to_string()),
-        }
-    }
-
-    fn window(&mut self, step: &Step, input: Vec<Edge>, schema: StreamSchema, window: &Window) {
-        // Arguments and filters that are more than a column are computed in a step before.
-        let mut columns: Vec<(Column, ColumnSource)> = (schema.columns.iter().enumerate())
-            .map(|(at, column)| (column.clone(), ColumnSource::Input(at)))
-            .collect();
-        let by: Vec<usize> = window
-            .by
-            .iter()
-            .filter_map(|c| self.column(c, &schema))
-            .collect();
-        let mut aggregates = Vec::new();
-        for (name, text) in &window.aggregate {
-            let call = match self.compiler.aggregate(&text.value, &schema) {
-                Ok(call) => call,
-                Err(error) => return self.wrong(text, &error),
-            };
-            let mut place = |compiled: Compiled| {
-                if let Some(at) = compiled.as_column().and_then(|name| schema.column(name)) {
-                    return at;
-                }
-                let name = format!("_{}", columns.len());
-                columns.push(computed(&name, &schema, compiled));
-                columns.len() - 1
-            };
-            aggregates.push(AggregateSpec {
-                name: Arc::from(name.value.as_str()),
-                function: match call.function {
-                    AggregateFunction::Count => Function::Count,
-                    AggregateFunction::CountDistinct => Function::CountDistinct,
-                    AggregateFunction::Sum => Function::Sum,
-                    AggregateFunction::Avg => Function::Avg,
-                    AggregateFunction::Min => Function::Min,
-                    AggregateFunction::Max => Function::Max,
-                },
-                argument: call.argument.map(&mut place),
-                filter: call.filter.map(&mut place),
-            });
-        }
-        if by.len() < window.by.len() {
-            return;
-        }
-        let spec = TumblingSpec {
-            size_ms: ms(window.size_ms),
-            offset_ms: ms(window.offset_ms),
-            by,
-            aggregates,
-            late: LateSpec {
-                allowed_ms: ms(window.late_allowed_ms),
-                then: match window.late_then {
-                    LateThen::Drop => LateFate::Drop,
-                    LateThen::DeadLetter => LateFate::DeadLetter,
-                    LateThen::Output => LateFate::Output,
-                },
-            },
-        };
-        let (given, computed) = (schema.columns.len(), columns.len() > schema.columns.len());
-        let (mut input, mut rows) = (input, schema.clone());
-        if computed {
-            let (columns, sources) = columns.into_iter().unzip();
-            rows = StreamSchema {
-                columns,
-                ..schema.clone()
-            };
-            let arguments = TransformFactory::project(schema.clone(), rows.clone(), sources);
-            let node = self.place(step, "arguments", vec![input], Arc::new(arguments));
-            input = vec![Edge { node, port: 0 }];
-        }
-        let factory = match TumblingFactory::new(rows.clone(), spec) {
-            Ok(factory) => factory,
-            Err(error) => return self.error(step.name.span, error.to_string()),
-        };
-        let result = factory
-            .outputs()
-            .into_iter()
-            .next()
-            .map(|(_, schema)| schema);
-        let node = self.place(step, "", vec![input], Arc::new(factory));
-        if window.late_then == LateThen::Output {
-            let mut late = Stream {
-                edge: Edge { node, port: 1 },
-                schema: rows.clone(),
-            };
-            if computed {
-                let all = (0..given).map(ColumnSource::Input).collect();
-                let clean = TransformFactory::project(rows, schema.clone(), all);
-                let window = self.streams.get(&step.name.value).cloned();
-                let node = self.place(step, "late", vec![vec![late.edge]], Arc::new(clean));
-                late = Stream {
-                    edge: Edge { node, port: 0 },
-                    schema,
-                };
-                self.streams
-                    .extend(window.map(|window| (step.name.value.clone(), window)));
-            }
-            self.streams
-                .insert(format!("{}.late", step.name.value), late);
-        }
-        if let (Some(having), Some(result)) = (&window.having, result) {
-            self.filter(
-                step,
-                "having",
-                vec![Edge { node, port: 0 }],
-                &result,
-                having,
-            );
         }
     }
 
