@@ -171,12 +171,16 @@ async fn signals(commands: mpsc::Sender<Command>) -> Fault {
                 }
             }
         }
-        // Savepoints that were asked for before may fill the way to a run that is still starting, and
-        // the next signal must not wait for it. A run that no longer listens is ending.
-        let commands = commands.clone();
-        tokio::spawn(async move { commands.send(Command::Stop).await.ok() });
+        stop(&commands);
     }
     Fault::unavailable("ended at once by a second signal; run the job again to resume")
+}
+
+/// Asks for a stop. Savepoints that were asked for before may fill the way to a run that is still
+/// starting, and the next signal must not wait for it. A run that no longer listens is ending.
+fn stop(commands: &mpsc::Sender<Command>) {
+    let commands = commands.clone();
+    tokio::spawn(async move { commands.send(Command::Stop).await.ok() });
 }
 
 /// Takes a savepoint and says where it is.
@@ -221,5 +225,27 @@ fn start(from: &str) -> Result<RestoreFrom, Failure> {
                 "--from is latest, an epoch or none, not {epoch}"
             ))),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thalweg_engine::Command;
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::stop;
+
+    #[tokio::test]
+    async fn a_stop_is_not_lost_where_savepoints_fill_the_way_to_a_job_that_starts() {
+        let (commands, mut run) = mpsc::channel(4);
+        let savepoint = || Command::Savepoint(oneshot::channel().0);
+        while commands.try_send(savepoint()).is_ok() {}
+        stop(&commands);
+        drop(commands);
+        let mut stops = Vec::new();
+        while let Some(command) = run.recv().await {
+            stops.push(matches!(command, Command::Stop));
+        }
+        assert_eq!(stops, [false, false, false, false, true]);
     }
 }
