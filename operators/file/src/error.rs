@@ -36,15 +36,18 @@ pub enum Error {
     #[error("file: the name of {0:?} is not UTF-8")]
     NotUnicode(PathBuf),
     /// The checkpoint's files are others than those of the definition.
-    #[error(
-        "file: the checkpoint has read {name:?}, which is none of {path:?}; give the source \
-         another name, or begin anew"
-    )]
+    #[error("file: the checkpoint has read {name:?}, which is none of {path:?}")]
     OtherFiles {
         /// A split's name.
         name: String,
         /// The path of the definition.
         path: String,
+    },
+    /// A split's description that we did not write.
+    #[error("file: the checkpoint describes {split:?} as no version of this source does")]
+    Detail {
+        /// The split's name.
+        split: String,
     },
     /// A file of the checkpoint is gone.
     #[error("file: {name:?} has vanished; it was to be read from offset {offset} on")]
@@ -202,7 +205,8 @@ impl Error {
             | Self::TooLong { .. } => Class::User,
             Self::Claimed(_) => Class::Fenced,
             Self::Vanished { .. } | Self::Full { .. } | Self::Output(_) => Class::Unavailable,
-            Self::Shrunk { .. }
+            Self::Detail { .. }
+            | Self::Shrunk { .. }
             | Self::Compressed { .. }
             | Self::Stage { .. }
             | Self::Occupied(_)

@@ -224,6 +224,25 @@ impl Source for FileSource {
         Placement::Single
     }
 
+    /// Files that are followed are read on whatever they are called, and new ones are those of `path`.
+    /// Otherwise the files of another path would be read in place of those that it means.
+    fn recognize(&self, known: &SplitSpec) -> Result<(), Fault> {
+        let name = match Followed::of(known) {
+            Some(followed) => followed.path,
+            None if known.detail.is_null() => known.name.to_string(),
+            None => {
+                let split = known.name.to_string();
+                return Err(Error::Detail { split }.into());
+            }
+        };
+        let (folder, path) = (&self.options.folder, &self.options.path);
+        if self.following.is_some() || listing::means(folder, path, &name)? {
+            return Ok(());
+        }
+        let path = path.clone();
+        Err(Error::OtherFiles { name, path }.into())
+    }
+
     /// Lists the files at the first start; afterwards the list is the checkpoint's, and has new ones
     /// besides if they are followed. Must be called on a tokio runtime.
     async fn discover(&self, known: &[SplitSpec]) -> Result<Vec<SplitSpec>, Fault> {
@@ -235,18 +254,10 @@ impl Source for FileSource {
             splits.extend(self.find(&splits).await?);
             return Ok(splits);
         }
-        let (folder, path) = (self.options.folder.clone(), self.options.path.clone());
-        for spec in known {
-            let followed = Followed::of(spec).map(|followed| followed.path);
-            let name = followed.unwrap_or_else(|| spec.name.to_string());
-            // Those of another path would be read in place of the ones that it means.
-            if !listing::means(&folder, &path, &name)? {
-                return Err(Error::OtherFiles { name, path }.into());
-            }
-        }
         if !known.is_empty() {
             return Ok(known.to_vec());
         }
+        let (folder, path) = (self.options.folder.clone(), self.options.path.clone());
         let names = blocking(move || listing::list(&folder, &path)).await?;
         Ok(names
             .into_iter()

@@ -64,14 +64,19 @@ impl Source for GenerateSource {
         Placement::Spread
     }
 
-    async fn discover(&self, known: &[SplitSpec]) -> Result<Vec<SplitSpec>, Fault> {
+    fn recognize(&self, known: &SplitSpec) -> Result<(), Fault> {
         let identity = self.generator.spec().identity();
-        if let Some(other) = known.iter().find(|split| split.detail != identity) {
-            return Err(Fault::from(Error::Changed {
-                checkpoint: other.detail.to_string(),
+        match known.detail == identity {
+            true => Ok(()),
+            false => Err(Fault::from(Error::Changed {
+                checkpoint: known.detail.to_string(),
                 definition: identity.to_string(),
-            }));
+            })),
         }
+    }
+
+    async fn discover(&self, _known: &[SplitSpec]) -> Result<Vec<SplitSpec>, Fault> {
+        let identity = self.generator.spec().identity();
         Ok((0..self.generator.spec().splits)
             .map(|part| SplitSpec {
                 name: name(part).into(),

@@ -53,6 +53,18 @@ pub(crate) fn parse(spec: &SplitSpec) -> Result<(i32, Detail), Error> {
     })
 }
 
+/// Whether a split of a checkpoint is a partition of `topic`, as the checkpoint tells.
+pub(crate) fn recognize(topic: &str, known: &SplitSpec) -> Result<(), Error> {
+    let (_, detail) = parse(known)?;
+    match detail.topic == topic {
+        true => Ok(()),
+        false => Err(Error::OtherTopic {
+            checkpoint: detail.topic,
+            definition: topic.to_owned(),
+        }),
+    }
+}
+
 /// Makes a client. It connects when it is asked something.
 pub(crate) fn client(
     options: &KafkaOptions,
@@ -161,7 +173,7 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// A partition of the checkpoint, if the topic is still the one that was read.
+    /// A partition of the checkpoint, if the topic of this name is still the one that was read.
     fn known(
         &self,
         desk: &Desk,
@@ -170,12 +182,6 @@ impl<'a> Survey<'a> {
         known: usize,
     ) -> Result<SplitSpec, Error> {
         let (partition, detail) = parse(spec)?;
-        if detail.topic != self.options.topic {
-            return Err(Error::OtherTopic {
-                checkpoint: detail.topic,
-                definition: self.options.topic.clone(),
-            });
-        }
         if partition >= partitions {
             return Err(Error::Shrunk {
                 topic: self.options.topic.clone(),

@@ -85,6 +85,10 @@ impl Source for KafkaSource {
         Placement::Spread
     }
 
+    fn recognize(&self, known: &SplitSpec) -> Result<(), Fault> {
+        Ok(discover::recognize(&self.options.topic, known)?)
+    }
+
     /// Asks the brokers for the topic's partitions, within `connect_timeout`. Must be called on a
     /// tokio runtime.
     async fn discover(&self, known: &[SplitSpec]) -> Result<Vec<SplitSpec>, Fault> {

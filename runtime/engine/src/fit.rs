@@ -6,10 +6,11 @@
 
 use serde::Serialize;
 use thalweg_checkpoint::Manifest;
+use thalweg_checkpoint::manifest::SourceRecord;
 use thalweg_checkpoint::publish::SinkRecord;
 use thalweg_stream::{Epoch, Fault, Migration};
 
-use crate::graph::{Graph, SinkNode, StepNode};
+use crate::graph::{Graph, SinkNode, SourceNode, StepNode};
 
 /// How a definition fits a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -70,15 +71,7 @@ impl Fit {
     pub fn of(manifest: &Manifest, graph: &Graph) -> Self {
         let mut parts = Vec::new();
         for (_, source) in graph.sources() {
-            let known = manifest.sources.get(&*source.name);
-            let (fate, reason) = match known.map(|known| known.splits.len()) {
-                Some(splits) => (
-                    Fate::Kept,
-                    format!("goes on at the offsets of {splits} splits"),
-                ),
-                None => (Fate::New, "is read from its beginning".to_owned()),
-            };
-            parts.push(part(PartKind::Source, &source.name, fate, reason));
+            parts.push(self::source(manifest.sources.get(&*source.name), source));
         }
         for (_, node) in graph.steps() {
             parts.push(step(manifest, node));
@@ -116,8 +109,8 @@ impl Fit {
         }
         Err(Fault::user(format!(
             "the definition does not fit the checkpoint of epoch {}: {}; give steps the ids they \
-             had, let the job publish with the definition before, lose what is gone with \
-             --allow-drop, or start anew with --from none",
+             had, sources that read something else another name, let the job publish with the \
+             definition before, lose what is gone with --allow-drop, or start anew with --from none",
             self.epoch,
             problems.join("; ")
         )))
@@ -180,6 +173,24 @@ fn part(kind: PartKind, name: &str, fate: Fate, reason: impl Into<String>) -> Pa
         reason: reason.into(),
         loses: fate == Fate::Incompatible,
     }
+}
+
+fn source(known: Option<&SourceRecord>, node: &SourceNode) -> PartFit {
+    let refused = (known.iter())
+        .flat_map(|known| &known.splits)
+        .find_map(|split| Some((&split.spec.name, node.source.recognize(&split.spec).err()?)));
+    let (fate, reason) = match (known, refused) {
+        (None, _) => (Fate::New, "is read from its beginning".to_owned()),
+        (Some(_), Some((split, why))) => (
+            Fate::Incompatible,
+            format!("cannot go on with split {split:?}: {why}"),
+        ),
+        (Some(known), None) => (
+            Fate::Kept,
+            format!("goes on at the offsets of {} splits", known.splits.len()),
+        ),
+    };
+    part(PartKind::Source, &node.name, fate, reason)
 }
 
 /// How a step takes over what `manifest` has of it, if that has another shape and can be taken over.
@@ -288,3 +299,6 @@ fn gone(manifest: &Manifest, graph: &Graph) -> Vec<PartFit> {
     }
     parts
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,9 +62,20 @@ pub trait Source: Send + Sync {
     /// Which workers read.
     fn placement(&self) -> Placement;
 
-    /// Finds the splits. `known` are those of the checkpoint (empty at the first start); the
-    /// answer has them first, in the same order, and may add new ones. Also the check that the
-    /// source can be reached.
+    /// Whether a split that the checkpoint has under this source's name is one that it reads: by
+    /// what the checkpoint says of it alone, without asking anybody. What this refuses is never read
+    /// in place of what the definition means. `thalweg plan` asks, and every start before it claims
+    /// the job, so that no other method is called with such a split.
+    ///
+    /// # Errors
+    /// Why it is not, naming what the checkpoint has and what the definition says.
+    fn recognize(&self, _known: &SplitSpec) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Finds the splits. `known` are those of the checkpoint (empty at the first start), which it
+    /// [recognizes](Self::recognize); the answer has them first, in the same order, and may add new
+    /// ones. Also the check that the source can be reached.
     ///
     /// # Errors
     /// User or unavailable, naming what could not be found or reached.

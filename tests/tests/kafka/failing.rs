@@ -14,6 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a wrong password, a certificate of nobody's", refused),
     ("offsets that have expired", expired),
     ("offsets of all partitions that have expired", all_expired),
+    ("another topic than the checkpoint's", another),
     ("a topic made anew", recreated),
     ("a topic that goes away while it is read", gone),
     ("a topic made anew while it is read", replaced),
@@ -116,6 +117,31 @@ fn goes_on(job: &Job, rows: usize, lost: u64) {
         lines.any(|line| line.starts_with("thalweg_records_lost_total{") && line.ends_with(&end))
     });
     Job::stop(running);
+}
+
+/// `plan` and a start tell it before they ask any broker: nobody has made the other topic.
+fn another(place: &mut Place) {
+    let (job, running) = reading(place, "former");
+    Job::stop(running);
+    let (topic, other) = ("sources.records.kafka.topic", "latter");
+    let expected = "cannot go on with split \"partition 0\": kafka: the checkpoint is of topic \
+                    \"former\", the definition says \"latter\"";
+    let ended = job.run(1).set(topic, other).end();
+    assert_eq!(ended.code, Some(1), "{}", ended.said);
+    assert!(ended.said.contains(expected), "{}", ended.said);
+
+    let mut plan = Command::new(binary("thalweg"));
+    let changed = format!("{topic}={other}");
+    let plan = plan.arg("plan").arg(job.path()).args(["--set", &changed]);
+    let planned = plan.output().expect("the binary runs");
+    assert_eq!(planned.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&planned.stdout);
+    let mut rows = said.lines();
+    let row = rows.find(|row| row.contains("records")).expect("a row");
+    assert!(
+        row.contains("incompatible") && row.contains(expected),
+        "{said}"
+    );
 }
 
 fn recreated(place: &mut Place) {

@@ -59,17 +59,24 @@ pub(super) fn plan(job: &Job, definition: &str) -> (Option<i32>, Vec<String>, Va
 /// A job that was stopped in the middle of its input.
 fn stopped() -> Job {
     let job = Job::new(JOB);
+    stop(&job);
+    job
+}
+
+/// Starts the job and stops it in the middle of what it generates.
+fn stop(job: &Job) {
     let mut running = job.start(&["--listen", "127.0.0.1:0"]);
     let address = running.address();
     until("checkpoints are taken", || {
         let status = status(&address);
-        status["checkpoints"].as_u64() > Some(3)
-            && status["nodes"][0]["ledger"]["input"].as_u64() > Some(3000)
+        let mut nodes = status["nodes"].as_array().into_iter().flatten();
+        let reports = nodes.find(|node| node["name"] == "reports");
+        let input = reports.and_then(|node| node["ledger"]["input"].as_u64());
+        status["checkpoints"].as_u64() > Some(3) && input > Some(3000)
     });
     running.signal("TERM");
     let (code, said) = running.end();
     assert_eq!(code, Some(0), "{said}");
-    job
 }
 
 fn run(job: &Job, definition: &str, arguments: &[&str]) -> (Option<i32>, String) {
@@ -224,4 +231,80 @@ fn what_would_lose_state_is_told_and_refused_and_the_job_still_goes_on_as_it_was
         windows > distinct(),
         "repeats are counted from then on: {windows}"
     );
+}
+
+/// [`JOB`] with a table of files, as `limits` says it, beside what it generates.
+fn with_files(limits: &str) -> String {
+    let table = format!(
+        "tables:\n  {limits}\n    schema: {{ device_id: string, most: int64 }}\n    key: [device_id]\nsteps:"
+    );
+    changed(&[("steps:", &table)])
+}
+
+#[test]
+fn a_source_that_means_something_else_is_told_and_refused_before_the_job_is_claimed() {
+    let job = Job::new(&with_files("limits:\n    file: { path: ./in/a*.jsonl }"));
+    std::fs::create_dir(job.path("in")).expect("a folder");
+    for name in ["a", "b"] {
+        let path = job.path(&format!("in/{name}.jsonl"));
+        std::fs::write(path, "{\"device_id\":\"d\",\"most\":1}\n").expect("a file");
+    }
+    stop(&job);
+    let entries = || {
+        let log = std::fs::read_dir(job.path("checkpoints/log")).expect("a log");
+        log.count()
+    };
+    let before = entries();
+
+    let wider = with_files("limits:\n    file: { path: in/*.jsonl }");
+    let (code, parts, said) = plan(&job, &wider);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(parts.contains(&"limits kept".to_owned()), "{said}");
+
+    let other = with_files("limits:\n    file: { path: in/b*.jsonl }");
+    let seed = wider.replace("seed: 5", "seed: 6");
+    for (definition, part, reasons) in [
+        (
+            &other,
+            "limits",
+            [
+                "cannot go on with split \"in/a.jsonl\": ",
+                "none of \"in/b*.jsonl\"",
+            ],
+        ),
+        (
+            &seed,
+            "reports",
+            ["cannot go on with split \"part 0\": ", "\"seed\":6"],
+        ),
+    ] {
+        let (code, parts, said) = plan(&job, definition);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(parts.contains(&format!("{part} incompatible")), "{said}");
+        let of_part = |shown: &&Value| shown["name"] == part;
+        let shown = said["parts"]
+            .as_array()
+            .and_then(|parts| parts.iter().find(of_part));
+        let why = shown
+            .and_then(|shown| shown["reason"].as_str())
+            .expect("a reason");
+        for reason in reasons {
+            assert!(why.contains(reason), "{why}");
+        }
+        let (code, said) = run(&job, definition, &["--allow-drop"]);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(
+            said.contains(&format!("source \"{part}\" {why}; give ")),
+            "{said}"
+        );
+        assert_eq!(entries(), before, "nothing has claimed the job");
+    }
+
+    let anew = with_files("others:\n    file: { path: in/b*.jsonl }");
+    let (code, parts, said) = plan(&job, &anew);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(parts.contains(&"others new".to_owned()), "{said}");
+    assert!(parts.contains(&"limits dropped".to_owned()), "{said}");
+    let (code, said) = run(&job, &anew, &["--allow-drop"]);
+    assert_eq!(code, Some(0), "{said}");
 }

@@ -1,6 +1,7 @@
 //! The source as the engine drives it: every byte of every file once, from wherever it resumes.
 
 mod damage;
+mod listed;
 
 use std::fs;
 use std::io::Write;
@@ -13,11 +14,10 @@ use arrow::array::{Array, AsArray};
 use bytes::Bytes;
 use thalweg_stream::clock::SystemClock;
 use thalweg_stream::source::{SplitSpec, SplitStart, SplitState, Waker};
-use thalweg_stream::{Chunk, Class, Fault, Framing, Source, SplitId, SplitReader};
+use thalweg_stream::{Chunk, Class, Fault, Framing, SplitId, SplitReader};
 
 use super::{FileSource, FileSourceOptions, Header, MetadataField, Order, Records};
 use crate::compression::Compression;
-use crate::identity::Followed;
 use crate::reader::{self, FileReader, Plan};
 
 /// A reader with small chunks, and what wakes whoever polls it.
@@ -416,43 +416,6 @@ fn what_is_unread_is_known_for_plain_files() {
     );
 }
 
-fn source(folder: &Path, path: &str) -> FileSource {
-    let options = FileSourceOptions::new(folder, path);
-    FileSource::new(options, Arc::new(SystemClock::new())).unwrap()
-}
-
-#[tokio::test]
-async fn the_list_of_the_first_start_stands() {
-    let folder = folder(&[("b.json", b"b\n"), ("a.json", b"a\n")]);
-    let source = source(folder.path(), "*.json");
-    let first = source.discover(&[]).await.unwrap();
-    let names: Vec<&str> = first.iter().map(|split| &*split.name).collect();
-    assert_eq!(names, ["a.json", "b.json"]);
-    fs::write(folder.path().join("0.json"), "new\n").unwrap();
-    fs::remove_file(folder.path().join("a.json")).unwrap();
-    assert_eq!(source.discover(&first).await.unwrap(), first);
-    let other = self::source(folder.path(), "0.*").discover(&first).await;
-    let fault = other.expect_err("they would be read in its place");
-    assert_eq!(fault.class, Class::User);
-    assert!(
-        fault
-            .message
-            .contains("\"a.json\", which is none of \"0.*\""),
-        "{fault}"
-    );
-}
-
-#[tokio::test]
-async fn no_match_is_the_users_fault_and_names_the_pattern() {
-    let folder = folder(&[]);
-    let fault = source(folder.path(), "in/*.json")
-        .discover(&[])
-        .await
-        .unwrap_err();
-    assert_eq!(fault.class, Class::User);
-    assert_eq!(fault.message, "file: no file matches \"in/*.json\"");
-}
-
 #[test]
 fn options_that_there_are_not_are_refused() {
     let refused = |change: fn(&mut FileSourceOptions)| {
@@ -477,23 +440,4 @@ fn options_that_there_are_not_are_refused() {
     assert!("bzip2".parse::<Compression>().is_err());
     assert_eq!("zstd".parse::<Compression>().unwrap(), Compression::Zstd);
     assert_eq!("name".parse::<Order>().unwrap(), Order::Name);
-}
-
-#[tokio::test]
-async fn files_that_were_listed_without_being_followed_are_known_when_they_are() {
-    let folder = folder(&[("a.log", b"a\n"), ("b.log", b"b\n")]);
-    let listed = source(folder.path(), "*.log").discover(&[]).await.unwrap();
-    let mut options = FileSourceOptions::new(folder.path(), "*.log");
-    options.follow = true;
-    let follows = FileSource::new(options, Arc::new(SystemClock::new())).unwrap();
-    assert!(!follows.bounded());
-    let known = follows.discover(&listed).await.unwrap();
-    let names = |splits: &[SplitSpec]| splits.iter().map(|at| at.name.clone()).collect::<Vec<_>>();
-    assert_eq!(names(&known), names(&listed));
-    fs::rename(folder.path().join("a.log"), folder.path().join("c.log")).unwrap();
-    assert_eq!(follows.discover(&known).await.unwrap(), known);
-    // And back: a file is found under its new name.
-    let at = |split: &SplitSpec| Followed::of(split).unwrap().locate(folder.path()).unwrap();
-    assert_eq!(at(&known[0]), Some(folder.path().join("c.log")));
-    assert_eq!(at(&known[1]), Some(folder.path().join("b.log")));
 }

@@ -11,7 +11,7 @@ use thalweg_stream::clock::SystemClock;
 use thalweg_stream::source::{SplitSpec, SplitStart, SplitState};
 use thalweg_stream::{Class, Clock, Source as _, SplitId};
 
-use super::{Detail, discover};
+use super::{Detail, discover, recognize};
 use crate::options::{KafkaOptions, Start};
 use crate::source::KafkaSource;
 
@@ -98,18 +98,31 @@ fn a_topic_that_does_not_fit_the_checkpoint_is_refused() {
         "kafka: topic \"t\", partition 0: offset 4 lies beyond its end at 3; was the topic made \
          anew?"
     );
-    let mut other = spec(0, 0, None);
-    other.detail["topic"] = "u".into();
-    assert_eq!(
-        refused(&options, &[other]),
-        "kafka: the checkpoint is of topic \"u\", the definition says \"t\""
-    );
     let mut strange = spec(0, 0, None);
     strange.detail["newer"] = true.into();
     assert!(refused(&options, &[strange]).contains("as no version of this source does"));
     options.topic = "nowhere".to_owned();
     options.connect_timeout = Duration::from_millis(300);
     assert!(refused(&options, &[]).contains("\"nowhere\" at BROKERS"));
+}
+
+#[test]
+fn splits_of_another_topic_or_another_kind_of_source_are_not_recognized() {
+    let known = spec(0, 3, None);
+    let refused = |topic, known| recognize(topic, known).expect_err("it is not").to_string();
+    recognize("t", &known).expect("its own");
+    assert_eq!(
+        refused("u", &known),
+        "kafka: the checkpoint is of topic \"t\", the definition says \"u\""
+    );
+    let file = SplitSpec {
+        name: "a.json".into(),
+        detail: serde_json::Value::Null,
+    };
+    assert_eq!(
+        refused("t", &file),
+        "kafka: the checkpoint describes \"a.json\" as no version of this source does"
+    );
 }
 
 #[test]
