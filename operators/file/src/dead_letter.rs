@@ -21,6 +21,8 @@ use place::{Pen, Place};
 
 /// Objects are complete from this size on, bytes: small, as letters should be few.
 const OBJECT_BYTES: usize = 4 << 20;
+/// Longest name of the file, bytes.
+const NAME_BYTES_MAX: usize = 200;
 /// Least limit, bytes: room for a few letters.
 const MAX_BYTES_LEAST: u64 = 4 << 10;
 
@@ -111,11 +113,13 @@ impl DeadLetterFile {
                 must: "at least 4KiB",
             });
         }
-        if options.path.file_name().is_none() {
+        // Hidden names beside it are longer, by up to 40 bytes.
+        let name = options.path.file_name();
+        if name.is_none_or(|name| name.len() > NAME_BYTES_MAX) {
             return Err(Error::Option {
                 option: "path",
                 value: options.path.display().to_string(),
-                must: "the path of a file",
+                must: "the path of a file, with a name of at most 200 bytes",
             });
         }
         Ok(Self {

@@ -157,7 +157,10 @@ pub enum Error {
     #[error("dead-letter file {0:?} has been claimed or replaced by another process")]
     Claimed(PathBuf),
     /// Another job is running with the same dead-letter file.
-    #[error("dead-letter file {0:?} is in use by another job; give each job a file of its own")]
+    #[error(
+        "dead-letter file {0:?} is in use by another job, or by a start of this one that hangs; \
+         give each job a file of its own"
+    )]
     InUse(PathBuf),
     /// What stands beside the dead-letter file, or in the manifest about it, cannot be read.
     #[error("dead-letter file {path:?}: {what}")]

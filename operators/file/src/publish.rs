@@ -1,6 +1,7 @@
 //! Publishing staged files: a rename each, decided from what is there; and what is not staged: a file
 //! each.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -56,7 +57,8 @@ impl Publisher for FilePublisher {
 fn create_writable(folder: &Path) -> Result<(), Error> {
     durable::create_folder(folder)?;
     let probe = folder.join(".probe");
-    durable::write(&probe, b"")?;
+    // Other jobs may be trying the same at the same time.
+    (File::create(&probe).and_then(|file| file.sync_all())).map_err(Error::io("write", &probe))?;
     durable::remove(&probe)
 }
 

@@ -202,6 +202,7 @@ impl Coordinator {
         if let Some(number) = self.journal.base_number()
             && !planted("skip-recovery-publish")
         {
+            self.journal.check_owner().await?;
             let now = shared.clock.elapsed();
             for lane in self.lanes.values_mut() {
                 for unit in lane.unpublished.release() {

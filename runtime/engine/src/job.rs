@@ -148,6 +148,8 @@ async fn claimed(
 
     // All that workers need, here and in the other processes.
     let (shared, reports) = share(run, &journal, &mesh);
+    // What sinks do from here on is seen outside: not by a start that was frozen until now.
+    journal.check_owner().await?;
     let mut sinks = Sinks::open(run, &journal).await?;
     journal.set_stages(own_stages(&graph));
     let plan = Plan {

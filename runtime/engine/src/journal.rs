@@ -350,6 +350,17 @@ impl Journal {
         reason(fault, successor)
     }
 
+    /// Refuses to go on if the log says that the job is another start's by now.
+    ///
+    /// # Errors
+    /// Fenced; the store's.
+    pub(crate) async fn check_owner(&self) -> Result<(), Fault> {
+        match &*self.log.lock().await {
+            Some(owned) => owned.check_owner().await,
+            None => Err(Fault::bug("the run has ended already")),
+        }
+    }
+
     pub(crate) fn handle(&self) -> Arc<Mutex<Option<OwnedLog>>> {
         Arc::clone(&self.log)
     }

@@ -26,6 +26,13 @@ impl Append {
         skip: u64,
     ) -> Result<Self, Error> {
         let at = position.length;
+        let length = file.metadata().map_err(Error::io("look at", &path))?.len();
+        if length < at {
+            // Cut since we looked: it is not to be filled up with zeros.
+            return Err(Error::io("truncate", &path)(
+                io::ErrorKind::UnexpectedEof.into(),
+            ));
+        }
         (file.set_len(at))
             .and_then(|()| file.seek(SeekFrom::Start(at)))
             .map_err(Error::io("truncate", &path))?;

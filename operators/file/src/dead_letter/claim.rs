@@ -64,12 +64,13 @@ impl Claim {
     pub(super) fn fence(&self) -> Result<(), Error> {
         let fenced = self.folder.join(FENCED);
         for other in self.others()? {
-            match durable::rename(&other, &fenced)? {
-                true => {
+            match fs::rename(&other, &fenced) {
+                Err(error) if error.kind() == ErrorKind::NotFound => self.check_held()?,
+                renamed => {
+                    renamed.map_err(Error::io("take away", &other))?;
                     self.settle(&fenced)?;
                     fs::remove_dir(&fenced).map_err(Error::io("remove folder", &fenced))?;
                 }
-                false => self.check_held()?,
             }
         }
         Ok(())
@@ -99,8 +100,8 @@ impl Claim {
         self.put(&new, to)
     }
 
-    /// Puts a new file in the place of the dead-letter file: its first `length` bytes and `more`.
-    /// Handles on the old one write to nowhere afterwards.
+    /// Puts a new file, locked, in the place of the dead-letter file: its first `length` bytes and
+    /// `more`. Handles on the old one write to nowhere afterwards.
     pub(super) fn replace_by_copy(&self, length: u64, more: &[u8]) -> Result<File, Error> {
         let new = self.folder.join(NEW);
         durable::remove(&new)?;
@@ -109,12 +110,28 @@ impl Claim {
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(self.lost()),
             made => made.map_err(Error::io("create", &new))?,
         };
-        if let Ok(metadata) = fs::metadata(&self.file) {
-            (copy.set_permissions(metadata.permissions()))
-                .map_err(Error::io("set permissions of", &new))?;
-            durable::read_pieces(&self.file, length, |piece| {
-                copy.write_all(piece).map_err(Error::io("write", &new))
-            })?;
+        // Not every file system has locks; they only keep other jobs away.
+        if let Err(error) = copy.try_lock() {
+            tracing::debug!(%error, path = %new.display(), "no lock");
+        }
+        let mut copied = 0;
+        match fs::metadata(&self.file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            metadata => {
+                let metadata = metadata.map_err(Error::io("look at", &self.file))?;
+                (copy.set_permissions(metadata.permissions()))
+                    .map_err(Error::io("set permissions of", &new))?;
+                durable::read_pieces(&self.file, length, |piece| {
+                    copied += piece.len() as u64;
+                    copy.write_all(piece).map_err(Error::io("write", &new))
+                })?;
+            }
+        }
+        if copied < length {
+            // Somebody has cut it or taken it away since we looked. The next look will tell.
+            return Err(Error::io("copy", &self.file)(
+                ErrorKind::UnexpectedEof.into(),
+            ));
         }
         (copy.write_all(more).and_then(|()| copy.sync_all())).map_err(Error::io("write", &new))?;
         self.put(&new, &self.file)?;
@@ -235,7 +252,11 @@ fn prefix(file: &Path) -> String {
 
 /// The start whose folder has this name, without what all begin with.
 fn writer(name: &str) -> Option<Writer> {
-    let (lineage, generation) = name.rsplit_once('-')?;
+    let (lineage, generation) = name.split_once('-')?;
+    if !lineage.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        // Of a file whose name goes on like that.
+        return None;
+    }
     Some(Writer {
         lineage: Lineage(lineage.to_owned()),
         generation: Generation(generation.parse().ok()?),

@@ -7,6 +7,7 @@
 //! before and after every unit the name is compared with the handle.
 
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
@@ -84,20 +85,17 @@ impl Place {
 
     /// Makes the file ours, as it was at the recorded position.
     pub(super) fn claim(&self, recorded: Option<&Position>) -> Result<Pen, Error> {
+        self.check_regular()?;
         self.claim.take()?;
         self.claim.or_lost(self.claimed(recorded))
     }
 
     fn claimed(&self, recorded: Option<&Position>) -> Result<Pen, Error> {
-        self.check_not_in_use(self.read_journal()?.as_ref())?;
+        self.check_not_in_use(recorded)?;
         self.claim.fence()?;
+        // Whoever had it until now may have been the newer.
         let journal = self.read_journal()?;
-        if let Some(journal) = &journal
-            && journal.writer.lineage == self.writer.lineage
-            && journal.writer.generation > self.writer.generation
-        {
-            return Err(Error::Claimed(self.file.clone()));
-        }
+        self.check_not_newer(recorded, journal.as_ref())?;
         let position = self.reconcile(recorded, journal.as_ref())?;
         let file = self.own(position.length)?;
         Ok(Pen {
@@ -268,39 +266,61 @@ impl Place {
 
     /// A file of our own with the first `length` bytes of what is there, under the name, locked.
     fn own(&self, length: u64) -> Result<File, Error> {
-        let file = self.claim.replace_by_copy(length, b"")?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(Error::Claimed(self.file.clone())),
-            // Not every file system has locks; they only keep other jobs away.
-            Err(TryLockError::Error(error)) => {
-                tracing::debug!(%error, path = %self.file.display(), "no lock");
-                Ok(file)
-            }
-        }
+        self.claim.replace_by_copy(length, b"")
     }
 
-    /// Refuses what is no regular file, and the file of another job that is running.
-    fn check_not_in_use(&self, journal: Option<&Journal>) -> Result<(), Error> {
-        let Ok(metadata) = fs::symlink_metadata(&self.file) else {
-            return Ok(());
-        };
-        if !metadata.is_file() {
-            return Err(Error::Option {
+    /// Refuses what is no regular file.
+    fn check_regular(&self) -> Result<(), Error> {
+        match fs::symlink_metadata(&self.file) {
+            Ok(metadata) if !metadata.is_file() => Err(Error::Option {
                 option: "dead_letters path",
                 value: self.file.display().to_string(),
                 must: "a regular file, or nothing yet",
-            });
+            }),
+            Ok(_) | Err(_) => Ok(()),
         }
-        if journal.is_none_or(|journal| journal.writer.lineage == self.writer.lineage) {
+    }
+
+    /// Refuses the file of a newer start, and that of another job that is running.
+    fn check_not_in_use(&self, recorded: Option<&Position>) -> Result<(), Error> {
+        let journal = self.read_journal()?;
+        self.check_not_newer(recorded, journal.as_ref())?;
+        if journal.is_none_or(|journal| self.is_of_our_job(recorded, &journal)) {
             // An earlier start of ours may be frozen with the lock in its hands.
             return Ok(());
         }
-        let file = File::open(&self.file).map_err(Error::io("open", &self.file))?;
-        match file.try_lock() {
+        let locked = match File::open(&self.file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            file => file.map_err(Error::io("open", &self.file))?.try_lock(),
+        };
+        match locked {
             Err(TryLockError::WouldBlock) => Err(Error::InUse(self.file.clone())),
             Err(TryLockError::Error(_)) | Ok(()) => Ok(()),
         }
+    }
+
+    /// Refuses to take the file from a newer start, which may have ended.
+    fn check_not_newer(
+        &self,
+        recorded: Option<&Position>,
+        journal: Option<&Journal>,
+    ) -> Result<(), Error> {
+        match journal {
+            Some(journal)
+                if journal.writer.generation > self.writer.generation
+                    && self.is_of_our_job(recorded, journal) =>
+            {
+                Err(Error::Claimed(self.file.clone()))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether a start of this job wrote the journal: one of our lineage, or of another that goes on
+    /// where the same one began to write.
+    fn is_of_our_job(&self, recorded: Option<&Position>, journal: &Journal) -> bool {
+        journal.writer.lineage == self.writer.lineage
+            || recorded.is_some_and(|position| position.owner == journal.owner)
     }
 
     /// Whether nobody has claimed since, and the name still leads to our file or to none.

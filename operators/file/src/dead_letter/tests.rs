@@ -429,7 +429,8 @@ async fn what_cannot_be_a_dead_letter_file_is_refused() {
     fs::write(driver.folder.path().join(".d.jsonl.journal"), "{").unwrap();
     let fault = driver.start_as("aa", 1, &Value::Null).await.err().unwrap();
     assert_eq!(fault.class, Class::Corrupt, "{fault}");
-    for (path, max_bytes) in [("d.jsonl", 4095), ("..", 4096)] {
+    let long = "d".repeat(201);
+    for (path, max_bytes) in [("d.jsonl", 4095), ("..", 4096), (&*long, 4096)] {
         let options = DeadLetterFileOptions {
             max_bytes,
             ..DeadLetterFileOptions::new(path)

@@ -99,6 +99,33 @@ async fn a_thawed_process_neither_writes_nor_cuts_what_its_successor_wrote() {
 }
 
 #[tokio::test]
+async fn a_start_from_an_older_commit_takes_the_file_from_one_that_is_frozen() {
+    let driver = Driver::new();
+    let frozen = driver.start(1, &Value::Null).await;
+    let old = driver.publish(&*frozen, 0..2).await.unwrap();
+    driver.publish(&*frozen, 2..5).await.unwrap();
+    let successor = driver.start_as("bb", 2, &old).await.unwrap();
+    driver.publish(&*successor, 2..3).await.unwrap();
+    let fault = driver.publish(&*frozen, 5..9).await.unwrap_err();
+    assert_eq!(fault.class, Class::Fenced, "{fault}");
+    assert_eq!(driver.text(), lines(0..3));
+}
+
+#[tokio::test]
+async fn a_start_frozen_before_its_sinks_is_refused_when_another_lineage_has_come_and_gone() {
+    let driver = Driver::new();
+    let first = driver.start(1, &Value::Null).await;
+    let state = driver.publish(&*first, 0..2).await.unwrap();
+    drop(first);
+    let successor = driver.start_as("bb", 5, &state).await.unwrap();
+    driver.publish(&*successor, 2..5).await.unwrap();
+    drop(successor);
+    let fault = driver.start_as("aa", 4, &state).await.err().unwrap();
+    assert_eq!(fault.class, Class::Fenced, "{fault}");
+    assert_eq!(driver.text(), lines(0..5));
+}
+
+#[tokio::test]
 async fn a_process_that_thaws_in_the_middle_of_a_unit_writes_to_nowhere() {
     let driver = Driver::new();
     let (old, new) = (place(&driver.file(), 1), place(&driver.file(), 2));
