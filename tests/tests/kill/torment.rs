@@ -106,8 +106,8 @@ impl Torment {
         run
     }
 
-    /// Lets it kill itself at a point: mostly the first time it gets there.
-    pub(crate) fn kill_at(&mut self, point: &str) {
+    /// A point, with the visit to it that counts: mostly the first.
+    fn failpoint(&mut self, point: &str) -> String {
         let nth = match point.split('.').next() {
             // Once a start.
             Some("claim" | "restore") => 1,
@@ -116,14 +116,16 @@ impl Torment {
             Some("upload") if point.contains("state") => 1 + self.draw(4),
             _ => 1 + self.draw(2),
         };
-        let mut run = self.run().failpoint(&format!("{point}:{nth}")).start();
+        format!("{point}:{nth}")
+    }
+
+    /// Lets it kill itself at a point.
+    pub(crate) fn kill_at(&mut self, point: &str) {
+        let point = self.failpoint(point);
+        let mut run = self.run().failpoint(&point).start();
         self.recover(&mut run);
         let ended = run.end();
-        assert_eq!(
-            ended.code, None,
-            "{point}:{nth} is never hit: {}",
-            ended.said
-        );
+        assert_eq!(ended.code, None, "{point} is never hit: {}", ended.said);
         self.kills += 1;
     }
 
@@ -140,12 +142,7 @@ impl Torment {
     pub(crate) fn freeze(&mut self, point: Option<&str>, cosmos: &StandIn) {
         let (before, mut run) = (self.owner(), self.run());
         if let Some(point) = point {
-            let nth = if point.starts_with("claim") {
-                1
-            } else {
-                1 + self.draw(2)
-            };
-            run = run.failpoint(&format!("{point}:{nth}:stop"));
+            run = run.failpoint(&format!("{}:stop", self.failpoint(point)));
         }
         let mut frozen = run.start();
         if point.is_none() {

@@ -68,8 +68,7 @@ impl Claim {
                 Err(error) if error.kind() == ErrorKind::NotFound => self.check_held()?,
                 renamed => {
                     renamed.map_err(Error::io("take away", &other))?;
-                    self.settle(&fenced)?;
-                    fs::remove_dir(&fenced).map_err(Error::io("remove folder", &fenced))?;
+                    self.dissolve(&fenced)?;
                 }
             }
         }
@@ -138,13 +137,13 @@ impl Claim {
         Ok(copy)
     }
 
-    /// Makes the file the rotated one. False if it is not there.
-    pub(super) fn rotate(&self) -> Result<bool, Error> {
+    /// Makes the file the rotated one; fine if it is gone.
+    pub(super) fn rotate(&self) -> Result<(), Error> {
         self.pass(&self.file, TO_ROTATED, &self.rotated)
     }
 
-    /// Makes the rotated file the file again. False if it is not there.
-    pub(super) fn bring_back(&self) -> Result<bool, Error> {
+    /// Makes the rotated file the file again; fine if it is gone.
+    pub(super) fn bring_back(&self) -> Result<(), Error> {
         self.pass(&self.rotated, TO_FILE, &self.file)
     }
 
@@ -165,14 +164,12 @@ impl Claim {
         self.settle(&self.folder)
     }
 
-    fn pass(&self, from: &Path, way: &str, to: &Path) -> Result<bool, Error> {
+    fn pass(&self, from: &Path, way: &str, to: &Path) -> Result<(), Error> {
         let way = self.folder.join(way);
-        if !durable::rename(from, &way)? {
-            self.check_held()?;
-            return Ok(false);
+        match durable::rename(from, &way)? {
+            true => self.put(&way, to),
+            false => self.check_held(),
         }
-        self.put(&way, to)?;
-        Ok(true)
     }
 
     /// Gives a file of the folder its name.
@@ -181,6 +178,12 @@ impl Claim {
             true => durable::sync_parent(to),
             false => Err(self.lost()),
         }
+    }
+
+    /// Removes a folder that has been taken away.
+    fn dissolve(&self, folder: &Path) -> Result<(), Error> {
+        self.settle(folder)?;
+        fs::remove_dir(folder).map_err(Error::io("remove folder", folder))
     }
 
     /// Empties a folder: what is on its way is brought there.
@@ -195,10 +198,7 @@ impl Claim {
                 Some(TO_FILE) => self.put(&path, &self.file)?,
                 Some(TO_ROTATED) => self.put(&path, &self.rotated)?,
                 // Its owner crashed when it had just taken it away.
-                Some(FENCED) => {
-                    self.settle(&path)?;
-                    fs::remove_dir(&path).map_err(Error::io("remove folder", &path))?;
-                }
+                Some(FENCED) => self.dissolve(&path)?,
                 Some(_) | None => durable::remove(&path)?,
             }
         }

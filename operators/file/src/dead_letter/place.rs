@@ -113,20 +113,20 @@ impl Place {
         self.check_ours(pen.file.as_ref())?;
         self.claim.recover()?;
         let position = self.reconcile(Some(&pen.position), self.read_journal()?.as_ref())?;
+        if self.when_full == WhenFull::Stop && position.length + bytes > self.max_bytes {
+            return Err(Error::Full {
+                path: self.file.clone(),
+                bytes: position.length,
+                more: bytes,
+                limit: self.max_bytes,
+            });
+        }
         let file = match pen.file {
             Some(file) if self.names(&file)? => file,
             // Brought back or taken away.
             Some(_) | None => self.own(position.length)?,
         };
         let (file, position, skip) = match self.when_full {
-            WhenFull::Stop if position.length + bytes > self.max_bytes => {
-                return Err(Error::Full {
-                    path: self.file.clone(),
-                    bytes: position.length,
-                    more: bytes,
-                    limit: self.max_bytes,
-                });
-            }
             WhenFull::Stop => (file, position, 0),
             WhenFull::DropOldest => {
                 // Half each: so the two together keep within the limit.

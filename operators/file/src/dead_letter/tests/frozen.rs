@@ -129,19 +129,12 @@ async fn a_start_frozen_before_its_sinks_is_refused_when_another_lineage_has_com
 async fn a_process_that_thaws_in_the_middle_of_a_unit_writes_to_nowhere() {
     let driver = Driver::new();
     let (old, new) = (place(&driver.file(), 1), place(&driver.file(), 2));
-    let pen = old.claim(None).unwrap();
-    let frozen = old
-        .prepare(pen, 20)
-        .unwrap()
-        .write(lines(0..1).as_bytes())
-        .unwrap();
-    let pen = new.claim(None).unwrap();
-    let done = new
-        .prepare(pen, 20)
-        .unwrap()
-        .write(lines(0..2).as_bytes())
-        .unwrap();
-    new.finish(done).unwrap();
+    let begin = |place: &Place, letters: u32| {
+        let append = place.prepare(place.claim(None).unwrap(), 20).unwrap();
+        append.write(lines(0..letters).as_bytes()).unwrap()
+    };
+    let frozen = begin(&old, 1);
+    new.finish(begin(&new, 2)).unwrap();
     let thawed = frozen.write(b"XXXXXXXXXXXXXXXXXXXXXXXXXXXXX").unwrap();
     assert_eq!(
         Fault::from(old.finish(thawed).unwrap_err()).class,
