@@ -13,13 +13,28 @@ use crate::error::Error;
 /// Ending of a file that is not complete yet.
 pub(crate) const PARTIAL: &str = ".partial";
 
-/// Creates a folder and those above it that are missing.
+/// Creates a folder and those above it that are missing, and makes their names durable.
 pub(crate) fn create_folder(path: &Path) -> Result<(), Error> {
-    let missing: Vec<&Path> = (path.ancestors())
-        .take_while(|at| !at.as_os_str().is_empty() && !at.exists())
-        .collect();
-    fs::create_dir_all(path).map_err(Error::io("create folder", path))?;
-    missing.into_iter().try_for_each(sync_parent)
+    if path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    if path.is_dir() {
+        // Who created it may have died before its name was durable.
+        return match sync_parent(path) {
+            // It belongs to somebody else, who made what is in it.
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        };
+    }
+    if let Some(above) = path.parent() {
+        create_folder(above)?;
+    }
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists || !path.is_dir() => {
+            Err(Error::io("create folder", path)(error))
+        }
+        Ok(()) | Err(_) => sync_parent(path),
+    }
 }
 
 /// Makes the names in a folder durable.

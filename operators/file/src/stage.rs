@@ -1,6 +1,6 @@
 //! Staged output of a file sink: a hidden folder inside the sink's own, on the same file system.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -29,6 +29,8 @@ pub struct FileStageStore {
     root: Arc<Path>,
     /// Objects that this process has written and not yet published.
     written: Arc<Mutex<HashMap<String, Stamp>>>,
+    /// Folders that this process has made durable.
+    folders: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
 /// What tells a file that nobody has written to from any other.
@@ -71,11 +73,16 @@ impl FileStageStore {
         Self {
             root: Arc::from(folder.join(FOLDER)),
             written: Arc::default(),
+            folders: Arc::default(),
         }
     }
 
     fn written(&self) -> MutexGuard<'_, HashMap<String, Stamp>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn folders(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The hidden folder.
@@ -100,8 +107,13 @@ impl FileStageStore {
 impl StageStore for FileStageStore {
     async fn put(&self, name: &str, bytes: Bytes) -> Result<(), Fault> {
         let path = self.path(name)?;
+        let stage = self.clone();
         let stamp = blocking(move || {
-            durable::create_folder(durable::parent(&path))?;
+            let folder = durable::parent(&path);
+            if !folder.is_dir() || !stage.folders().contains(folder) {
+                durable::create_folder(folder)?;
+                stage.folders().insert(folder.to_owned());
+            }
             durable::write(&path, &bytes)?;
             Stamp::put_on(&path)
         })
