@@ -7,12 +7,12 @@ use std::fs::File;
 use std::path::Path;
 
 use arrow::ipc::writer::FileWriter;
-use thalweg_checkpoint::inspect::show;
-use thalweg_checkpoint::{Restorer, Store};
+use thalweg_checkpoint::inspect::{explain, show};
+use thalweg_checkpoint::{Manifest, Restorer, Store};
 use thalweg_formats::{JsonLines, WriteOptions};
 use thalweg_planner::state_rows;
 use thalweg_stream::key::KEY_GROUPS;
-use thalweg_stream::{Epoch, Fault};
+use thalweg_stream::{Class, Epoch, Fault};
 
 use crate::command::{ExportArguments, ExportFormat};
 use crate::{Failure, terminal};
@@ -20,7 +20,20 @@ use crate::{Failure, terminal};
 /// Writes the rows of the steps that are asked for.
 pub(crate) async fn export(store: &Store, arguments: &ExportArguments) -> Result<(), Failure> {
     let detail = show(store, arguments.epoch.map(Epoch)).await;
-    let manifest = detail.map_err(Fault::from)?.manifest;
+    let detail = detail.map_err(Fault::from)?;
+    match write(store, &detail.manifest, arguments).await {
+        Err(Failure::Fault(damage)) if damage.class == Class::Corrupt => Err(Failure::Fault(
+            explain(store, &detail.summary, damage).await,
+        )),
+        written => written,
+    }
+}
+
+async fn write(
+    store: &Store,
+    manifest: &Manifest,
+    arguments: &ExportArguments,
+) -> Result<(), Failure> {
     let with_state: BTreeMap<&str, &str> = (manifest.steps.iter())
         .filter_map(|(id, record)| Some((id.as_str(), record.shape.as_deref()?)))
         .collect();

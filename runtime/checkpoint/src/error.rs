@@ -135,6 +135,15 @@ pub enum Error {
         /// Those that are kept.
         kept: String,
     },
+    /// A running job has removed the checkpoint that is being read.
+    #[error(
+        "the checkpoint of epoch {epoch} was removed while it was read: its job has newer ones; \
+         a savepoint stays"
+    )]
+    Removed {
+        /// Its epoch.
+        epoch: Epoch,
+    },
     /// Whether a log entry exists could not be found out.
     #[error("{name}: its outcome is unknown: {problem}")]
     OutcomeUnknown {
@@ -179,9 +188,10 @@ impl From<Error> for Fault {
             Error::Storage { passing: true, .. } | Error::OutcomeUnknown { .. } => {
                 Self::transient(message)
             }
-            Error::Storage { passing: false, .. } | Error::Ended { .. } | Error::Running { .. } => {
-                Self::unavailable(message)
-            }
+            Error::Storage { passing: false, .. }
+            | Error::Ended { .. }
+            | Error::Removed { .. }
+            | Error::Running { .. } => Self::unavailable(message),
             Error::Fenced { .. } | Error::FencedBySomebody { .. } => Self::fenced(message),
             Error::AlreadyExists { .. } | Error::Bug(_) => Self::bug(message),
         }

@@ -1,9 +1,12 @@
 //! The heartbeat: how a second start of a job learns that the first one is at work.
 //!
-//! The owner replaces the object `heartbeat` every second. Whoever wants to start the job looks at
-//! it, and if it is there, watches: if it changes within five seconds the owner is alive, and the
-//! start is refused. The clocks of two hosts are never compared. There is no need to watch if the
-//! owner is known to have ended: it removed the object, or its process is gone from this host.
+//! The owner replaces the object `heartbeat` every second. Whoever wants to start a job that is
+//! claimed watches: if the owner's heartbeat comes within five seconds it is alive, and the start is
+//! refused. The clocks of two hosts are never compared. There is no need to watch if the owner is
+//! known to have ended: its last heartbeat says so, or its process is gone from this host.
+//!
+//! Who the owner is says the log alone: a process that was frozen may put its own heartbeat in the
+//! place of its successor's when it thaws, which then says nothing of the owner.
 //!
 //! This is a courtesy and fences nobody: that is what claims in the [job log](crate::log) do. A
 //! heartbeat that cannot be written is no failure of the job, and a damaged one counts as any
@@ -15,12 +18,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thalweg_stream::clock::Clock;
 use thalweg_stream::{Fault, Generation};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::document::Format;
 use crate::error::Error;
 use crate::identity::{Identity, Process};
+use crate::log::Owner;
 use crate::name::ObjectName;
 use crate::store::Store;
 
@@ -62,6 +66,9 @@ pub struct Beat {
     pub count: u64,
     /// When, by the owner's clock, milliseconds; for people only.
     pub at_ms: i64,
+    /// Whether this start has ended: nothing follows.
+    #[serde(default)]
+    pub ended: bool,
 }
 
 /// Reads the heartbeat, if there is one that can be read.
@@ -74,39 +81,44 @@ pub async fn read(store: &Store) -> Result<Option<Beat>, Error> {
     Ok(bytes.and_then(|bytes| FORMAT.decode(&name, &bytes).ok()))
 }
 
-/// Refuses if somebody else is running the job. Takes up to [`Pulse::stale_after`].
+/// Refuses if `owner`, the last to claim the job, is running it and is somebody else. Takes up to
+/// [`Pulse::stale_after`].
 ///
 /// # Errors
 /// [`Error::Running`], or the store's.
 pub(crate) async fn refuse_if_running(
     store: &Store,
+    owner: &Owner,
     identity: &Identity,
     clock: &dyn Clock,
     pulse: Pulse,
 ) -> Result<(), Error> {
-    let name = ObjectName::heartbeat();
-    let Some(first) = store.find(&name).await? else {
-        return Ok(());
-    };
-    if let Ok(beat) = FORMAT.decode::<Beat>(&name, &first) {
-        let ours = beat.run == identity.run();
-        if ours || beat.process.has_ended(identity.process()) {
-            return Ok(());
+    let own = |beat: Option<Beat>| beat.filter(|beat| beat.generation >= owner.generation);
+    let ended = |beat: &Beat| beat.ended || beat.process.has_ended(identity.process());
+    let first = own(read(store).await?);
+    if identity.wrote(&owner.writer)
+        || match &first {
+            Some(beat) => ended(beat),
+            // It may have died before its first.
+            None => identity.process().misses(&owner.host, owner.pid),
         }
+    {
+        return Ok(());
     }
     let begin = clock.elapsed();
     while clock.elapsed().saturating_sub(begin) < pulse.stale_after {
         clock.sleep(pulse.every / 4).await;
-        let Some(now) = store.find(&name).await? else {
-            return Ok(());
-        };
-        if now != first {
-            let beat = FORMAT.decode::<Beat>(&name, &now)?;
-            return Err(Error::Running {
-                job: beat.job,
-                host: beat.process.host,
-                pid: beat.process.pid,
-            });
+        let now = own(read(store).await?);
+        match now.filter(|now| Some(now) != first.as_ref()) {
+            Some(beat) if ended(&beat) => return Ok(()),
+            Some(beat) => {
+                return Err(Error::Running {
+                    job: beat.job,
+                    host: beat.process.host,
+                    pid: beat.process.pid,
+                });
+            }
+            None => {}
         }
     }
     Ok(())
@@ -115,9 +127,8 @@ pub(crate) async fn refuse_if_running(
 /// Writes heartbeats until it is dropped or told to stop.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
-    store: Store,
-    run: String,
     task: JoinHandle<()>,
+    enough: Arc<Notify>,
     fenced: watch::Receiver<Option<Fault>>,
 }
 
@@ -130,26 +141,29 @@ impl Heartbeat {
         every: Duration,
     ) -> Self {
         let (tell, fenced) = watch::channel(None);
-        let run = first.run.clone();
+        let enough = Arc::new(Notify::new());
+        write(&store, &first).await;
+        let told = Arc::clone(&enough);
         let mut beat = first;
-        let writer = store.clone();
-        write(&writer, &beat).await;
         let task = tokio::spawn(async move {
-            loop {
-                clock.sleep(every).await;
-                if let Some(by) = successor(&writer, &beat).await {
+            while !beat.ended {
+                beat.ended = tokio::select! {
+                    biased;
+                    () = told.notified() => true,
+                    () = clock.sleep(every) => false,
+                };
+                if let Some(by) = successor(&store, &beat).await {
                     tell.send_replace(Some(by));
                     return;
                 }
                 beat.count += 1;
                 beat.at_ms = clock.now_ms();
-                write(&writer, &beat).await;
+                write(&store, &beat).await;
             }
         });
         Self {
-            store,
-            run,
             task,
+            enough,
             fenced,
         }
     }
@@ -160,15 +174,11 @@ impl Heartbeat {
         self.fenced.clone()
     }
 
-    /// Stops, and removes the heartbeat if it is still ours, so that the next start need not watch.
-    pub(crate) async fn stop(self) {
-        self.task.abort();
-        let ours = match read(&self.store).await {
-            Ok(beat) => beat.is_some_and(|beat| beat.run == self.run),
-            Err(_) => false,
-        };
-        if ours && let Err(error) = self.store.retract(&ObjectName::heartbeat()).await {
-            tracing::debug!(%error, "the heartbeat stays; the next start will watch it");
+    /// Stops, and says so if nobody has taken over, so that the next start need not watch.
+    pub(crate) async fn stop(mut self) {
+        self.enough.notify_one();
+        if let Err(error) = (&mut self.task).await {
+            tracing::debug!(%error, "no last heartbeat; the next start will watch for one");
         }
     }
 }
@@ -179,7 +189,7 @@ impl Drop for Heartbeat {
     }
 }
 
-async fn write(store: &Store, beat: &Beat) {
+pub(crate) async fn write(store: &Store, beat: &Beat) {
     let written = match FORMAT.encode(beat) {
         Ok(bytes) => store.advise(&ObjectName::heartbeat(), bytes).await,
         Err(error) => Err(error),

@@ -72,6 +72,12 @@ impl Identity {
         WriterId(format!("{}-{attempt}", self.run))
     }
 
+    /// Whether `writer` is an attempt of this run.
+    pub(crate) fn wrote(&self, writer: &WriterId) -> bool {
+        let attempt = writer.0.strip_prefix(self.run());
+        attempt.is_some_and(|attempt| attempt.starts_with('-'))
+    }
+
     /// The lineage that `writer` begins with `generation`, if it begins one: the same for the same
     /// claim. A claim that was given up may have arrived all the same, and somebody may have gone on
     /// from it, so that the next one needs another.
@@ -115,6 +121,11 @@ impl Process {
             // Without this file system nothing can be told; with it, the process is gone.
             None => stat(observer.pid).is_some(),
         }
+    }
+
+    /// Whether a process of which no more than this is known is of this one's host and gone from it.
+    pub(crate) fn misses(&self, host: &str, pid: u32) -> bool {
+        host == self.host && stat(pid).is_none() && stat(self.pid).is_some()
     }
 }
 
@@ -176,6 +187,8 @@ mod tests {
         let identity = Identity::new("run", Process::default());
         let (one, two) = (identity.next_writer(), identity.clone().next_writer());
         assert_ne!(one, two);
+        assert!(identity.wrote(&one) && identity.wrote(&two));
+        assert!(!Identity::new("ru", Process::default()).wrote(&one));
         let lineage = |writer, generation| Identity::fresh_lineage(writer, Generation(generation));
         assert_eq!(lineage(&one, 1), lineage(&one, 1));
         assert_ne!(lineage(&one, 1), lineage(&two, 1));

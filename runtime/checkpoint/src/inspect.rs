@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use thalweg_stream::{Epoch, Generation, Lineage};
+use thalweg_stream::{Epoch, Fault, Generation, Lineage};
 
 use crate::error::Error;
 use crate::heartbeat::{self, Beat};
@@ -26,7 +26,7 @@ pub struct JobSummary {
     pub standing: Standing,
     /// Who has claimed it last.
     pub owner: Option<Owner>,
-    /// The last heartbeat, if the owner has not removed it. It may be old.
+    /// The last heartbeat. It may be old, or of a start before.
     pub heartbeat: Option<Beat>,
     /// Number of the last entry of the log.
     pub log_end: u64,
@@ -95,6 +95,12 @@ pub async fn list(store: &Store) -> Result<JobSummary, Error> {
         };
         checkpoints.push(summary(&history, commit, content));
     }
+    let damaged =
+        |checkpoint: &CheckpointSummary| matches!(checkpoint.content, Content::Damaged { .. });
+    if checkpoints.iter().any(damaged) {
+        let now = existing(store).await?;
+        checkpoints.retain(|found| !damaged(found) || now.commit(found.number).is_some());
+    }
     Ok(JobSummary {
         location: store.location().to_owned(),
         job: history.job,
@@ -134,13 +140,25 @@ pub struct StateDetail {
 /// # Errors
 /// [`Error::NoSuchEpoch`]; corrupt; the store's.
 pub async fn show(store: &Store, epoch: Option<Epoch>) -> Result<CheckpointDetail, Error> {
-    let history = existing(store).await?;
-    let commit = match epoch {
-        Some(epoch) => history.commits.iter().find(|commit| commit.epoch == epoch),
-        None => history.current(),
+    let mut history = existing(store).await?;
+    let (commit, manifest) = loop {
+        let commit = match epoch {
+            Some(epoch) => history.commits.iter().find(|commit| commit.epoch == epoch),
+            None => history.current(),
+        };
+        let commit = commit.ok_or_else(|| no_such(&history, epoch.unwrap_or_default()))?;
+        match read_manifest(store, commit).await {
+            Ok(manifest) => break (commit, manifest),
+            Err(damage @ Error::Missing { .. }) => {
+                let now = existing(store).await?;
+                if now.commit(commit.number).is_some() {
+                    return Err(damage);
+                }
+                history = now;
+            }
+            Err(error) => return Err(error),
+        }
     };
-    let commit = commit.ok_or_else(|| no_such(&history, epoch.unwrap_or_default()))?;
-    let manifest = read_manifest(store, commit).await?;
     let states = (manifest.state.steps.iter())
         .map(|(step, links)| {
             let detail = StateDetail {
@@ -156,6 +174,16 @@ pub async fn show(store: &Store, epoch: Option<Epoch>) -> Result<CheckpointDetai
         states,
         manifest,
     })
+}
+
+/// Makes of the damage that was met while `checkpoint` was read that its job has removed it meanwhile,
+/// if it has.
+pub async fn explain(store: &Store, checkpoint: &CheckpointSummary, damage: Fault) -> Fault {
+    let epoch = checkpoint.epoch;
+    match existing(store).await {
+        Ok(now) if now.commit(checkpoint.number).is_none() => Error::Removed { epoch }.into(),
+        Ok(_) | Err(_) => damage,
+    }
 }
 
 /// What a verification has found.
@@ -189,6 +217,14 @@ impl Verification {
     #[must_use]
     pub fn sound(&self) -> bool {
         self.damage.is_empty()
+    }
+
+    /// Takes back what was said of checkpoints that a running job has removed meanwhile.
+    fn forget(&mut self, removed: &[Epoch]) {
+        for damage in &mut self.damage {
+            damage.epochs.retain(|epoch| !removed.contains(epoch));
+        }
+        self.damage.retain(|damage| !damage.epochs.is_empty());
     }
 
     fn found(&mut self, epoch: Epoch, object: &ObjectName, problem: String) {
@@ -255,6 +291,12 @@ pub async fn verify(store: &Store) -> Result<Verification, Error> {
                 verification.found(commit.epoch, &name, problem.clone());
             }
         }
+    }
+    if !verification.sound() {
+        let now = existing(store).await?;
+        let removed = |commit: &&CommitRecord| now.commit(commit.number).is_none();
+        let removed = history.commits.iter().filter(removed);
+        verification.forget(&removed.map(|commit| commit.epoch).collect::<Vec<_>>());
     }
     Ok(verification)
 }

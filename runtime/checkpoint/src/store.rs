@@ -32,7 +32,7 @@ pub use self::faults::{Effect, EffectKind, Faults, Moment, NoFaults, Verdict};
 use self::directory::{Directory, Mode, problem};
 use self::disk::OsDisk;
 use self::location::{Place, memory, place};
-use self::object::{delete_object, path, read_error, sorted, write_object};
+use self::object::{path, read_error, sorted, write_object};
 use crate::error::Error;
 use crate::name::{LOG, ObjectName};
 
@@ -259,21 +259,6 @@ impl Store {
                 put.map(drop)
                     .map_err(|error| read_error("put", name.as_str(), &error))
             }
-        }
-    }
-
-    /// Removes an advisory object; fine if it is gone.
-    ///
-    /// # Errors
-    /// [`Error::Storage`].
-    pub(crate) async fn retract(&self, name: &ObjectName) -> Result<(), Error> {
-        self.request(name).await?;
-        match &self.writes {
-            Writes::Directory(directory) => {
-                let (directory, object) = (Arc::clone(directory), name.clone());
-                blocking(name, move || directory.delete(&object)).await
-            }
-            Writes::Object(objects) => delete_object(objects.as_ref(), name).await,
         }
     }
 

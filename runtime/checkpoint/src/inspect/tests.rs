@@ -5,12 +5,13 @@ use serde_json::json;
 use thalweg_stream::sink::{StageStore, StagedObject};
 use thalweg_stream::{Epoch, EpochKind};
 
-use super::{list, show, verify};
+use super::{Content, list, show, verify};
 use crate::error::Error;
 use crate::log::tests::{commit, own};
 use crate::name::ObjectName;
 use crate::outbox::Outbox;
 use crate::publish::{SinkRecord, StagePlace};
+use crate::retention::InUse;
 use crate::store::{Access, Store};
 
 /// A job with three checkpoints, the second a savepoint, the last with staged output.
@@ -74,6 +75,35 @@ async fn checkpoints_are_listed_and_shown() {
     assert_eq!(chosen.manifest.epoch, Epoch(1));
     let unknown = show(&store, Some(Epoch(9))).await.unwrap_err();
     assert!(matches!(unknown, Error::NoSuchEpoch { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checkpoints_that_a_running_job_removes_are_not_damaged() {
+    let store = job("running").await;
+    let mut running = own(&store, "two").await.unwrap();
+    let job = tokio::spawn(async move {
+        for _ in 0..300 {
+            commit(&mut running, EpochKind::Checkpoint).await.unwrap();
+            running.retain(&InUse::default()).await.unwrap();
+        }
+    });
+    let mut removed = 0;
+    while !job.is_finished() {
+        let found = list(&store).await.unwrap();
+        for checkpoint in &found.checkpoints {
+            assert!(matches!(checkpoint.content, Content::Whole { .. }));
+            match show(&store, Some(checkpoint.epoch)).await {
+                Ok(detail) => assert_eq!(detail.summary.epoch, checkpoint.epoch),
+                Err(Error::NoSuchEpoch { .. }) => removed += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        show(&store, None).await.unwrap();
+        let verified = verify(&store).await.unwrap();
+        assert_eq!(verified.damage, []);
+    }
+    job.await.unwrap();
+    println!("{removed} were removed before they were shown");
 }
 
 #[tokio::test]

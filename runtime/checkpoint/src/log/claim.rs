@@ -86,9 +86,11 @@ impl JobLog {
         if let Some(finished) = self.finished(&request)? {
             return Ok(finished);
         }
-        if !request.take_over {
-            let clock = self.clock.as_ref();
-            heartbeat::refuse_if_running(&self.store, &self.identity, clock, request.pulse).await?;
+        if let Some(owner) = self.history().running()
+            && !request.take_over
+        {
+            let (clock, pulse) = (self.clock.as_ref(), request.pulse);
+            heartbeat::refuse_if_running(&self.store, owner, &self.identity, clock, pulse).await?;
         }
         for _ in 0..CLAIMS_MAX {
             if let Some(finished) = self.finished(&request)? {
@@ -140,18 +142,13 @@ impl JobLog {
     /// Refuses if somebody else has begun since generation `known` and not ended: it may not have
     /// come to a heartbeat yet.
     fn refuse_rival(&self, request: &ClaimRequest, known: Generation) -> Result<(), Error> {
-        let History {
-            standing, owner, ..
-        } = self.history();
-        let rival = owner.as_ref().filter(|rival| rival.generation > known);
+        let rival = (self.history().running()).filter(|rival| rival.generation > known);
         match rival {
-            Some(rival) if *standing == Standing::Claimed && !request.take_over => {
-                Err(Error::Running {
-                    job: request.job.clone(),
-                    host: rival.host.clone(),
-                    pid: rival.pid,
-                })
-            }
+            Some(rival) if !request.take_over => Err(Error::Running {
+                job: request.job.clone(),
+                host: rival.host.clone(),
+                pid: rival.pid,
+            }),
             Some(_) | None => Ok(()),
         }
     }
@@ -197,6 +194,7 @@ impl JobLog {
             process: self.identity.process().clone(),
             count: 0,
             at_ms: self.clock.now_ms(),
+            ended: false,
         };
         let (store, clock) = (self.store.clone(), self.clock.clone());
         let heartbeat = Heartbeat::start(store, beat, clock, request.pulse.every).await;

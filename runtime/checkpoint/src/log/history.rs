@@ -97,6 +97,12 @@ impl History {
         (self.owner.as_ref()).map_or(Generation(0), |owner| owner.generation)
     }
 
+    /// Who runs the job, or has died: its owner that has said nothing of an end.
+    pub(crate) fn running(&self) -> Option<&Owner> {
+        let claimed = self.standing == Standing::Claimed;
+        self.owner.as_ref().filter(|_| claimed)
+    }
+
     /// The kept checkpoint whose entry has this number.
     #[must_use]
     pub fn commit(&self, number: u64) -> Option<&CommitRecord> {

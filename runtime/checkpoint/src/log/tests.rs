@@ -8,7 +8,7 @@ use thalweg_stream::clock::SystemClock;
 use thalweg_stream::{Class, Epoch, EpochKind, Fault, Generation, Section};
 
 use super::{Body, ClaimRequest, Claimed, Entry, JobLog, OwnedLog, Standing, read_history};
-use crate::heartbeat::Pulse;
+use crate::heartbeat::{self, Beat, Pulse};
 use crate::identity::{Identity, Process};
 use crate::name::{LOG, ObjectName, PartId};
 use crate::restore::RestoreFrom;
@@ -260,20 +260,55 @@ async fn a_second_start_is_refused_while_the_first_is_alive() {
     let Claimed::Owner(second) = second else {
         panic!("it has not finished");
     };
+    let patient = ClaimRequest {
+        pulse: Pulse {
+            stale_after: Duration::from_secs(3600),
+            ..request().pulse
+        },
+        ..request()
+    };
     second.stop().await.unwrap();
-    assert_eq!(store.find(&ObjectName::heartbeat()).await, Ok(None));
-    claim(&store, "third", request()).await.unwrap();
+    claim(&store, "third", patient.clone()).await.unwrap();
+    // An attempt that failed says nothing in the log.
+    own(&store, "fourth").await.unwrap().abandon().await;
+    claim(&store, "fifth", patient).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_process_that_thaws_does_not_hide_its_successor() {
+    let (store, _folder) = directory();
+    drop(own(&store, "first").await.unwrap());
+    let thawed = heartbeat::read(&store).await.unwrap().unwrap();
+    let _second = own(&store, "second").await.unwrap();
+    for gone in [true, false].repeat(10) {
+        let late = Beat {
+            process: match gone {
+                true => gone_process(),
+                false => Process::default(),
+            },
+            ended: !gone,
+            ..thawed.clone()
+        };
+        heartbeat::write(&store, &late).await;
+        let refused = claim(&store, "third", request()).await.unwrap_err();
+        assert!(refused.message.contains("host-of-second"), "{refused}");
+    }
+}
+
+/// As one that had the number of this process before.
+fn gone_process() -> Process {
+    Process {
+        started: Some(0),
+        ..Process::this()
+    }
 }
 
 #[tokio::test]
 async fn a_start_need_not_wait_for_a_process_that_is_gone() {
     let store = memory("gone");
-    let gone = Process {
-        started: Some(0),
-        ..Process::this()
-    };
     let clock = Arc::new(SystemClock::new());
-    let first = JobLog::open(store.clone(), Identity::new("first", gone), clock.clone());
+    let gone = Identity::new("first", gone_process());
+    let first = JobLog::open(store.clone(), gone, clock.clone());
     drop(first.await.unwrap().claim(request()).await.unwrap());
     let patient = ClaimRequest {
         pulse: Pulse {

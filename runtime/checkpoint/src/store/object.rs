@@ -30,10 +30,7 @@ pub(super) async fn write_object(
 }
 
 /// Deletes an object, or finds it gone.
-pub(super) async fn delete_object(
-    objects: &dyn ObjectStore,
-    name: &ObjectName,
-) -> Result<(), Error> {
+async fn delete_object(objects: &dyn ObjectStore, name: &ObjectName) -> Result<(), Error> {
     match objects.delete(&path(name)?).await {
         Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
         Err(error) => Err(read_error("delete", name.as_str(), &error)),
