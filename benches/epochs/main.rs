@@ -8,8 +8,10 @@
 //! ```
 #![allow(clippy::print_stdout, reason = "a benchmark reports")]
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rustix::time::{ClockId, clock_gettime};
@@ -29,6 +31,8 @@ const MANY: u64 = 32;
 /// How long a job runs before it is looked at, and then between two looks.
 const WARM_UP: Duration = Duration::from_millis(500);
 const MEASURED: Duration = Duration::from_secs(3);
+/// How often the two threads of the peer wake each other.
+const ROUNDS: u32 = 100_000;
 
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -51,7 +55,38 @@ fn main() -> anyhow::Result<()> {
             1e6 / per_second
         );
     }
+    let round_us = hand_over().as_secs_f64() * 1e6 / f64::from(ROUNDS);
+    println!(
+        "\nTwo threads that wake each other, and do nothing else: {round_us:.1} us there and back"
+    );
     Ok(())
+}
+
+/// How long two threads take to wake each other so many times: what agreeing costs, without anything
+/// to agree on.
+fn hand_over() -> Duration {
+    let turn = Arc::new(AtomicU32::new(0));
+    let begin = Instant::now();
+    let (theirs, first) = (Arc::clone(&turn), thread::current());
+    let other = thread::spawn(move || {
+        for round in 0..ROUNDS {
+            wait(&theirs, 2 * round + 1);
+            theirs.store(2 * round + 2, Ordering::Release);
+            first.unpark();
+        }
+    });
+    for round in 0..ROUNDS {
+        turn.store(2 * round + 1, Ordering::Release);
+        other.thread().unpark();
+        wait(&turn, 2 * round + 2);
+    }
+    begin.elapsed()
+}
+
+fn wait(turn: &AtomicU32, number: u32) {
+    while turn.load(Ordering::Acquire) != number {
+        thread::park();
+    }
 }
 
 /// Epochs a second, and microseconds of CPU time of the whole process for each.
