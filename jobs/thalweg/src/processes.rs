@@ -137,15 +137,7 @@ impl Launch for Processes {
             running.push(spawn(brief, fate.clone()).await?);
         }
         drop(running);
-        let gone =
-            futures::future::select_all(fates.iter().skip(1).map(|fate| Box::pin(fate.lost())));
-        let peers = tokio::select! {
-            peers = member.lead(&listener, PATIENCE, &fates) => peers?,
-            (reason, at, _) = gone => {
-                let process = at + 1;
-                return Err(Fault::transient(format!("process {process} is lost: {reason}")));
-            }
-        };
+        let peers = member.lead(&listener, PATIENCE, &fates).await?;
         Ok(peers.into_iter().map(peer).collect())
     }
 

@@ -1,13 +1,13 @@
 //! Where other processes connect to, and how this one connects to others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsStream;
 
@@ -17,7 +17,8 @@ use crate::{Error, Fate, Stream, Tls};
 
 /// How long a handshake may take: a few round trips, on a host that is busy.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// How many may be shaking hands at once: strangers do not use up what is for the right ones.
+/// How many may be shaking hands at once. One more takes the place of the one that has been at it for
+/// longest: the right ones need milliseconds, and strangers who say nothing keep nobody waiting.
 const HANDSHAKES_MAX: usize = 64;
 /// How long to wait before an address is tried again: twice as long each time…
 const TRY_AGAIN: Duration = Duration::from_millis(50);
@@ -79,13 +80,16 @@ impl Listener {
         let mut left = wanted.len();
         let wanted = Arc::new(Mutex::new(wanted));
         let mut handshakes = JoinSet::new();
+        let mut oldest = VecDeque::new();
         let mut refused = (0_usize, String::new());
         while left > 0 {
             let next = async {
                 tokio::select! {
                     Some(done) = handshakes.join_next() => Some(done),
-                    accepted = self.socket.accept(), if handshakes.len() < HANDSHAKES_MAX => {
-                        self.begin(accepted, &mut handshakes, member, &wanted);
+                    // As many again may have been ended and not been collected yet.
+                    accepted = self.socket.accept(), if handshakes.len() < 2 * HANDSHAKES_MAX => {
+                        let begun = self.begin(accepted, &mut handshakes, member, &wanted);
+                        make_room(&mut oldest, begun);
                         None
                     }
                 }
@@ -103,6 +107,9 @@ impl Listener {
                     tracing::warn!(%address, %error, "a connection was refused");
                     refused = (refused.0 + 1, error.to_string());
                 }
+                Some(Err(error)) if error.is_cancelled() => {
+                    refused = (refused.0 + 1, "too many came at once".to_owned());
+                }
                 Some(Err(error)) => return Err(Error::io("a handshake", error.into())),
             }
         }
@@ -115,21 +122,48 @@ impl Listener {
         handshakes: &mut JoinSet<Shaken>,
         member: &Member,
         wanted: &Wanted,
-    ) {
+    ) -> Option<AbortHandle> {
         let (socket, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // The one that connected is gone, or files are short; others may still come.
                 tracing::warn!(%error, "a connection was not accepted");
-                return;
+                return None;
             }
         };
         let (member, tls) = (member.clone(), self.tls.clone());
         let wanted = Arc::clone(wanted);
-        handshakes.spawn(async move {
+        Some(handshakes.spawn(async move {
             let done = timeout(HANDSHAKE, answer(socket, address, &member, tls, &wanted)).await;
             (address, done.unwrap_or(Err(Error::Silent(HANDSHAKE))))
-        });
+        }))
+    }
+}
+
+/// Ends the oldest handshakes if there are too many with the one that has `begun`.
+fn make_room(oldest: &mut VecDeque<AbortHandle>, begun: Option<AbortHandle>) {
+    oldest.retain(|handshake| !handshake.is_finished());
+    oldest.extend(begun);
+    while oldest.len() > HANDSHAKES_MAX
+        && let Some(handshake) = oldest.pop_front()
+    {
+        handshake.abort();
+    }
+}
+
+/// A place among those that are waited for, as taken by a caller. Whoever does not hear that it is
+/// welcome may come again, so it is given back unless it is kept.
+struct Claimed<'a> {
+    wanted: &'a Wanted,
+    place: Option<(usize, Role)>,
+}
+
+impl Drop for Claimed<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            wanted.insert(place);
+        }
     }
 }
 
@@ -146,23 +180,22 @@ async fn answer(
         None => return Err(Error::TlsRequired(address.to_string())),
     };
     let binding = socket.binding()?;
-    let mut claimed = None;
+    let mut claimed = Claimed {
+        wanted,
+        place: None,
+    };
     let claim = |role, process| {
         let mut wanted = wanted.lock().unwrap_or_else(PoisonError::into_inner);
         let expected = wanted.remove(&(process, role));
-        claimed = expected.then_some((process, role));
+        claimed.place = expected.then_some((process, role));
         expected
     };
     let answered = match &mut socket {
         Socket::Plain(socket) => hello::answer(socket, member, &binding, claim).await,
         Socket::Tls(socket) => hello::answer(socket, member, &binding, claim).await,
     };
-    if let (Err(_), Some(claimed)) = (&answered, claimed) {
-        // It did not hear that it is welcome, and may come again.
-        let mut wanted = wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted.insert(claimed);
-    }
     let (role, process) = answered?;
+    claimed.place = None;
     Ok((role, process, socket))
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::hello::Role;
@@ -92,6 +93,23 @@ impl Member {
         patience: Duration,
         fates: &[Fate],
     ) -> Result<Vec<Peer>, Error> {
+        let mut losses = JoinSet::new();
+        for (process, fate) in fates.iter().cloned().enumerate().skip(1) {
+            losses.spawn(async move { lost(process, &fate.lost().await) });
+        }
+        // One that came and went is not waited for until the others have come, too.
+        tokio::select! {
+            peers = self.gather(listener, patience, fates) => peers,
+            Some(Ok(error)) = losses.join_next() => Err(error),
+        }
+    }
+
+    async fn gather(
+        &self,
+        listener: &Listener,
+        patience: Duration,
+        fates: &[Fate],
+    ) -> Result<Vec<Peer>, Error> {
         let others = 1..self.processes;
         let wanted = others.clone().flat_map(roles).collect();
         let (mut controls, mut streams) = (BTreeMap::new(), BTreeMap::new());
@@ -160,21 +178,45 @@ impl Member {
         let fate = Fate::default();
         let tls = listener.tls();
         let (socket, generation) = connect(self, Role::Control, 0, leader, tls, patience).await?;
-        let mut control = Control::new(socket.halves(), &fate);
+        let control = Control::new(socket.halves(), &fate);
         let member = Self {
             attempt: Attempt::Is(generation),
             ..self.clone()
         };
-        let (socket, _) = connect(&member, Role::Data, 0, leader, tls, patience).await?;
+        // Without the leader this attempt is over, and the next one may wait for this process.
+        let (control, data) = tokio::select! {
+            connected = member.connect(leader, listener, address, patience, control, &fate) => connected?,
+            reason = fate.lost() => return Err(lost(0, &reason)),
+        };
+        Ok(Joined {
+            generation,
+            control,
+            data,
+            fate,
+        })
+    }
+
+    /// The rest of [`Self::join`], when the leader has let this process in.
+    async fn connect(
+        &self,
+        leader: &str,
+        listener: &Listener,
+        address: String,
+        patience: Duration,
+        mut control: Control,
+        fate: &Fate,
+    ) -> Result<(Control, Vec<Option<Stream>>), Error> {
+        let tls = listener.tls();
+        let (socket, _) = connect(self, Role::Data, 0, leader, tls, patience).await?;
         let mut data: Vec<Option<Stream>> = (0..self.processes).map(|_| None).collect();
-        put(&mut data, 0, socket, &fate)?;
+        put(&mut data, 0, socket, fate)?;
         say(0, &control, &Word::Listening(address)).await?;
         let addresses = match hear(0, &mut control, patience).await? {
             Word::Addresses(addresses) => addresses,
             word @ (Word::Listening(_) | Word::Connected) => return Err(out_of_turn(0, &word)),
         };
         for (process, address) in addresses.iter().enumerate().take(self.process).skip(1) {
-            let connected = connect(&member, Role::Data, process, address, tls, patience).await?;
+            let connected = connect(self, Role::Data, process, address, tls, patience).await?;
             put(&mut data, process, connected.0, &Fate::default())?;
         }
         let later: BTreeSet<_> = (self.process + 1..self.processes)
@@ -182,14 +224,9 @@ impl Member {
             .collect();
         // Fates of their own: if one of these is lost, the leader is still there to be told which.
         let arrived = |process, _, socket| put(&mut data, process, socket, &Fate::default());
-        listener.admit(&member, later, patience, arrived).await?;
+        listener.admit(self, later, patience, arrived).await?;
         say(0, &control, &Word::Connected).await?;
-        Ok(Joined {
-            generation,
-            control,
-            data,
-            fate,
-        })
+        Ok((control, data))
     }
 }
 

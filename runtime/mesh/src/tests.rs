@@ -2,6 +2,7 @@
 
 mod certificate;
 mod control;
+mod gathering;
 mod handshake;
 mod proxy;
 mod stream;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::interval;
+use tokio::time::{interval, sleep};
 
 use super::{PATIENCE, address, certificate, join, join_within, lead, listener, member, pair};
 use crate::{Attempt, Error, Joined, Listener, Member, Peer, Refusal, Secret};
@@ -205,6 +205,21 @@ async fn the_silent_and_the_slow_are_given_up() {
             panic!("it had 19 s");
         };
         tokio::join!(silent, slow);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_silent_ones_keep_nobody_waiting() {
+    refused(|at| async move {
+        // Given up a few dozen at a time, as each has been silent, they would take more than a minute.
+        for _ in 0..1000 {
+            let silent = TcpStream::connect(at).await.expect("somebody listens");
+            tokio::spawn(async move {
+                sleep(PATIENCE).await;
+                drop(silent);
+            });
+        }
     })
     .await;
 }
