@@ -8,6 +8,7 @@ use thalweg_engine::follow;
 use thalweg_mesh::{Attempt, Listener, Member, Secret};
 use thalweg_stream::clock::SystemClock;
 use thalweg_stream::{Clock, Fault};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Failure;
 use crate::definition::planned_text;
@@ -20,13 +21,16 @@ const BRIEF_BYTES_MAX: u64 = 8 << 20;
 pub(crate) fn run() -> Result<(), Failure> {
     let brief = brief()?;
     end_with_the_leader();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let planned = planned_text(&brief.path, &brief.text, &brief.set, false, &clock)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| Fault::bug(format!("no runtime: {error}")))?;
+    let entered = runtime.enter();
+    leave_stops_to_the_leader()?;
+    drop(entered);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let planned = planned_text(&brief.path, &brief.text, &brief.set, false, &clock)?;
     let ended = runtime.block_on(async {
         let member = Member {
             job: Arc::from(brief.job.as_str()),
@@ -49,6 +53,16 @@ pub(crate) fn run() -> Result<(), Failure> {
     // What still runs works for nobody.
     runtime.shutdown_background();
     Ok(ended?)
+}
+
+/// Makes SIGTERM and SIGINT pass this process by. Service managers send them to all processes of a
+/// service; the leader has them, too, and takes a last checkpoint, for which it needs this one.
+fn leave_stops_to_the_leader() -> Result<(), Fault> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        // Once it is caught, a signal stays so: nobody need wait for it.
+        drop(signal(kind).map_err(|error| Fault::bug(format!("no signals: {error}")))?);
+    }
+    Ok(())
 }
 
 /// What the leader says first.

@@ -134,7 +134,7 @@ impl Launch for Processes {
         let mut running = self.running.lock().await;
         for (process, fate) in fates.iter().enumerate().skip(1) {
             let brief = self.brief(process, generation, leader, &secret);
-            running.push(spawn(brief, fate.clone()).await?);
+            running.push(spawn(&brief, fate.clone())?);
         }
         drop(running);
         let peers = member.lead(&listener, PATIENCE, &fates).await?;
@@ -157,7 +157,7 @@ impl Launch for Processes {
 }
 
 /// Starts a process that follows.
-async fn spawn(brief: Brief, fate: Fate) -> Result<Running, Fault> {
+fn spawn(brief: &Brief, fate: Fate) -> Result<Running, Fault> {
     let process = brief.process;
     let failed =
         |error: io::Error| Fault::transient(format!("process {process} does not start: {error}"));
@@ -172,9 +172,9 @@ async fn spawn(brief: Brief, fate: Fate) -> Result<Running, Fault> {
         .process_group(0)
         .kill_on_drop(true);
     let mut child = command.spawn().map_err(failed)?;
-    let mut line = serde_json::to_vec(&brief).map_err(|e| failed(e.into()))?;
+    let mut line = serde_json::to_vec(brief).map_err(|e| failed(e.into()))?;
     line.push(b'\n');
-    let Some(mut stdin) = child.stdin.take() else {
+    let Some(stdin) = child.stdin.take() else {
         return Err(Fault::bug(format!(
             "process {process} has no standard input"
         )));
@@ -182,20 +182,31 @@ async fn spawn(brief: Brief, fate: Fate) -> Result<Running, Fault> {
     if let Some(stderr) = child.stderr.take() {
         tokio::spawn(pass_on(process, stderr));
     }
-    // One that has ended already says so by its status.
-    if let Err(error) = stdin.write_all(&line).await {
-        tracing::warn!(process, %error, "a process does not take its brief");
-    }
     let (end, ended) = oneshot::channel();
     fate.watch();
-    let task = tokio::spawn(watch(child, stdin, ended, fate));
+    let task = tokio::spawn(watch(child, stdin, line, ended, fate));
     Ok(Running { end, task })
 }
 
-/// Waits for the end of a process, and makes it end when it is told to.
-async fn watch(mut child: Child, stdin: ChildStdin, ended: oneshot::Receiver<()>, fate: Fate) {
+/// Tells a process its brief, waits for its end, and makes it end when it is told to.
+async fn watch(
+    mut child: Child,
+    mut stdin: ChildStdin,
+    brief: Vec<u8>,
+    ended: oneshot::Receiver<()>,
+    fate: Fate,
+) {
+    // For as long as it takes: one that is frozen may never read it.
+    let tell = async {
+        // One that has ended already says so by its status.
+        if let Err(error) = stdin.write_all(&brief).await {
+            tracing::warn!(%error, "a process does not take its brief");
+        }
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         status = child.wait() => return fate.lose(how(status)),
+        () = tell => {}
         // Dropped or told: either way.
         _ = ended => {}
     }
@@ -230,5 +241,25 @@ async fn pass_on(process: usize, stderr: ChildStderr) {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_that_does_not_read_its_brief_is_ended_all_the_same() {
+        let mut command = Command::new("sleep");
+        let command = command.arg("600").stdin(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().expect("there is a sleep");
+        let stdin = child.stdin.take().expect("a pipe");
+        let (end, ended) = oneshot::channel();
+        // More than a pipe takes.
+        let brief = vec![b'x'; 1 << 20];
+        let watched = tokio::spawn(watch(child, stdin, brief, ended, Fate::default()));
+        drop(end);
+        let gone = timeout(GRACE * 30, watched).await;
+        gone.expect("in time").expect("no panic");
     }
 }

@@ -123,6 +123,20 @@ fn a_killed_and_a_frozen_process_cost_a_restart_within_five_seconds_and_nothing_
 }
 
 #[test]
+fn a_stop_that_all_processes_are_told_is_one_of_the_leader() {
+    let job = slow();
+    let (mut running, _, followers) = started(&job, 3);
+    for &follower in &followers {
+        signal("TERM", follower);
+        signal("INT", follower);
+    }
+    running.signal("TERM");
+    let (code, said) = running.end();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!followers.iter().any(|&f| lives(f)));
+}
+
+#[test]
 fn nothing_is_left_of_a_leader_that_is_killed() {
     let job = slow();
     let (mut running, _, followers) = started(&job, 3);
