@@ -11,6 +11,7 @@
 )]
 
 mod aggregate;
+mod bounded;
 mod coerce;
 mod evaluate;
 mod function;
@@ -152,6 +153,7 @@ impl Compiler {
         let mut built_in = BTreeMap::new();
         for function in datafusion_functions::all_default_functions() {
             if function.signature().volatility == Volatility::Immutable {
+                let function = bounded::bounded(&function).map_or(function, Arc::new);
                 for alias in function.aliases() {
                     built_in.insert(alias.clone(), Arc::clone(&function));
                 }
