@@ -276,8 +276,24 @@ impl OwnedLog {
         (self.log.contender.propose(body))
             .map_err(|violation| Error::Bug(violation.to_string()))?;
         match self.log.drive().await? {
-            Rest::Appended { number } => Ok(number),
+            Rest::Appended { number } => {
+                self.check_predecessor(number).await?;
+                Ok(number)
+            }
             Rest::Overtaken | Rest::Ready => Err(self.fence(what).await),
+        }
+    }
+
+    /// Makes sure that the entry before `number`, an own one, is where this one went: nobody but
+    /// the owner removes it. It is not if another folder has taken the store's place, as where a
+    /// disk is not mounted any more; what is committed there leads to nothing.
+    async fn check_predecessor(&self, number: u64) -> Result<(), Error> {
+        let before = ObjectName::log(number.saturating_sub(1));
+        match retry(self.store(), || self.store().find(&before)).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::Missing {
+                name: before.to_string(),
+            }),
         }
     }
 

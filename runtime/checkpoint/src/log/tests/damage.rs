@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use thalweg_stream::{Class, EpochKind};
 
-use super::{claim, commit, memory, own, request};
+use super::{claim, commit, directory, memory, own, request};
 use crate::error::Error;
 use crate::log::{ClaimRequest, Claimed, Entry, read_history};
 use crate::name::ObjectName;
@@ -23,6 +23,19 @@ async fn a_gap_in_the_log_is_damage() {
             name: ObjectName::log(3).to_string()
         })
     );
+}
+
+#[tokio::test]
+async fn another_folder_in_the_place_of_the_store_is_noticed_by_the_next_commit() {
+    let (store, folder) = directory();
+    let mut owned = own(&store, "one").await.unwrap();
+    for _ in 0..2 {
+        commit(&mut owned, EpochKind::Checkpoint).await.unwrap();
+    }
+    std::fs::rename(folder.path().join("log"), folder.path().join("away")).unwrap();
+    let lost = commit(&mut owned, EpochKind::Checkpoint).await.unwrap_err();
+    let expected = format!("{} is missing", ObjectName::log(3));
+    assert_eq!((lost.class, &*lost.message), (Class::Corrupt, &*expected));
 }
 
 #[tokio::test]
