@@ -90,6 +90,12 @@ impl Compiled {
             _ => None,
         }
     }
+
+    /// The expression in words of its own, however it was written: equal for equal ones.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.expr.to_string()
+    }
 }
 
 impl ExpressionFactory for Compiled {

@@ -7,13 +7,43 @@
 
 use thalweg_state::{FingerprintSet, Key, KeyedTable, Layout, Part, Register, Sections};
 use thalweg_stream::watermark::START_OF_TIME;
-use thalweg_stream::{Fault, Migration, Section};
+use thalweg_stream::{Column, Fault, Migration, Section, StreamSchema};
 
 use crate::kernel::{initial_words, replace_text, text};
 use crate::measure::{Measures, ROWS, rows};
 use crate::operator::{PARTS, VERSION};
 use crate::rows::Shape;
 use crate::spec::Function;
+
+/// Whether `word` of a label is a computed column as stores of earlier versions call it: by its place
+/// alone, so that the name does not say what it is.
+pub(crate) fn is_placed(word: &str) -> bool {
+    let name = word.split(':').next().unwrap_or_default();
+    name.strip_prefix('_')
+        .is_some_and(|place| !place.is_empty() && place.bytes().all(|byte| byte.is_ascii_digit()))
+        && name.len() < COMPUTED_LENGTH
+}
+
+/// Length of a computed column's name: `_` and the hash of what is computed, in hexadecimal.
+const COMPUTED_LENGTH: usize = 17;
+
+/// `input`, its computed columns called as in stores of earlier versions.
+pub(crate) fn placed_input(input: &StreamSchema) -> StreamSchema {
+    let columns = input.columns.iter().enumerate().map(|(at, column)| {
+        let computed = column.name.starts_with('_') && column.name.len() >= COMPUTED_LENGTH;
+        match computed {
+            true => Column {
+                name: format!("_{at}").into(),
+                ..column.clone()
+            },
+            false => column.clone(),
+        }
+    });
+    StreamSchema {
+        columns: columns.collect(),
+        ..input.clone()
+    }
+}
 
 /// Takes over the accumulators that old and new measures have in common.
 #[derive(Debug)]
@@ -55,10 +85,6 @@ impl Takeover {
         for (number, function) in new.accumulators() {
             let label = labels.get(number)?;
             let before = old.labels.iter().position(|old| old == label);
-            // The name of a computed argument says where it stands, not what it is.
-            if before.is_some() && label.split(' ').any(|name| name.starts_with('_')) {
-                return None;
-            }
             let counted = (asked.iter().zip(&new.of_aggregate))
                 .any(|(&asked, &at)| at == number && asked == Function::Count);
             match before.filter(|&at| old.measures.has(at, function)) {

@@ -20,7 +20,7 @@ use thalweg_stream::{
 use crate::assign::{Assignment, Windows};
 use crate::kernel::{self, Target};
 use crate::measure::{self, Measures, ROWS};
-use crate::migration::Takeover;
+use crate::migration::{Takeover, is_placed, placed_input};
 use crate::outcome::{Outcome, Reading};
 use crate::rows::Shape;
 use crate::spec::{Function, LateFate, SpecError, TumblingSpec};
@@ -107,8 +107,21 @@ impl OperatorFactory for TumblingFactory {
         if before(old_shape)? != before(&new_shape)? {
             return None;
         }
+        let old = Shape::read(old_shape).ok()?;
+        let placed = (old.labels.iter())
+            .flat_map(|label| label.split(' '))
+            .any(is_placed);
+        let input = match placed {
+            false => plan.input.clone(),
+            // Which expression it was of is known only if nothing has changed.
+            true => placed_input(&plan.input),
+        };
+        let shape = |input| format!("{MEASURES}{}]", plan.measures.shape(input));
+        if placed && !old_shape.ends_with(&shape(&input)) {
+            return None;
+        }
         let labels: Vec<String> = (plan.measures.list.iter())
-            .map(|measure| Measures::label(measure, &plan.input))
+            .map(|measure| Measures::label(measure, &input))
             .collect();
         let asked: Vec<Function> = plan
             .spec
@@ -116,7 +129,6 @@ impl OperatorFactory for TumblingFactory {
             .iter()
             .map(|one| one.function)
             .collect();
-        let old = Shape::read(old_shape).ok()?;
         let takeover = Takeover::new(&old, &plan.measures, &labels, &asked)?;
         Some(Box::new(takeover))
     }

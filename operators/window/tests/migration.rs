@@ -14,6 +14,9 @@ use harness::{Harness, at};
 use thalweg_stream::{Column, ColumnType, OperatorFactory, StreamSchema};
 use thalweg_window::{AggregateSpec, Function, LateFate, LateSpec, TumblingFactory, TumblingSpec};
 
+/// A column that was computed for the window; the hash says what it is.
+const COMPUTED: &str = "_00000000000000c4";
+
 /// A key, a value, a required value, a text, and a condition.
 fn input() -> StreamSchema {
     let required = Column {
@@ -26,7 +29,7 @@ fn input() -> StreamSchema {
             Column::new("v", ColumnType::Int64),
             required,
             Column::new("t", ColumnType::String),
-            Column::new("_4", ColumnType::Bool),
+            Column::new(COMPUTED, ColumnType::Bool),
         ],
         true,
     )
@@ -213,11 +216,19 @@ fn what_would_be_wrong_is_refused() {
         ("sum v", "sum v, distinct v"),
         // Fingerprints bear the number of their measure.
         ("sum r, distinct v", "distinct v"),
-        // A computed argument has no name that says what it is.
-        ("sum r, max _4", "max _4"),
     ] {
         assert_eq!(migrates(old, new), None, "{old} to {new}");
     }
+    // A computed argument is known by what it is, in state of earlier versions by its place.
+    let (before, after) = (format!("sum r, max {COMPUTED}"), format!("max {COMPUTED}"));
+    assert_eq!(migrates(&before, &after).as_deref(), Some(kept));
+    let placed = window(&before)
+        .state_shape()
+        .unwrap()
+        .replace(COMPUTED, "_4");
+    let migration = window(&before).migration(&placed).unwrap();
+    assert_eq!(migration.outcome(), kept);
+    assert!(window(&after).migration(&placed).is_none());
     let old = window("sum v").state_shape().unwrap();
     for other in ["size 10 ms", "by [k:string]", "tumbling 1", "measures ["] {
         let changed = old.replace(other, "something else");

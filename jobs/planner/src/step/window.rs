@@ -6,6 +6,7 @@ use std::sync::Arc;
 use thalweg_definition::{LateThen, Spanned, Step, Window};
 use thalweg_engine::Edge;
 use thalweg_expr::{AggregateFunction, ColumnSource, Compiled, TransformFactory};
+use thalweg_stream::key::hash;
 use thalweg_stream::{Column, OperatorFactory as _, StreamSchema};
 use thalweg_window::{AggregateSpec, Function, LateFate, LateSpec, TumblingFactory, TumblingSpec};
 
@@ -71,7 +72,7 @@ impl Planning<'_> {
                 if let Some(at) = compiled.as_column().and_then(|name| schema.column(name)) {
                     return at;
                 }
-                let name = format!("_{}", columns.len());
+                let name = computed_name(&compiled, &columns);
                 columns.push(computed(&name, schema, compiled));
                 columns.len() - 1
             };
@@ -122,6 +123,19 @@ impl Planning<'_> {
             edge = Edge { node, port: 0 };
         }
         (self.streams).insert(format!("{name}.late"), Stream { edge, schema });
+    }
+}
+
+/// The name of a computed column, which says what it is, as the state of the window is matched by
+/// it when the definition changes: wherever the aggregate stands, and of no other expression.
+fn computed_name(compiled: &Compiled, columns: &Columns) -> String {
+    let name = format!("_{:016x}", hash(compiled.text().as_bytes()));
+    let earlier = (columns.iter())
+        .filter(|(column, _)| column.name.starts_with(&*name))
+        .count();
+    match earlier {
+        0 => name,
+        again => format!("{name}_{again}"),
     }
 }
 
