@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use thalweg_checkpoint::inspect::show;
+use thalweg_checkpoint::inspect::{list, show};
+use thalweg_checkpoint::log::Standing;
 use thalweg_checkpoint::{Access, Store};
 use thalweg_engine::{Fit, PartFit, PartKind};
 use thalweg_stream::clock::SystemClock;
@@ -32,6 +33,9 @@ pub(crate) fn plan(arguments: &PlanArguments) -> Result<(), Failure> {
             manifest.job
         )));
     }
+    // What a start without --from finds is no checkpoint to go on from, but the end.
+    let standing = runtime.block_on(list(&store)).map_err(Fault::from)?.standing;
+    let finished = arguments.epoch.is_none() && standing == Standing::Finished;
     let fit = Fit::of(&manifest, &planned.graph);
     let refused = fit.check(false);
     if arguments.definition.json {
@@ -43,7 +47,9 @@ pub(crate) fn plan(arguments: &PlanArguments) -> Result<(), Failure> {
             })
             .collect();
         let runs = refused.is_ok();
-        let result = json!({ "job": job, "epoch": fit.epoch, "runs": runs, "parts": parts });
+        let result = json!({
+            "job": job, "epoch": fit.epoch, "finished": finished, "runs": runs, "parts": parts,
+        });
         return match runs {
             true => Ok(terminal::print(&format!("{result}\n"))?),
             false => Err(Failure::Result(result.to_string())),
@@ -60,9 +66,16 @@ pub(crate) fn plan(arguments: &PlanArguments) -> Result<(), Failure> {
         })
         .collect();
     let table = terminal::table(&["PART", "NAME", "STATE", ""], &rows);
+    let epoch = fit.epoch;
+    let end = match finished {
+        true => format!(
+            "the job has finished: a start says so and does nothing, unless with --from {epoch} or \
+             --from none\n"
+        ),
+        false => String::new(),
+    };
     terminal::print(&format!(
-        "{job}, checkpoint of epoch {}\n\n{table}",
-        fit.epoch
+        "{job}, checkpoint of epoch {epoch}\n{end}\n{table}"
     ))?;
     Ok(refused?)
 }

@@ -263,6 +263,11 @@ fn a_finished_job_says_so_and_its_store_can_be_looked_into() {
         .expect(0, &["finished already", "--from none"]);
     let json = place.run("run job.yaml --json").expect(0, &[]).json();
     assert_eq!(json["outcome"], "already-finished");
+    place
+        .run("plan job.yaml")
+        .expect(0, &["the job has finished", "--from none"]);
+    let json = place.run("plan job.yaml --json").expect(0, &[]).json();
+    assert_eq!(json["finished"], true);
 
     place
         .run("checkpoint list checkpoints")
