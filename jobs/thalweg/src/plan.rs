@@ -34,7 +34,10 @@ pub(crate) fn plan(arguments: &PlanArguments) -> Result<(), Failure> {
         )));
     }
     // What a start without --from finds is no checkpoint to go on from, but the end.
-    let standing = runtime.block_on(list(&store)).map_err(Fault::from)?.standing;
+    let standing = runtime
+        .block_on(list(&store))
+        .map_err(Fault::from)?
+        .standing;
     let finished = arguments.epoch.is_none() && standing == Standing::Finished;
     let fit = Fit::of(&manifest, &planned.graph);
     let refused = fit.check(false);

@@ -308,3 +308,25 @@ fn a_source_that_means_something_else_is_told_and_refused_before_the_job_is_clai
     let (code, said) = run(&job, &anew, &["--allow-drop"]);
     assert_eq!(code, Some(0), "{said}");
 }
+
+#[test]
+fn aggregates_of_expressions_are_known_by_what_they_compute() {
+    let with = |aggregates: &str| changed(&[("n: count(*)", aggregates)]);
+    let job = Job::new(&with("n: count(*), two: sum(seq * 2), three: sum(seq * 3)"));
+    stop(&job);
+    let other = with("n: count(*), two: sum(seq * 4), three: sum(seq * 3)");
+    let swapped = with("n: count(*), three: sum(seq * 3), two: sum(seq * 2)");
+    for definition in [&other, &swapped] {
+        let (code, parts, said) = plan(&job, definition);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(parts.contains(&"counted migrated".to_owned()), "{said}");
+    }
+    let (code, said) = run(&job, &swapped, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let lines = job.lines("windows");
+    assert!(!lines.is_empty());
+    for line in lines {
+        let [two, three] = ["two", "three"].map(|name| line[name].as_i64().expect("a sum"));
+        assert_eq!(two * 3, three * 2, "{line}");
+    }
+}

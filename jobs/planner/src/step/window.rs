@@ -128,7 +128,7 @@ impl Planning<'_> {
 
 /// The name of a computed column, which says what it is, as the state of the window is matched by
 /// it when the definition changes: wherever the aggregate stands, and of no other expression.
-fn computed_name(compiled: &Compiled, columns: &Columns) -> String {
+fn computed_name(compiled: &Compiled, columns: &[(Column, ColumnSource)]) -> String {
     let name = format!("_{:016x}", hash(compiled.text().as_bytes()));
     let earlier = (columns.iter())
         .filter(|(column, _)| column.name.starts_with(&*name))
