@@ -15,8 +15,8 @@ use crate::operator::{PARTS, VERSION};
 use crate::rows::Shape;
 use crate::spec::Function;
 
-/// Whether `word` of a label is a computed column as stores of earlier versions call it: by its place
-/// alone, so that the name does not say what it is.
+/// Whether `word` of a label is a computed column as stores of earlier versions call it: by its
+/// place alone, so that the name does not say what it is.
 pub(crate) fn is_placed(word: &str) -> bool {
     let name = word.split(':').next().unwrap_or_default();
     name.strip_prefix('_')

@@ -289,11 +289,14 @@ impl OwnedLog {
     /// disk is not mounted any more; what is committed there leads to nothing.
     async fn check_predecessor(&self, number: u64) -> Result<(), Error> {
         let before = ObjectName::log(number.saturating_sub(1));
-        match retry(self.store(), || self.store().find(&before)).await? {
-            Some(_) => Ok(()),
-            None => Err(Error::Missing {
+        match retry(self.store(), || self.store().find(&before)).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(Error::Missing {
                 name: before.to_string(),
             }),
+            // The entry stands; the next append looks again.
+            Err(error) if error.passing() => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
