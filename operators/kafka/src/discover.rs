@@ -114,10 +114,15 @@ pub(crate) fn discover(
     let deadline = clock.elapsed() + options.connect_timeout;
     let partitions = Survey::at(&desk, deadline).partitions()?;
     desk.identify();
+    if desk.id.is_none() {
+        // Brokers that do not tell the topic's id at this moment may do so later.
+        desk.id = known.iter().find_map(|spec| parse(spec).ok()?.1.id);
+    }
     let survey = Survey::at(&desk, deadline);
+    let ends = survey.ends(partitions)?;
     let mut splits = known
         .iter()
-        .map(|spec| survey.known(&desk, spec, partitions, known.len()))
+        .map(|spec| survey.known(&desk, spec, &ends, known.len()))
         .collect::<Result<Vec<_>, Error>>()?;
     // What a bounded source reads is fixed once.
     let first = known.is_empty();
@@ -130,7 +135,9 @@ pub(crate) fn discover(
         false => BTreeMap::new(),
     };
     for partition in new {
-        let (low, high) = survey.ends(partition)?;
+        let Some(&(low, high)) = ends.get(&partition) else {
+            continue;
+        };
         let start = match chosen.get(&partition) {
             Some(&Offset::Offset(offset)) => offset,
             Some(Offset::End) => high,
@@ -178,18 +185,18 @@ impl<'a> Survey<'a> {
         &self,
         desk: &Desk,
         spec: &SplitSpec,
-        partitions: i32,
+        ends: &BTreeMap<i32, (i64, i64)>,
         known: usize,
     ) -> Result<SplitSpec, Error> {
         let (partition, detail) = parse(spec)?;
-        if partition >= partitions {
+        let Some(&(_, high)) = ends.get(&partition) else {
             return Err(Error::Shrunk {
                 topic: self.options.topic.clone(),
                 brokers: self.options.brokers.clone(),
-                found: usize::try_from(partitions).unwrap_or(0),
+                found: ends.len(),
                 known,
             });
-        }
+        };
         if let (Some(then), Some(now)) = (&detail.id, &desk.id)
             && then != now
         {
@@ -198,7 +205,6 @@ impl<'a> Survey<'a> {
                 brokers: self.options.brokers.clone(),
             });
         }
-        let (_, high) = self.ends(partition)?;
         let farthest = detail.end.unwrap_or(detail.start).max(detail.start);
         if farthest > high {
             return Err(Error::Beyond {
@@ -242,27 +248,49 @@ impl<'a> Survey<'a> {
         })
     }
 
-    /// The offsets of the oldest record of a partition and after its newest.
-    fn ends(&self, partition: i32) -> Result<(i64, i64), Error> {
-        self.ask(|timeout| {
-            let topic = &self.options.topic;
-            match self.consumer.fetch_watermarks(topic, partition, timeout) {
-                Ok(ends) => Ok(Answer::Is(ends)),
-                Err(error) => Ok(Answer::NotYet(self.link.told(&describe(&error)))),
-            }
-        })
+    /// The offsets of the oldest record of each partition and after its newest. All are asked for
+    /// together: one by one, many partitions of brokers far away would take longer than there is.
+    fn ends(&self, partitions: i32) -> Result<BTreeMap<i32, (i64, i64)>, Error> {
+        // As times, the beginning and the end stand for themselves (protocol.md of Kafka,
+        // "ListOffsets").
+        let all = |time: Offset| {
+            self.ask(|timeout| {
+                let times = self.list(0..partitions, time);
+                let found = times.and_then(|times| self.consumer.offsets_for_times(times, timeout));
+                let found = match self.listed(found) {
+                    Answer::Is(found) => found,
+                    Answer::NotYet(why) => return Ok(Answer::NotYet(why)),
+                };
+                let known = |partition: i32| match found.get(&partition) {
+                    Some(&Offset::Offset(offset)) => Some(offset),
+                    Some(_) | None => None,
+                };
+                let offsets: Option<Vec<i64>> = (0..partitions).map(known).collect();
+                let unknown = || Answer::NotYet("not all partitions are known".to_owned());
+                Ok(offsets.map_or_else(unknown, Answer::Is))
+            })
+        };
+        let (low, high) = (all(Offset::Beginning)?, all(Offset::End)?);
+        Ok((0..).zip(low.into_iter().zip(high)).collect())
+    }
+
+    /// The partitions, each with an offset.
+    fn list(
+        &self,
+        partitions: impl IntoIterator<Item = i32>,
+        offset: Offset,
+    ) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition_offset(&self.options.topic, partition, offset)?;
+        }
+        Ok(list)
     }
 
     /// Where the first start begins in each partition, unless that is at its beginning.
     fn chosen(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Offset>, Error> {
         let topic = &self.options.topic;
-        let list = |offset: Offset| {
-            let mut list = TopicPartitionList::new();
-            for &partition in partitions {
-                list.add_partition_offset(topic, partition, offset)?;
-            }
-            Ok(list)
-        };
+        let list = |offset: Offset| self.list(partitions.iter().copied(), offset);
         let found = match &self.options.start {
             Start::Earliest => return Ok(BTreeMap::new()),
             Start::Latest => {

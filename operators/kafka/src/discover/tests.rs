@@ -83,6 +83,30 @@ fn known_partitions_keep_their_order_and_new_ones_are_read_from_their_beginning(
 }
 
 #[test]
+fn many_partitions_of_brokers_far_away_are_found_in_time() {
+    let (cluster, mut options) = cluster(100, 1);
+    let far = Duration::from_millis(120);
+    (cluster.broker_round_trip_time(1, far)).expect("a broker");
+    options.connect_timeout = Duration::from_secs(5);
+    let found = discover(&options, &clock(), &[]).expect("found").0;
+    assert_eq!(found.len(), 100);
+    let again = discover(&options, &clock(), &found).expect("found").0;
+    assert_eq!(again, found);
+}
+
+/// Else one start at which brokers are slow would make the job blind to a topic that is made anew.
+#[test]
+fn the_id_of_a_topic_is_kept_when_brokers_do_not_tell_it() {
+    let (_cluster, options) = cluster(2, 3);
+    let mut known = spec(0, 1, None);
+    known.detail["id"] = "00000000000000010000000000000002".into();
+    let (found, desk) = discover(&options, &clock(), &[known.clone()]).expect("found");
+    assert_eq!(found[0], known);
+    assert_eq!(found[1].detail["id"], known.detail["id"]);
+    assert_eq!(desk.id.as_deref(), known.detail["id"].as_str());
+}
+
+#[test]
 fn a_topic_that_does_not_fit_the_checkpoint_is_refused() {
     let (_cluster, mut options) = cluster(2, 3);
     assert_eq!(
