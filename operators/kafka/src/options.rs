@@ -196,7 +196,7 @@ impl KafkaOptions {
         let brokers = self.brokers.split(',');
         if brokers
             .map(str::trim)
-            .any(|broker| broker.is_empty() || broker.contains(' '))
+            .any(|broker| broker.is_empty() || broker.contains(' ') || !port_exists(broker))
         {
             problems.push(Error::Option {
                 option: "brokers",
@@ -342,6 +342,14 @@ pub(crate) fn lowercase(text: &str) -> String {
     }
 }
 
+/// Whether what an address says of its port can be one: librdkafka takes any digits, and connects to
+/// another port where there are too many.
+fn port_exists(broker: &str) -> bool {
+    let port = broker.rsplit_once(':').map_or("", |(_, port)| port);
+    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    !digits || port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::KafkaOptions;
@@ -397,6 +405,14 @@ mod tests {
         let mut options = KafkaOptions::new("a:1,,b:2", "to/pic");
         options.metadata = vec!["key".to_owned(), "kee".to_owned()];
         assert_eq!(options.problems().len(), 3);
+        for brokers in ["a:99999", "b:9093,a:0", "[::1]:65536"] {
+            let problems = KafkaOptions::new(brokers, "t").problems();
+            assert_eq!(problems.len(), 1, "{brokers}");
+        }
+        for brokers in ["a", "a:65535", "[::1]:9092", "[::1]", "SSL://a:9093"] {
+            let problems = KafkaOptions::new(brokers, "t").problems();
+            assert!(problems.is_empty(), "{brokers}");
+        }
     }
 
     #[test]
