@@ -140,6 +140,29 @@ impl Broker {
         end(pid);
     }
 
+    /// Has the broker answer nobody, though its connections stay open, until it is thawed.
+    ///
+    /// # Panics
+    /// If it is not running.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Has a frozen broker go on.
+    ///
+    /// # Panics
+    /// If it is not running.
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.pid.expect("a running broker");
+        let mut kill = Command::new("kill");
+        let kill = kill.arg(format!("-{name}")).arg(pid.to_string());
+        assert!(kill.status().expect("kill").success(), "signal {name}");
+    }
+
     /// Starts the broker again on its data.
     ///
     /// # Panics

@@ -43,7 +43,7 @@ fn topics_are_read_exactly_once_and_what_is_wrong_is_told() {
     };
     let folder = tempfile::tempdir().expect("a folder");
     let mut place = Place { broker, folder };
-    // The one that kills the broker comes last.
+    // Those that kill and freeze the broker come last.
     let cases: Vec<Case> = [
         reading::CASES,
         signing::CASES,

@@ -1,6 +1,7 @@
 //! The topic as a source.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use thalweg_stream::source::{Placement, SplitSpec, SplitStart, Waker};
@@ -15,6 +16,9 @@ use crate::link::Link;
 use crate::options::KafkaOptions;
 use crate::queue::Queue;
 use crate::reader::KafkaReader;
+
+/// Longest wait for a client to be closed.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// The records of a topic. Bounded if it ends where the partitions end at the first start.
 ///
@@ -99,7 +103,10 @@ impl Source for KafkaSource {
         match asked.await {
             Ok(found) => {
                 let (splits, desk) = found?;
-                *lock(&self.desk) = Some(Arc::new(desk));
+                let before = lock(&self.desk).replace(Arc::new(desk));
+                if let Some(desk) = before {
+                    retire(desk);
+                }
                 Ok(splits)
             }
             Err(_) => {
@@ -166,6 +173,30 @@ impl Source for KafkaSource {
         let mut reader = KafkaReader::new(fetch, queue, known, clock, self.fields.len());
         reader.add(splits)?;
         Ok(Box::new(reader))
+    }
+}
+
+impl Drop for KafkaSource {
+    fn drop(&mut self) {
+        let desk = lock(&self.desk).take();
+        if let Some(desk) = desk {
+            retire(desk);
+        }
+    }
+}
+
+/// Drops a desk. A client that has committed offsets for a group waits for brokers to answer when it
+/// is closed, for a minute if they do not: nobody is to wait as long as that with it.
+fn retire(desk: Arc<Desk>) {
+    let (closed, wait) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::Builder::new().name("kafka-desk".to_owned());
+    let started = thread.spawn(move || {
+        drop(desk);
+        drop(closed);
+    });
+    if started.is_ok() {
+        // It ends as the sender goes; nothing is ever sent.
+        wait.recv_timeout(CLOSE_WAIT).ok();
     }
 }
 

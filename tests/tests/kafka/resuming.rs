@@ -1,7 +1,9 @@
 //! Jobs that stop and go on, and brokers that do.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
-use thalweg_tests::process::until;
+use thalweg_tests::process::{Running, until};
 
 use super::{Case, Job, Place};
 
@@ -12,6 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     ("offsets for a group, and from one", group),
     ("a start at a time", timestamp),
     ("the broker is killed and comes back", restart),
+    ("a job stops though the broker does not answer", frozen),
 ];
 
 fn resume(place: &mut Place) {
@@ -150,6 +153,31 @@ fn timestamp(place: &mut Place) {
     }
 }
 
+/// What is known of the offsets of a group waits for an answer that does not come.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how long a stop takes is real time"
+)]
+fn frozen(place: &mut Place) {
+    place.broker.create("frozen", 1);
+    let lines = place.lines("frozen", 0..100);
+    place.broker.produce_lines("frozen", 1, &lines);
+    let job = place.job("frozen", "group: watchers", "");
+    let mut running = job.run(1).start();
+    job.until_rows(100);
+    place.broker.freeze();
+    // Long enough that a checkpoint has asked for its offsets to be written.
+    running.live(Duration::from_secs(3));
+    let began = Instant::now();
+    running.signal("TERM");
+    let ended = running.end();
+    let took = began.elapsed();
+    place.broker.thaw();
+    ended.well();
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    job.holds(0..100);
+}
+
 fn restart(place: &mut Place) {
     place.broker.create("steady", 4);
     let lines = place.lines("steady", 0..20_000);
@@ -169,6 +197,10 @@ fn restart(place: &mut Place) {
     };
     until("the job misses the broker", || connected(0));
     assert!(job.said().contains("the brokers are away"));
+    // It does not know whether it is at the end.
+    until("the time since it was grows", || {
+        lag_seconds(&running) > 1.0
+    });
     Job::stop(stopped);
     let again = other.run(2).start();
     place.broker.restart();
@@ -185,4 +217,12 @@ fn restart(place: &mut Place) {
     other.holds(0..30_000);
     let told = ended.said.matches("the brokers are").count();
     assert!((2..=8).contains(&told), "{}", ended.said);
+}
+
+fn lag_seconds(running: &Running) -> f64 {
+    let metrics = running.get("/metrics");
+    let mut lines = metrics.lines();
+    let line = lines.find_map(|line| line.strip_prefix("thalweg_source_lag_seconds{"));
+    let value = line.and_then(|line| line.split_once("} ")?.1.parse().ok());
+    value.unwrap_or_default()
 }
