@@ -219,7 +219,10 @@ impl Coordinator {
         let behind: u64 = mine.iter().filter_map(|split| split.behind).sum();
         let idle = mine.iter().filter(|split| split.idle).count();
         let at_end = |split: &&&SplitProgress| split.finished || split.behind == Some(0);
-        if mine.iter().filter(at_end).count() == mine.len() {
+        // Out of touch, it does not know where the end is.
+        let connected = (self.shared.flow.get(at))
+            .is_none_or(|flow| flow.disconnected.load(Ordering::Relaxed) == 0);
+        if connected && mine.iter().filter(at_end).count() == mine.len() {
             sample.caught_up.insert(at, sample.at);
         }
         let caught_up = *sample.caught_up.entry(at).or_insert(sample.at);
