@@ -35,9 +35,6 @@ pub struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    /// Longest string that lies within its view (bytes).
-    pub const VIEW_BYTES_MAX: u32 = CELL_BYTES_MAX as u32;
-
     /// The key encoded as `bytes`, whose hash is `hash` ([`key::hash`]).
     #[must_use]
     pub fn new(hash: u64, bytes: &'a [u8]) -> Self {
@@ -60,18 +57,6 @@ impl<'a> Key<'a> {
     #[must_use]
     pub fn of(bytes: &'a [u8]) -> Self {
         Self::new(key::hash(bytes), bytes)
-    }
-
-    /// The key that a single `Utf8View` column forms, from the view of a string of at most 12
-    /// bytes (which then holds all of it); nothing for longer ones. The same as encoding it.
-    #[inline]
-    #[must_use]
-    pub fn of_view(view: u128) -> Option<Key<'static>> {
-        (view as u32 <= Self::VIEW_BYTES_MAX).then(|| Key {
-            hash: hash_of_view(view),
-            cell: [view as u64, (view >> 64) as u64],
-            long: &[],
-        })
     }
 
     /// The key's hash.
@@ -120,7 +105,7 @@ pub(crate) struct Sought<'a> {
 pub fn short_texts<'b>(batch: &'b RecordBatch, by: &[usize]) -> Option<&'b StringViewArray> {
     let &[at] = by else { return None };
     let texts = batch.columns().get(at)?.as_string_view_opt()?;
-    let long = |long, &view: &u128| long | (Key::VIEW_BYTES_MAX < view as u32);
+    let long = |long, &view: &u128| long | (CELL_BYTES_MAX < view as u32 as usize);
     let short = texts.null_count() == 0 && !texts.views().iter().fold(false, long);
     short.then_some(texts)
 }
@@ -150,7 +135,8 @@ impl<'a> KeyBlock<'a> {
         self.others.push((key.hash, key.long));
     }
 
-    /// Adds the keys that views of strings of at most 12 bytes form ([`Key::of_view`]).
+    /// Adds the keys that a single `Utf8View` column forms, from the views of strings of at most 12
+    /// bytes (which then hold all of them). The same as encoding them.
     #[inline]
     pub fn push_views(&mut self, views: impl ExactSizeIterator<Item = u128> + Clone) {
         let cells = views.map(|view| [view as u64, (view >> 64) as u64]);
@@ -303,22 +289,25 @@ mod tests {
     use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
     use thalweg_stream::KeyEncoder;
 
-    use super::{Key, KeyBytes};
+    use super::{Key, KeyBlock, KeyBytes, short_texts};
 
     #[test]
     fn key_of_a_view_equals_the_encoded_key() {
-        let texts = ["", "a", "device-1", "twelve bytes", "thirteen byte", "é"];
-        let column = StringViewArray::from_iter_values(texts);
-        let views: Vec<u128> = column.views().to_vec();
-        let batch = RecordBatch::try_from_iter([("k", Arc::new(column) as ArrayRef)]).unwrap();
+        let batch = |texts: &[&str]| {
+            let column = StringViewArray::from_iter_values(texts);
+            RecordBatch::try_from_iter([("k", Arc::new(column) as ArrayRef)]).unwrap()
+        };
+        assert!(short_texts(&batch(&["a", "thirteen byte"]), &[0]).is_none());
+        let texts = ["", "a", "device-1", "twelve bytes", "é"];
+        let batch = batch(&texts);
+        let mut block = KeyBlock::default();
+        let column = short_texts(&batch, &[0]).unwrap();
+        block.push_views(column.views().iter().copied());
         let mut encoder = KeyEncoder::new(vec![0]);
         encoder.encode(&batch).unwrap();
         for (row, text) in texts.iter().enumerate() {
             let encoded = Key::new(encoder.hashes()[row], encoder.key(row));
-            let Some(key) = Key::of_view(views[row]) else {
-                assert!(text.len() > 12 && encoded.is_long());
-                continue;
-            };
+            let key = block.get(row).unwrap();
             assert_eq!(
                 (key.hash(), key.cell),
                 (encoded.hash(), encoded.cell),
