@@ -127,7 +127,10 @@ impl Function {
     ///
     /// # Errors
     /// If the function does not apply to it.
-    pub fn result_type(self, argument: Option<&ColumnType>) -> Result<ColumnType, SpecError> {
+    pub(crate) fn result_type(
+        self,
+        argument: Option<&ColumnType>,
+    ) -> Result<ColumnType, SpecError> {
         let Some(argument) = argument else {
             return match self {
                 Self::Count => Ok(ColumnType::Int64),

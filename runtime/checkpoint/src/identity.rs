@@ -111,7 +111,7 @@ impl Process {
     /// Whether this process is known to have ended, as seen by `observer`. False if it cannot be
     /// told: the process may be on another host or in another container.
     #[must_use]
-    pub fn has_ended(&self, observer: &Self) -> bool {
+    pub(crate) fn has_ended(&self, observer: &Self) -> bool {
         let told = self.boot.is_some() && self.namespace.is_some() && self.started.is_some();
         if !told || self.boot != observer.boot || self.namespace != observer.namespace {
             return false;

@@ -207,7 +207,7 @@ impl Manifest {
 
     /// The staged objects that it names and that lie in places of the sinks' own.
     #[must_use]
-    pub fn reaches_own_stages(&self) -> Vec<String> {
+    pub(crate) fn reaches_own_stages(&self) -> Vec<String> {
         let own = (self.sinks.values()).filter(|sink| sink.stage == StagePlace::Own);
         own.flat_map(|sink| &sink.units)
             .flat_map(|unit| &unit.unit.objects)

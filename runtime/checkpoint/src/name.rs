@@ -19,13 +19,13 @@ use serde::{Deserialize, Serialize};
 use thalweg_stream::{Epoch, Generation};
 
 /// Prefix of the entries of the job log.
-pub const LOG: &str = "log/";
+pub(crate) const LOG: &str = "log/";
 /// Prefix of manifests.
-pub const MANIFESTS: &str = "manifest/";
+pub(crate) const MANIFESTS: &str = "manifest/";
 /// Prefix of state objects.
 pub const STATE: &str = "state/";
 /// Prefix of staged output.
-pub const OUTBOX: &str = "outbox/";
+pub(crate) const OUTBOX: &str = "outbox/";
 
 /// What stands for a worker where the state was compacted: it follows all that workers have
 /// written for the same epoch.

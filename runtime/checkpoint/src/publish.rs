@@ -147,7 +147,7 @@ impl SinkRecord {
     }
 
     /// The objects that stand in the outbox of the checkpoint store.
-    pub fn in_outbox(&self) -> impl Iterator<Item = &StagedObject> {
+    pub(crate) fn in_outbox(&self) -> impl Iterator<Item = &StagedObject> {
         let here = self.stage == StagePlace::Outbox;
         let units = self.units.iter().filter(move |_| here);
         units.flat_map(|unit| &unit.unit.objects)

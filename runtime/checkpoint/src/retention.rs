@@ -151,7 +151,7 @@ pub fn plan(facts: &Facts<'_>, listed: &[ObjectName]) -> Vec<ObjectName> {
 /// The same for a sink that stages in a place of its own: which of the `listed` names, as its
 /// stage store gives them, are deleted. `reached` are those that kept manifests name.
 #[must_use]
-pub fn plan_stage(
+pub(crate) fn plan_stage(
     reached: &BTreeSet<String>,
     generation: Generation,
     committed: Option<Epoch>,

@@ -88,7 +88,7 @@ impl Fit {
 
     /// What keeps the job from going on: parts that cannot, and, unless that is allowed, those of
     /// which something would be lost.
-    pub fn obstacles(&self, allow_drop: bool) -> impl Iterator<Item = &PartFit> {
+    pub(crate) fn obstacles(&self, allow_drop: bool) -> impl Iterator<Item = &PartFit> {
         (self.parts.iter()).filter(move |part| match part.fate {
             Fate::Kept | Fate::Migrated | Fate::New => false,
             Fate::Dropped => part.loses && !allow_drop,

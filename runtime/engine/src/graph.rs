@@ -169,7 +169,7 @@ impl Graph {
 
     /// Positions of the sources that feed the given outputs, directly or through steps.
     #[must_use]
-    pub fn upstream_sources(&self, edges: &[Edge]) -> Vec<usize> {
+    pub(crate) fn upstream_sources(&self, edges: &[Edge]) -> Vec<usize> {
         let mut found = Vec::new();
         let mut open: Vec<usize> = edges.iter().map(|e| e.node).collect();
         while let Some(at) = open.pop() {

@@ -28,15 +28,9 @@ impl RestartPolicy {
     /// No restarts.
     pub const NEVER: Self = Self {
         attempts: 0,
-        ..Self::DEFAULT
-    };
-
-    /// What a job has that says nothing else: it gives up after about eight minutes.
-    pub const DEFAULT: Self = Self {
-        attempts: 20,
-        delay: Duration::from_millis(500),
-        delay_max: Duration::from_secs(30),
-        reset_after: Duration::from_secs(120),
+        delay: Duration::ZERO,
+        delay_max: Duration::ZERO,
+        reset_after: Duration::ZERO,
     };
 }
 

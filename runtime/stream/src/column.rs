@@ -64,7 +64,7 @@ impl ColumnType {
 
 /// The Arrow type of every timestamp: milliseconds, UTC.
 #[must_use]
-pub fn timestamp_type() -> DataType {
+pub(crate) fn timestamp_type() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some(Arc::from("UTC")))
 }
 

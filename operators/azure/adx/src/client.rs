@@ -119,7 +119,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Error`] says.
-    pub async fn command_again(
+    pub(crate) async fn command_again(
         &self,
         endpoint: Endpoint,
         database: &str,
@@ -239,13 +239,13 @@ fn excerpt(text: &str) -> String {
 
 /// A name as commands and queries quote it.
 #[must_use]
-pub fn quoted_name(name: &str) -> String {
+pub(crate) fn quoted_name(name: &str) -> String {
     format!("['{}']", escaped(name))
 }
 
 /// A text as commands and queries quote it.
 #[must_use]
-pub fn quoted_text(text: &str) -> String {
+pub(crate) fn quoted_text(text: &str) -> String {
     format!("'{}'", escaped(text))
 }
 

@@ -54,7 +54,7 @@ mod writer;
 
 pub use answer::{AnswerColumn, Table};
 pub use auth::Auth;
-pub use client::{Client, Connection, quoted_name, quoted_text};
+pub use client::{Client, Connection};
 pub use cluster::Endpoint;
 pub use counters::{Counters, CountersNow};
 pub use error::Error;

@@ -118,7 +118,7 @@ impl History {
     /// The lineage of a start from `base`: the old one if nothing is skipped and nothing repeated
     /// that anybody may have seen, else `fresh`.
     #[must_use]
-    pub fn lineage_from(&self, base: Option<u64>, fresh: &Lineage) -> Lineage {
+    pub(crate) fn lineage_from(&self, base: Option<u64>, fresh: &Lineage) -> Lineage {
         match &self.owner {
             Some(owner) if base == self.position || planted("keep-lineage") => {
                 owner.lineage.clone()

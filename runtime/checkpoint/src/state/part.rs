@@ -43,7 +43,7 @@ const TAIL: u64 = 64 * 1024;
 const PIECE_BYTES: usize = 1 << 20;
 /// Length (bytes) at which a worker should finish a part and begin the next, so that what waits
 /// for upload stays small. Nothing depends on it.
-pub const PART_BYTES_TARGET: usize = 64 << 20;
+pub(crate) const PART_BYTES_TARGET: usize = 64 << 20;
 
 /// A part that a manifest names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
