@@ -15,6 +15,7 @@ use thalweg_stream::{Clock, Fault, Generation, Lineage};
 
 use crate::Failure;
 use crate::command::{DefinitionArguments, ValidateArguments};
+use crate::runtime::runtime;
 use crate::terminal;
 
 /// A definition and its dataflow.
@@ -159,11 +160,7 @@ fn connect(
     planned: &Planned,
     clock: &Arc<dyn Clock>,
 ) -> Result<Vec<(String, Option<Fault>)>, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|error| Fault::bug(format!("no runtime: {error}")))?;
+    let runtime = runtime(1)?;
     let mut reached = Vec::new();
     for (at, node) in planned.graph.nodes.iter().enumerate() {
         let tried = match node {

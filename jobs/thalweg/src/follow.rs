@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::command::FollowArguments;
 use crate::definition::planned;
 use crate::hosts::Hosts;
+use crate::runtime::runtime;
 use crate::transport::{PATIENCE, follower};
 use crate::{Failure, terminal};
 
@@ -27,11 +28,7 @@ pub(crate) fn run(arguments: &FollowArguments) -> Result<(), Failure> {
         );
         return Err(Failure::User(what));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Fault::bug(format!("no runtime: {error}")))?;
+    let runtime = runtime(2)?;
     let following = Following {
         hosts,
         process,

@@ -11,14 +11,12 @@ use thalweg_checkpoint::{Access, Store};
 use thalweg_stream::{Epoch, Fault};
 
 use crate::command::{CheckpointAction, CheckpointArguments};
+use crate::runtime::runtime;
 use crate::terminal::{bytes, table, time};
 use crate::{Failure, terminal};
 
 pub(crate) fn checkpoint(arguments: &CheckpointArguments) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Fault::bug(format!("no runtime: {error}")))?;
+    let runtime = runtime(0)?;
     let open = |location: &str| Store::open(location, Access::Existing).map_err(Fault::from);
     match &arguments.action {
         CheckpointAction::List(place) => {

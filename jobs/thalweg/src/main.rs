@@ -16,6 +16,7 @@ mod process;
 mod processes;
 mod progress;
 mod run;
+mod runtime;
 mod terminal;
 mod transport;
 

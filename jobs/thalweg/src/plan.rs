@@ -5,22 +5,20 @@ use std::sync::Arc;
 use serde_json::json;
 use thalweg_checkpoint::inspect::{list, show};
 use thalweg_checkpoint::log::Standing;
-use thalweg_checkpoint::{Access, Store};
+use thalweg_checkpoint::{Access, Error, Store};
 use thalweg_engine::{Fit, PartFit, PartKind};
 use thalweg_stream::clock::SystemClock;
 use thalweg_stream::{Clock, Epoch, Fault};
 
 use crate::command::PlanArguments;
 use crate::definition::{Planned, planned, store_location};
+use crate::runtime::runtime;
 use crate::{Failure, terminal};
 
 pub(crate) fn plan(arguments: &PlanArguments) -> Result<(), Failure> {
     let clock = Arc::new(SystemClock::new()) as Arc<dyn Clock>;
     let planned = planned(&arguments.definition, &clock)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Fault::bug(format!("no runtime: {error}")))?;
+    let runtime = runtime(0)?;
     let location =
         (arguments.against.clone()).unwrap_or_else(|| store_location(&planned.definition));
     let store = Store::open(&location, Access::Existing).map_err(Fault::from)?;
@@ -28,10 +26,13 @@ pub(crate) fn plan(arguments: &PlanArguments) -> Result<(), Failure> {
     let manifest = found.map_err(Fault::from)?.manifest;
     let job = &planned.definition.job;
     if manifest.job != *job {
-        return Err(Failure::User(format!(
-            "the checkpoints at {location} belong to job \"{}\", not to \"{job}\"",
-            manifest.job
-        )));
+        let (job, found) = (job.clone(), manifest.job);
+        let other = Error::OtherJob {
+            location,
+            job,
+            found,
+        };
+        return Err(Fault::from(other).into());
     }
     // What a start without --from finds is no checkpoint to go on from, but the end.
     let standing = runtime

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::Failure;
 use crate::definition::planned_text;
 use crate::processes::Brief;
+use crate::runtime::runtime;
 use crate::transport::{PATIENCE, follower};
 
 /// Bytes of a brief: a definition has 1 MiB at most, and JSON may double it.
@@ -21,11 +22,7 @@ const BRIEF_BYTES_MAX: u64 = 8 << 20;
 pub(crate) fn run() -> Result<(), Failure> {
     let brief = brief()?;
     end_with_the_leader();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Fault::bug(format!("no runtime: {error}")))?;
+    let runtime = runtime(2)?;
     let entered = runtime.enter();
     leave_stops_to_the_leader()?;
     drop(entered);

@@ -18,6 +18,7 @@ use crate::definition::{planned_text, read, store_location};
 use crate::hosts::Hosts;
 use crate::http::{self, Served};
 use crate::processes::Processes;
+use crate::runtime::runtime;
 use crate::{Failure, progress, terminal};
 
 pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
@@ -31,11 +32,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let text = read(path)?;
     let planned = planned_text(path, &text, set, *json, &clock)?;
     planned.warn();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Fault(Fault::bug(format!("no runtime: {error}"))))?;
+    let runtime = runtime(2)?;
     let launch = launch(arguments, &planned.definition.job, text)?;
     let location = store_location(&planned.definition);
     let store = Store::open(&location, Access::Create).map_err(Fault::from)?;

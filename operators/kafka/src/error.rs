@@ -178,7 +178,10 @@ pub enum Error {
         /// The brokers.
         brokers: String,
     },
-    /// A thread has ended in a panic, or cannot be started.
+    /// The system has no thread to read with.
+    #[error("kafka: no thread to read with: {0}")]
+    NoThread(String),
+    /// A thread or a task has ended in a panic, or was asked for what it does not have.
     #[error("kafka: {0}")]
     Thread(String),
 }
@@ -204,6 +207,7 @@ impl Error {
             | Self::Partition { .. }
             | Self::NothingCommitted { .. }
             | Self::Gone { .. }
+            | Self::NoThread(_)
             | Self::Thread(_) => None,
         }
     }
@@ -220,7 +224,8 @@ impl Error {
             Self::Unreachable { .. }
             | Self::Denied { .. }
             | Self::NoTopic { .. }
-            | Self::Gone { .. } => Class::Unavailable,
+            | Self::Gone { .. }
+            | Self::NoThread(_) => Class::Unavailable,
             // What the checkpoint goes on from is not there any more: no further attempt finds it.
             Self::Shrunk { .. }
             | Self::Recreated { .. }

@@ -131,7 +131,7 @@ impl SplitReader for KafkaReader {
         if let Some(fetch) = self.fetch.take() {
             let thread = std::thread::Builder::new().name("kafka-reader".to_owned());
             let started = thread.spawn(move || fetch.run());
-            started.map_err(|error| Error::Thread(format!("no thread to read with: {error}")))?;
+            started.map_err(|error| Error::NoThread(error.to_string()))?;
         }
         Ok(())
     }

@@ -39,7 +39,7 @@ pub(crate) fn start(plan: Plan, wires: Vec<Option<Wire>>) -> Result<oneshot::Rec
                 schedule.end();
             }
         })
-        .map_err(|error| Fault::bug(format!("no thread for the workers: {error}")))?;
+        .map_err(|error| Fault::transient(format!("no thread for the workers: {error}")))?;
     Ok(threads)
 }
 

@@ -156,6 +156,19 @@ fn usage_errors_are_the_users() {
 }
 
 #[test]
+fn a_process_that_may_open_nothing_says_so_and_is_no_bug() {
+    let place = Place::with(FLEET);
+    for line in ["checkpoint list .", "plan job.yaml", "run job.yaml"] {
+        let mut limited = Command::new("sh");
+        limited.args(["-c", "ulimit -n 4; exec \"$0\" \"$@\""]);
+        limited.arg(binary("thalweg")).args(line.split_whitespace());
+        limited.current_dir(&place.0).stdin(Stdio::null());
+        let ended = Ended::of(&limited.output().expect("sh runs"));
+        ended.expect(2, &["nothing to run on"]);
+    }
+}
+
+#[test]
 fn validate_tells_every_error_at_once() {
     let place = Place::with(FLEET);
     let fine = place.run("validate job.yaml").expect(0, &["fleet: valid"]);
