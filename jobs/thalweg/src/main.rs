@@ -115,9 +115,11 @@ fn fail(failure: &Failure) -> ExitCode {
         Failure::Fault(fault) => {
             let status = match fault.class {
                 Class::User => USER,
-                Class::Transient { .. } | Class::Unavailable | Class::Fenced | Class::Corrupt => {
-                    WORLD
-                }
+                Class::Transient { .. }
+                | Class::Unavailable
+                | Class::Unreachable
+                | Class::Fenced
+                | Class::Corrupt => WORLD,
                 Class::Bug => BUG,
             };
             (format!("error: {fault}"), status)

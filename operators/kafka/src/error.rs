@@ -221,11 +221,10 @@ impl Error {
             | Self::Client { .. }
             | Self::NothingCommitted { .. }
             | Self::OtherTopic { .. } => Class::User,
-            Self::Unreachable { .. }
-            | Self::Denied { .. }
-            | Self::NoTopic { .. }
-            | Self::Gone { .. }
-            | Self::NoThread(_) => Class::Unavailable,
+            Self::Unreachable { .. } => Class::Unreachable,
+            Self::Denied { .. } | Self::NoTopic { .. } | Self::Gone { .. } | Self::NoThread(_) => {
+                Class::Unavailable
+            }
             // What the checkpoint goes on from is not there any more: no further attempt finds it.
             Self::Shrunk { .. }
             | Self::Recreated { .. }

@@ -2,8 +2,9 @@
 //!
 //! What the user has to mend, durable data that is damaged and a job that belongs to a newer
 //! generation end the run at once: another attempt would meet the same. So does a place that is not
-//! usable before anything has been processed. Everything else is tried again from the last
-//! checkpoint, after a delay that doubles.
+//! usable before an attempt has processed anything, or that was not usable several times in a row,
+//! such as standard output of which the reader has gone; and a service that does not answer where the
+//! run begins. Everything else is tried again from the last checkpoint, after a delay that doubles.
 
 use std::time::Duration;
 
@@ -34,8 +35,9 @@ impl RestartPolicy {
     };
 }
 
-/// Failures on one record, one after the other, after which the record is named and the run ends.
-const SAME_RECORD_MAX: u32 = 3;
+/// Failures on one record, one after the other, after which the record is named and the run ends;
+/// and those of one place that is not usable.
+const SAME_MAX: u32 = 3;
 
 /// An attempt that has failed.
 #[derive(Clone, Debug)]
@@ -68,6 +70,10 @@ pub(crate) struct Restarts {
     in_row: u32,
     /// Where the last attempt failed, and how many in a row have failed there.
     suspect: Option<(Place, u32)>,
+    /// What was not usable in the last attempt, and in how many of this row.
+    unusable: Option<(Fault, u32)>,
+    /// Some attempt has got so far as to process.
+    begun: bool,
 }
 
 impl Restarts {
@@ -76,6 +82,8 @@ impl Restarts {
             policy,
             in_row: 0,
             suspect: None,
+            unusable: None,
+            begun: false,
         }
     }
 
@@ -88,11 +96,13 @@ impl Restarts {
             stopping,
         } = failed;
         let fault = failure.fault;
-        if !is_passing(&fault, ran.is_some()) || stopping || self.policy.attempts == 0 {
-            return Verdict::End(fault);
-        }
+        self.begun |= ran.is_some();
         if committed && ran.is_some_and(|ran| ran >= self.policy.reset_after) {
             self.in_row = 0;
+            self.unusable = None;
+        }
+        if !self.is_passing(&fault, ran.is_some()) || stopping || self.policy.attempts == 0 {
+            return Verdict::End(fault);
         }
         self.suspect = match (self.suspect.take(), failure.place) {
             (_, None) => None,
@@ -100,7 +110,7 @@ impl Restarts {
             (_, Some(now)) => Some((now, 1)),
         };
         if let Some((place, times)) = &self.suspect
-            && *times >= SAME_RECORD_MAX
+            && *times >= SAME_MAX
             && place.is_record()
         {
             return Verdict::End(Fault::new(
@@ -122,21 +132,33 @@ impl Restarts {
         self.in_row += 1;
         let after = match fault.class {
             Class::Transient { after } => after.unwrap_or_default().max(delay),
-            Class::User | Class::Unavailable | Class::Fenced | Class::Corrupt | Class::Bug => delay,
+            Class::User
+            | Class::Unavailable
+            | Class::Unreachable
+            | Class::Fenced
+            | Class::Corrupt
+            | Class::Bug => delay,
         };
         Verdict::Again {
             after,
             suspect: self.suspect.as_ref().map(|(place, _)| place.clone()),
         }
     }
-}
 
-/// Whether another attempt may come further.
-fn is_passing(fault: &Fault, ran: bool) -> bool {
-    match fault.class {
-        Class::User | Class::Fenced | Class::Corrupt => false,
-        Class::Unavailable => ran,
-        Class::Transient { .. } | Class::Bug => true,
+    /// Whether another attempt may come further.
+    fn is_passing(&mut self, fault: &Fault, ran: bool) -> bool {
+        let unusable = self.unusable.take();
+        match fault.class {
+            Class::User | Class::Fenced | Class::Corrupt => false,
+            Class::Unavailable => {
+                let before = unusable.filter(|(before, _)| before == fault);
+                let times = before.map_or(0, |(_, times)| times) + 1;
+                self.unusable = Some((fault.clone(), times));
+                ran && times < SAME_MAX
+            }
+            Class::Unreachable => self.begun,
+            Class::Transient { .. } | Class::Bug => true,
+        }
     }
 }
 

@@ -18,6 +18,9 @@ pub enum Class {
     },
     /// The outside world, for good: an endpoint, topic or store is not usable. Exit status 2.
     Unavailable,
+    /// The outside world, for now: a service does not answer. Exit status 2 where a run begins; one
+    /// that has been going on waits for it.
+    Unreachable,
     /// A newer generation owns the job; this one stops. Exit status 2.
     Fenced,
     /// Durable data fails its checks and is not used. Exit status 2.

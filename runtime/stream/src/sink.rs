@@ -76,7 +76,7 @@ pub trait Sink: Send + Sync {
     /// The publisher, connected: the check that the sink can be reached.
     ///
     /// # Errors
-    /// User or unavailable, naming what could not be reached.
+    /// User, unavailable or unreachable, naming what could not be reached.
     async fn publisher(&self, context: SinkContext) -> Result<Box<dyn Publisher>, Fault>;
 
     /// A place of its own to stage in, instead of the outbox.

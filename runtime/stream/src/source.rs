@@ -78,7 +78,7 @@ pub trait Source: Send + Sync {
     /// ones. Also the check that the source can be reached.
     ///
     /// # Errors
-    /// User or unavailable, naming what could not be found or reached.
+    /// User, unavailable or unreachable, naming what could not be found or reached.
     async fn discover(&self, known: &[SplitSpec]) -> Result<Vec<SplitSpec>, Fault>;
 
     /// Waits until there are splits besides `known`, which are all that the job has, and gives

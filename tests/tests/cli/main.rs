@@ -114,6 +114,11 @@ impl Running {
         assert!(kill.status().expect("kill runs").success());
     }
 
+    fn is_over(&mut self) -> bool {
+        let child = self.0.as_mut().expect("running");
+        child.try_wait().expect("a child of ours").is_some()
+    }
+
     fn end(mut self) -> Ended {
         let child = self.0.take().expect("running");
         Ended::of(&child.wait_with_output().expect("a child of ours"))

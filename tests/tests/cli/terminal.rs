@@ -55,6 +55,19 @@ fn a_terminal_gets_colours_and_a_progress_line() {
 }
 
 #[test]
+fn a_reader_that_has_gone_ends_the_job() {
+    let endless = FLEET.replace("events: 20000, ", "");
+    let place = Place::with(&endless.replace("file: { path: ./out }", "stdout: "));
+    let mut command = place.thalweg(["run", "job.yaml"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary starts");
+    drop(child.stdout.take());
+    let mut running = Running(Some(child));
+    until("it ends", || running.is_over());
+    running.end().expect(2, &["standard output: Broken pipe"]);
+}
+
+#[test]
 fn a_log_that_cannot_be_written_ends_no_job() {
     let place = Place::with(
         "\

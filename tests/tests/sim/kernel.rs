@@ -368,7 +368,7 @@ impl Kernel {
             Class::Unavailable if fault.message.contains("already running") => {
                 self.world.sometimes("a start was refused, as the job ran");
             }
-            Class::User | Class::Unavailable | Class::Corrupt | Class::Bug => {
+            Class::User | Class::Unavailable | Class::Unreachable | Class::Corrupt | Class::Bug => {
                 return Err(format!("an attempt ended with {:?}: {fault}", fault.class));
             }
         }

@@ -153,7 +153,7 @@ impl Error {
                 permanent: true, ..
             } => Class::User,
             Self::Login { .. } => Class::Transient { after: None },
-            Self::Answer { .. } => Class::Unavailable,
+            Self::Answer { .. } => Class::Unreachable,
         }
     }
 }

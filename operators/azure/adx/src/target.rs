@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use thalweg_stream::column::ColumnType;
 use thalweg_stream::schema::{CHANGE, EVENT_TIME};
-use thalweg_stream::{Column, Fault, StreamKind, StreamSchema};
+use thalweg_stream::{Class, Column, Fault, StreamKind, StreamSchema};
 
 use crate::client::{Client, quoted_name};
 use crate::cluster::Endpoint;
@@ -98,10 +98,12 @@ pub(crate) async fn check_mapping(
     )))
 }
 
-/// A failure while a sink connects: a cluster that cannot be reached now is not usable.
+/// A failure while a sink connects: a cluster that cannot be reached now ends a run that begins.
 fn connecting(error: Error) -> Fault {
     match error {
-        Error::Unreachable { .. } | Error::Unknown { .. } => Fault::unavailable(error.to_string()),
+        Error::Unreachable { .. } | Error::Unknown { .. } => {
+            Fault::new(Class::Unreachable, error.to_string())
+        }
         Error::Setting(_)
         | Error::Option { .. }
         | Error::Untrusted { .. }

@@ -143,7 +143,8 @@ impl From<CosmosError> for Fault {
             | CosmosError::Missing { .. }
             | CosmosError::PartitionKey { .. }
             | CosmosError::SeveralWriteRegions { .. } => Class::User,
-            CosmosError::Unreachable { .. } | CosmosError::StampFormat { .. } => Class::Unavailable,
+            CosmosError::Unreachable { .. } => Class::Unreachable,
+            CosmosError::StampFormat { .. } => Class::Unavailable,
             CosmosError::Fenced { .. } => Class::Fenced,
             CosmosError::Staged { .. } => Class::Corrupt,
             CosmosError::Exhausted { .. } => Class::Transient {

@@ -101,6 +101,49 @@ fn what_another_attempt_would_meet_again_ends_the_run() {
 }
 
 #[test]
+fn a_service_that_does_not_answer_ends_a_run_that_begins_and_is_waited_for_later() {
+    let away = || Failed {
+        ran: None,
+        ..failed(
+            Fault::new(Class::Unreachable, "no broker has answered"),
+            None,
+        )
+    };
+    let mut restarts = Restarts::new(POLICY);
+    assert_eq!(seconds(&restarts.on_failure(away())), None);
+    let lost = failed(Fault::transient("process 1 is lost"), None);
+    assert_eq!(seconds(&restarts.on_failure(lost)), Some(1));
+    let mut next = || seconds(&restarts.on_failure(away()));
+    assert_eq!(
+        [next(), next(), next(), next()],
+        [Some(2), Some(4), Some(5), None]
+    );
+}
+
+#[test]
+fn what_is_not_usable_three_times_in_a_row_ends_the_run() {
+    let gone = || failed(Fault::unavailable("standard output: broken pipe"), None);
+    let mut restarts = Restarts::new(POLICY);
+    let mut next = |failed| seconds(&restarts.on_failure(failed));
+    assert_eq!(
+        [next(gone()), next(gone()), next(gone())],
+        [Some(1), Some(2), None]
+    );
+    let mut restarts = Restarts::new(POLICY);
+    let mut next = |failed| seconds(&restarts.on_failure(failed));
+    assert_eq!([next(gone()), next(gone())], [Some(1), Some(2)]);
+    let well = Failed {
+        ran: Some(POLICY.reset_after),
+        committed: true,
+        ..gone()
+    };
+    assert_eq!(
+        [next(well), next(gone()), next(gone())],
+        [Some(1), Some(2), None]
+    );
+}
+
+#[test]
 fn a_record_that_fails_each_time_is_named() {
     let mut restarts = Restarts::new(POLICY);
     let mut next = |from, to| {

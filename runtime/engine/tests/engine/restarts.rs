@@ -114,6 +114,69 @@ async fn a_panicked_worker_is_followed_by_another_attempt_and_nothing_is_lost() 
     }
 }
 
+/// Answers the first attempt, which it ends after its first commit; and then not so many.
+struct Away {
+    sink: Shelf,
+    attempts: AtomicUsize,
+    missed: usize,
+}
+
+#[async_trait]
+impl Sink for Away {
+    fn capabilities(&self) -> SinkCapabilities {
+        self.sink.capabilities()
+    }
+    fn writer(&self, worker: usize, context: &SinkContext) -> Result<Box<dyn SinkWriter>, Fault> {
+        self.sink.writer(worker, context)
+    }
+    async fn publisher(&self, context: SinkContext) -> Result<Box<dyn Publisher>, Fault> {
+        match self.attempts.fetch_add(1, Ordering::Relaxed) {
+            0 => Ok(Box::new(Ends)),
+            attempt if attempt <= self.missed => {
+                Err(Fault::new(Class::Unreachable, "nobody answers"))
+            }
+            _ => self.sink.publisher(context).await,
+        }
+    }
+}
+
+struct Ends;
+
+#[async_trait]
+impl Publisher for Ends {
+    async fn publish(
+        &self,
+        _: &Released<PublishUnit>,
+        _: &dyn StageStore,
+    ) -> Result<Published, Fault> {
+        Err(Fault::bug("it ends the attempt"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_away_when_a_job_starts_again_is_waited_for() {
+    let (store, out) = (memory("away", 1), Shelf::default());
+    let (surroundings, _commands, board) = surroundings(&store);
+    let source = Numbers {
+        splits: 2,
+        count: 4000,
+        chunk: 64,
+        endless: false,
+    };
+    let mut job = direct(source, &out, &Shelf::default(), 1);
+    if let Node::Sink(node) = &mut job.graph.nodes[1] {
+        node.sink = Arc::new(Away {
+            sink: out.clone(),
+            attempts: AtomicUsize::new(0),
+            missed: 4,
+        });
+    }
+    let ended = within("the run", supervise(job, surroundings, POLICY)).await;
+    assert_eq!(ended, Ok(Outcome::Finished));
+    assert_eq!(out.lines(), crate::delivery::passed(2, 4000));
+    assert_eq!(board.read().restarts, 5);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_ends_every_attempt_is_named() {
     let (store, out) = (memory("named", 2), Shelf::default());

@@ -60,12 +60,12 @@ async fn missing_databases_tables_and_columns_are_named() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_is_not_there_is_unavailable() {
+async fn a_cluster_that_is_not_there_is_unreachable() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", taken.local_addr().unwrap());
     drop(taken);
     let fault = refusal(AdxSpec::new(url, Auth::None, "iot", "Telemetry")).await;
-    assert_eq!(fault.class, Class::Unavailable, "{fault}");
+    assert_eq!(fault.class, Class::Unreachable, "{fault}");
     assert!(fault.message.contains("127.0.0.1"), "{fault}");
     let wrong = AdxSink::new(AdxSpec::new("adx.example", Auth::None, "d", "t"), schema());
     assert_eq!(wrong.expect_err("no address").option(), Some("cluster"));

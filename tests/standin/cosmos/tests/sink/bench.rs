@@ -315,7 +315,7 @@ impl Job {
 }
 
 fn outside(fault: &Fault) -> bool {
-    matches!(fault.class, Class::Transient { .. } | Class::Unavailable)
+    matches!(fault.class, Class::Transient { .. } | Class::Unreachable)
 }
 
 fn owner(name: &str) -> u32 {

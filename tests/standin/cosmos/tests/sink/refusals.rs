@@ -59,7 +59,7 @@ async fn what_is_missing_or_wrong_is_named() {
 }
 
 #[tokio::test]
-async fn an_account_that_does_not_answer_is_unavailable() {
+async fn an_account_that_does_not_answer_is_unreachable() {
     let service = Service::start().await;
     let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = closed.local_addr().expect("bound");
@@ -68,7 +68,7 @@ async fn an_account_that_does_not_answer_is_unavailable() {
         spec.endpoint = format!("http://{address}/")
     })
     .await;
-    assert_eq!(fault.class, Class::Unavailable, "{fault:?}");
+    assert_eq!(fault.class, Class::Unreachable, "{fault:?}");
     assert!(fault.message.contains(&address.to_string()), "{fault:?}");
 }
 
