@@ -88,7 +88,7 @@ impl Listener {
                     Some(done) = handshakes.join_next() => Some(done),
                     // As many again may have been ended and not been collected yet.
                     accepted = self.socket.accept(), if handshakes.len() < 2 * HANDSHAKES_MAX => {
-                        let begun = self.begin(accepted, &mut handshakes, member, &wanted);
+                        let begun = self.begin(accepted, &mut handshakes, member, &wanted).await;
                         make_room(&mut oldest, begun);
                         None
                     }
@@ -116,7 +116,7 @@ impl Listener {
         Ok(())
     }
 
-    fn begin(
+    async fn begin(
         &self,
         accepted: std::io::Result<(TcpStream, SocketAddr)>,
         handshakes: &mut JoinSet<Shaken>,
@@ -128,6 +128,8 @@ impl Listener {
             Err(error) => {
                 // The one that connected is gone, or files are short; others may still come.
                 tracing::warn!(%error, "a connection was not accepted");
+                // Where files are short, the same connection is refused again until some are closed.
+                tokio::time::sleep(TRY_AGAIN).await;
                 return None;
             }
         };
@@ -334,5 +336,31 @@ impl Socket {
                 (Box::new(read), Box::new(write))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Attempt, Secret};
+
+    #[tokio::test]
+    async fn a_connection_that_is_not_accepted_is_not_asked_for_again_at_once() {
+        let member = Member {
+            job: "job".into(),
+            attempt: Attempt::Is(1),
+            process: 0,
+            processes: 2,
+            secret: Secret::new(&[7; 32]).unwrap(),
+        };
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = Listener::bind(address, None).await.unwrap();
+        let (mut handshakes, began) = (JoinSet::new(), Instant::now());
+        let short = std::io::Error::other("too many open files");
+        let wanted = Wanted::default();
+        listener
+            .begin(Err(short), &mut handshakes, &member, &wanted)
+            .await;
+        assert!(handshakes.is_empty() && began.elapsed() >= TRY_AGAIN);
     }
 }
