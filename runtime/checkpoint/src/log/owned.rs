@@ -277,7 +277,7 @@ impl OwnedLog {
             .map_err(|violation| Error::Bug(violation.to_string()))?;
         match self.log.drive().await? {
             Rest::Appended { number } => {
-                self.check_predecessor(number).await?;
+                self.check_predecessor(number, what).await?;
                 Ok(number)
             }
             Rest::Overtaken | Rest::Ready => Err(self.fence(what).await),
@@ -285,14 +285,20 @@ impl OwnedLog {
     }
 
     /// Makes sure that the entry before `number`, an own one, is where this one went: nobody but
-    /// the owner removes it. It is not if another folder has taken the store's place, as where a
+    /// an owner removes it. It is not if another folder has taken the store's place, as where a
     /// disk is not mounted any more; what is committed there leads to nothing.
-    async fn check_predecessor(&self, number: u64) -> Result<(), Error> {
+    async fn check_predecessor(&self, number: u64, what: &str) -> Result<(), Error> {
         let before = ObjectName::log(number.saturating_sub(1));
         match retry(self.store(), || self.store().find(&before)).await {
             Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(Error::Missing {
-                name: before.to_string(),
+            // It was removed by a successor if this process slept since its own entry was written.
+            Ok(None) => Err(match read_history(self.store()).await {
+                Ok(History {
+                    owner: Some(owner), ..
+                }) if owner.generation > self.owner.generation => fenced_by(what, owner),
+                Ok(_) | Err(_) => Error::Missing {
+                    name: before.to_string(),
+                },
             }),
             // The entry stands; the next append looks again.
             Err(error) if error.passing() => Ok(()),
