@@ -11,7 +11,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::time::{ClockId, clock_gettime};
@@ -66,7 +66,8 @@ fn main() -> anyhow::Result<()> {
 /// to agree on.
 fn hand_over() -> Duration {
     let turn = Arc::new(AtomicU32::new(0));
-    let begin = Instant::now();
+    let clock = SystemClock::new();
+    let begin = clock.elapsed();
     let (theirs, first) = (Arc::clone(&turn), thread::current());
     let other = thread::spawn(move || {
         for round in 0..ROUNDS {
@@ -80,7 +81,7 @@ fn hand_over() -> Duration {
         other.thread().unpark();
         wait(&turn, 2 * round + 2);
     }
-    begin.elapsed()
+    clock.elapsed() - begin
 }
 
 fn wait(turn: &AtomicU32, number: u32) {

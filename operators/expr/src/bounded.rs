@@ -61,15 +61,21 @@ impl Bounded {
         let counts = counts.as_primitive::<Int64Type>();
         let lengths = lengths.as_primitive::<Int64Type>();
         for (count, length) in counts.iter().zip(lengths.iter()) {
-            let (Some(count), Some(length)) = (count, length) else {
-                continue;
-            };
+            let name = self.inner.name();
+            // Memory is asked for where the text is null, too.
             let each = match self.growth {
-                Growth::Times => length,
+                Growth::Times => length.unwrap_or(0),
                 Growth::Characters => CHARACTER_BYTES_MAX,
             };
+            let count = count.unwrap_or(0);
+            // A negative one is taken for the greatest there is.
+            if count < 0 && self.growth == Growth::Characters {
+                return Err(DataFusionError::Execution(format!(
+                    "{name} makes no strings of {count} characters"
+                )));
+            }
             if count.max(0).saturating_mul(each) > VALUE_BYTES_MAX {
-                let (name, max) = (self.inner.name(), VALUE_BYTES_MAX >> 20);
+                let max = VALUE_BYTES_MAX >> 20;
                 return Err(DataFusionError::Execution(format!(
                     "{name} makes no strings of more than {max} MiB"
                 )));
@@ -114,7 +120,7 @@ impl ScalarUDFImpl for Bounded {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, UInt64Array};
     use thalweg_stream::expression::ExpressionFactory as _;
     use thalweg_stream::{Column, ColumnType, Evaluated, Fault, StreamSchema};
 
@@ -138,8 +144,8 @@ mod tests {
         let columns = [("n", ColumnType::Int64), ("s", ColumnType::String)];
         let columns = columns.map(|(name, column_type)| Column::new(name, column_type));
         let schema = StreamSchema::append(columns.into(), false);
-        let n: [i64; 4] = [3, i64::from(i32::MAX), i64::MAX, -1];
-        let columns: [ArrayRef; 2] = [
+        let n: [i64; 4] = [3, i64::from(i32::MAX), i64::MAX, 0];
+        let columns: [ArrayRef; 3] = [
             Arc::new(Int64Array::from(n.to_vec())),
             Arc::new(StringViewArray::from(vec![
                 Some("a"),
@@ -147,6 +153,7 @@ mod tests {
                 Some("d"),
                 None,
             ])),
+            Arc::new(UInt64Array::from(vec![0, 1, 2, 3])),
         ];
         let batch = RecordBatch::try_new(schema.arrow(), columns.into()).expect("fits");
         let compiled = Compiler::new(Arc::new(NoFunctions)).compile(text, &schema);
@@ -177,6 +184,9 @@ mod tests {
             );
             assert_eq!(failed, [(1, why.as_str()), (2, why.as_str())], "{text}");
         }
+        let negative = evaluate("lpad(s, n - 1)").expect("fits").failed;
+        let last = negative.last().map(|f| (f.row, f.message.as_str()));
+        assert_eq!(last, Some((3, "lpad makes no strings of -1 characters")));
         for text in ["lpad(s, 16777217)", "repeat('abc', 2147483647)"] {
             let refused = evaluate(text).map_or(4, |evaluated| evaluated.failed.len());
             assert!(refused >= 3, "{text}");
