@@ -1,19 +1,32 @@
 //! Metrics, health, status and savepoints over HTTP.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use thalweg_engine::{Command, Phase, StatusBoard};
 use thalweg_metrics::Metrics;
 use thalweg_stream::Fault;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::terminal;
+
+/// How many may be connected. One more takes the place of the oldest: those who keep connections that
+/// they do not use take no files away from the job.
+const CONNECTIONS_MAX: usize = 64;
+/// How long to wait after a connection that was not accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// What is served.
 #[derive(Clone)]
@@ -27,7 +40,7 @@ pub(crate) struct Served {
 
 /// Binds the address and serves until the runtime ends; the address that was bound.
 pub(crate) async fn serve(address: SocketAddr, served: Served) -> Result<SocketAddr, Fault> {
-    let listener = tokio::net::TcpListener::bind(address).await;
+    let listener = TcpListener::bind(address).await;
     let unusable =
         |error: std::io::Error| Fault::unavailable(format!("--listen {address}: {error}"));
     let listener = listener.map_err(unusable)?;
@@ -39,12 +52,43 @@ pub(crate) async fn serve(address: SocketAddr, served: Served) -> Result<SocketA
         .route("/readyz", get(ready))
         .route("/savepoints", post(savepoint))
         .with_state(served);
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::warn!(%error, "the HTTP interface has ended");
-        }
-    });
+    tokio::spawn(answer(listener, router));
     Ok(bound)
+}
+
+/// Answers whoever connects, for as long as it is polled.
+async fn answer(listener: TcpListener, router: Router) {
+    let service = TowerToHyperService::new(router);
+    let mut connections = JoinSet::new();
+    let mut oldest: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let accepted = tokio::select! {
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, _)) => {
+                let answering =
+                    http1::Builder::new().serve_connection(TokioIo::new(socket), service.clone());
+                oldest.retain(|connection| !connection.is_finished());
+                oldest.push_back(connections.spawn(async move {
+                    if let Err(error) = answering.await {
+                        tracing::debug!(%error, "a connection to the HTTP interface has failed");
+                    }
+                }));
+                if oldest.len() > CONNECTIONS_MAX
+                    && let Some(connection) = oldest.pop_front()
+                {
+                    connection.abort();
+                }
+            }
+            Err(error) => {
+                // The one that connected is gone, or files are short until some are closed.
+                tracing::debug!(%error, "a connection to the HTTP interface was not accepted");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
 }
 
 async fn metrics(State(served): State<Served>) -> Response {
@@ -96,5 +140,34 @@ async fn savepoint(State(served): State<Served>, headers: HeaderMap) -> Response
             .into_response(),
         Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
         Err(_) => (StatusCode::CONFLICT, "the run has ended\n").into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_that_nobody_uses_make_room() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let router = Router::new().route("/healthz", get(|| async { "ok" }));
+        tokio::spawn(answer(listener, router));
+        let mut idle = Vec::new();
+        for _ in 0..3 * CONNECTIONS_MAX {
+            idle.push(TcpStream::connect(address).await.expect("somebody listens"));
+        }
+        let mut asking = TcpStream::connect(address).await.expect("somebody listens");
+        let request = b"GET /healthz HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+        asking.write_all(request).await.expect("written");
+        let mut answer = String::new();
+        asking.read_to_string(&mut answer).await.expect("answered");
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        // Nothing comes any more, but the end.
+        let end = idle.first_mut().expect("many").read(&mut [0]).await;
+        assert!(end.is_ok_and(|bytes| bytes == 0));
     }
 }
