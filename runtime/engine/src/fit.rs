@@ -4,13 +4,15 @@
 //! output that is staged and not yet published. `thalweg plan` shows the answer, and a start of the
 //! job abides by it.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use thalweg_checkpoint::Manifest;
 use thalweg_checkpoint::manifest::SourceRecord;
 use thalweg_checkpoint::publish::SinkRecord;
 use thalweg_stream::{Epoch, Fault, Migration};
 
-use crate::graph::{Graph, SinkNode, SourceNode, StepNode};
+use crate::graph::{Graph, Node, SinkNode, SourceNode, StepNode};
 
 /// How a definition fits a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -74,7 +76,7 @@ impl Fit {
             parts.push(self::source(manifest.sources.get(&*source.name), source));
         }
         for (_, node) in graph.steps() {
-            parts.push(step(manifest, node));
+            parts.push(step(manifest, graph, node));
         }
         for (_, node) in graph.sinks() {
             parts.push(sink(manifest.sinks.get(&*node.name), node));
@@ -200,7 +202,7 @@ pub(crate) fn migration(manifest: &Manifest, node: &StepNode) -> Option<Box<dyn 
     (old != new).then(|| node.factory.migration(old)).flatten()
 }
 
-fn step(manifest: &Manifest, node: &StepNode) -> PartFit {
+fn step(manifest: &Manifest, graph: &Graph, node: &StepNode) -> PartFit {
     if let Some(migration) = migration(manifest, node) {
         return part(
             PartKind::Step,
@@ -221,11 +223,38 @@ fn step(manifest: &Manifest, node: &StepNode) -> PartFit {
                 new.unwrap_or("without state")
             ),
         ),
-        (None, Some(_)) => (Fate::New, "begins with empty state".to_owned()),
+        (None, Some(_)) => (Fate::New, begins(manifest, graph, node)),
         (None, None) if known.is_some() => (Fate::Kept, "has no state".to_owned()),
         (None, None) => (Fate::New, "has no state".to_owned()),
     };
     part(PartKind::Step, &node.id, fate, reason)
+}
+
+/// What the new state of a step lacks: a source goes on where it was, that of a table as well.
+fn begins(manifest: &Manifest, graph: &Graph, node: &StepNode) -> String {
+    let above = |node: &StepNode| {
+        let edges = node.inputs.iter().flatten();
+        edges.map(|edge| edge.node).collect::<Vec<_>>()
+    };
+    let mut read = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    let mut left = above(node);
+    while let Some(at) = left.pop() {
+        match graph.nodes.get(at) {
+            Some(Node::Step(step)) if seen.insert(at) => left.extend(above(step)),
+            Some(Node::Source(source)) if manifest.sources.contains_key(&*source.name) => {
+                read.insert(&*source.name);
+            }
+            _ => {}
+        }
+    }
+    match read.is_empty() {
+        true => "begins with empty state".to_owned(),
+        false => {
+            let read = Vec::from_iter(read).join(", ");
+            format!("begins with empty state, without what has been read of {read}")
+        }
+    }
 }
 
 fn sink(known: Option<&SinkRecord>, node: &SinkNode) -> PartFit {

@@ -76,12 +76,16 @@ fn child(command: &mut Command, component: &[u8]) -> Result<Vec<u8>, PluginError
         return Ok(output.stdout);
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    let exceeded = [Some(libc::SIGXCPU), Some(libc::SIGKILL)].contains(&output.status.signal());
+    let signal = output.status.signal();
     Err(match output.status.code() {
         Some(1) => PluginError::Refused(said),
-        _ if exceeded => PluginError::refused(format!(
+        _ if signal == Some(libc::SIGXCPU) => PluginError::refused(format!(
             "takes more than {CPU_SECONDS_MAX} s of CPU time to compile"
         )),
+        // As by the system when memory is short.
+        _ if signal == Some(libc::SIGKILL) => {
+            PluginError::host("the process that compiles it was killed")
+        }
         _ => PluginError::refused(format!(
             "cannot be compiled within {} MiB of memory ({}{said})",
             ADDRESS_BYTES_MAX >> 20,
@@ -95,8 +99,9 @@ fn child(command: &mut Command, component: &[u8]) -> Result<Vec<u8>, PluginError
 /// # Errors
 /// What is wrong with the component; to be printed on standard error with exit status 1.
 pub fn compile_in_child() -> Result<(), String> {
-    limit(libc::RLIMIT_CPU, CPU_SECONDS_MAX)?;
-    limit(libc::RLIMIT_AS, ADDRESS_BYTES_MAX)?;
+    // At the first of the two the process hears why it ends, by SIGXCPU.
+    limit(libc::RLIMIT_CPU, CPU_SECONDS_MAX, CPU_SECONDS_MAX + 1)?;
+    limit(libc::RLIMIT_AS, ADDRESS_BYTES_MAX, ADDRESS_BYTES_MAX)?;
     let mut component = Vec::new();
     let most = COMPONENT_BYTES_MAX as u64 + 1;
     let io = |error: std::io::Error| format!("no component on standard input: {error}");
@@ -111,10 +116,10 @@ pub fn compile_in_child() -> Result<(), String> {
     unsafe_code,
     reason = "the standard library does not set limits of a process"
 )]
-fn limit(resource: libc::__rlimit_resource_t, most: u64) -> Result<(), String> {
+fn limit(resource: libc::__rlimit_resource_t, soft: u64, hard: u64) -> Result<(), String> {
     let limit = libc::rlimit {
-        rlim_cur: most,
-        rlim_max: most,
+        rlim_cur: soft,
+        rlim_max: hard,
     };
     // SAFETY: the pointer is to a value of ours that the call only reads.
     match unsafe { libc::setrlimit(resource, &raw const limit) } {

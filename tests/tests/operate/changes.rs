@@ -148,6 +148,11 @@ fn added_steps_and_changed_filters_sinks_and_workers_go_on_with_state_kept() {
         (Some(0), expected.map(str::to_owned).to_vec()),
         "{said}"
     );
+    let summed = said["parts"].as_array().expect("parts").iter();
+    let summed = summed.filter(|part| part["name"] == "summed");
+    let reasons: Vec<_> = summed.map(|part| &part["reason"]).collect();
+    let begins = "begins with empty state, without what has been read of reports";
+    assert_eq!(reasons, [begins], "{said}");
     let (before, raw) = counts(&job);
     let (code, said) = run(&job, &definition, &["--workers", "2", "--json"]);
     assert_eq!(code, Some(0), "{said}");
