@@ -48,6 +48,7 @@ fn spread(number: usize) -> u64 {
 pub(crate) fn measure() -> Result<(), Fault> {
     slices();
     KEYS.into_iter().for_each(table);
+    KEYS.into_iter().for_each(lines);
     Ok(())
 }
 
@@ -102,6 +103,29 @@ fn table(keys: usize) {
     });
     report(
         &format!("peer of enrichment: a table of 64-bit keys, {keys} of them, looking up alone"),
+        None,
+        each.collect(),
+    );
+}
+
+/// The least that a table of so many keys does: loads a line of memory a row. No load waits for another,
+/// so that the processor has as many under way as it can.
+fn lines(keys: usize) {
+    let lines: Vec<[u64; 8]> = (0..keys).map(|key| [key as u64; 8]).collect();
+    let each = (0..LOOK_UPS).map(|round| {
+        let rows = round * ROWS..(round + 1) * ROWS;
+        let wanted: Vec<usize> = rows
+            .map(|row| (spread(row) % keys as u64) as usize)
+            .collect();
+        let (took, sum) = per_row(ROWS, || {
+            let loaded = wanted.iter().map(|&at| lines[at][0]);
+            loaded.fold(0, u64::wrapping_add)
+        });
+        std::hint::black_box(sum);
+        took
+    });
+    report(
+        &format!("a line of memory a row, of {keys}, and nothing else"),
         None,
         each.collect(),
     );

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use thalweg_engine::{Command, Phase, StatusBoard};
@@ -22,8 +23,8 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::terminal;
 
-/// How many may be connected. One more takes the place of the oldest: those who keep connections that
-/// they do not use take no files away from the job.
+/// How many may be connected. One more takes the place of the oldest that waits for nothing: those who
+/// keep connections that they do not use take no files away from the job.
 const CONNECTIONS_MAX: usize = 64;
 /// How long to wait after a connection that was not accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -60,7 +61,7 @@ pub(crate) async fn serve(address: SocketAddr, served: Served) -> Result<SocketA
 async fn answer(listener: TcpListener, router: Router) {
     let service = TowerToHyperService::new(router);
     let mut connections = JoinSet::new();
-    let mut oldest: VecDeque<AbortHandle> = VecDeque::new();
+    let mut oldest: VecDeque<(AbortHandle, Arc<()>)> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             Some(_) = connections.join_next() => continue,
@@ -68,18 +69,32 @@ async fn answer(listener: TcpListener, router: Router) {
         };
         match accepted {
             Ok((socket, _)) => {
+                // One is here, one with the service, and one with each request that is being answered.
+                let (held, service) = (Arc::new(()), service.clone());
+                let busy = Arc::clone(&held);
+                let service = service_fn(move |request| {
+                    let (answer, busy) = (service.call(request), Arc::clone(&busy));
+                    async move {
+                        let answer = answer.await;
+                        drop(busy);
+                        answer
+                    }
+                });
                 let answering =
-                    http1::Builder::new().serve_connection(TokioIo::new(socket), service.clone());
-                oldest.retain(|connection| !connection.is_finished());
-                oldest.push_back(connections.spawn(async move {
+                    http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+                oldest.retain(|(connection, _)| !connection.is_finished());
+                let connection = connections.spawn(async move {
                     if let Err(error) = answering.await {
                         tracing::debug!(%error, "a connection to the HTTP interface has failed");
                     }
-                }));
-                if oldest.len() > CONNECTIONS_MAX
-                    && let Some(connection) = oldest.pop_front()
-                {
-                    connection.abort();
+                });
+                oldest.push_back((connection, held));
+                if oldest.len() > CONNECTIONS_MAX {
+                    let idle = |(_, held): &(AbortHandle, Arc<()>)| Arc::strong_count(held) <= 2;
+                    let at = oldest.iter().position(idle).unwrap_or_default();
+                    if let Some((connection, _)) = oldest.remove(at) {
+                        connection.abort();
+                    }
                 }
             }
             Err(error) => {
@@ -147,6 +162,7 @@ async fn savepoint(State(served): State<Served>, headers: HeaderMap) -> Response
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
+    use tokio::sync::watch;
 
     use super::*;
 
@@ -154,8 +170,23 @@ mod tests {
     async fn connections_that_nobody_uses_make_room() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
+        let (asked, mut was_asked) = mpsc::channel(1);
+        let (go_on, gone_on) = watch::channel(false);
+        let slow = move || {
+            let (asked, mut gone_on) = (asked.clone(), gone_on.clone());
+            async move {
+                asked.send(()).await.ok();
+                gone_on.wait_for(|on| *on).await.ok();
+                "ok"
+            }
+        };
         let router = Router::new().route("/healthz", get(|| async { "ok" }));
+        let router = router.route("/slow", get(slow));
         tokio::spawn(answer(listener, router));
+        let mut first = TcpStream::connect(address).await.expect("somebody listens");
+        let request = b"GET /slow HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+        first.write_all(request).await.expect("written");
+        was_asked.recv().await.expect("the request has come");
         let mut idle = Vec::new();
         for _ in 0..3 * CONNECTIONS_MAX {
             idle.push(TcpStream::connect(address).await.expect("somebody listens"));
@@ -169,5 +200,9 @@ mod tests {
         // Nothing comes any more, but the end.
         let end = idle.first_mut().expect("many").read(&mut [0]).await;
         assert!(end.is_ok_and(|bytes| bytes == 0));
+        go_on.send(true).expect("somebody waits");
+        let mut answer = String::new();
+        first.read_to_string(&mut answer).await.expect("answered");
+        assert!(answer.ends_with("ok"), "{answer}");
     }
 }

@@ -10,8 +10,9 @@ use datafusion_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
 
-/// Bytes of one result: as many as a record may have.
-const VALUE_BYTES_MAX: i64 = 64 << 20;
+/// Bytes of one result that is longer than its argument. Each of a batch's rows may have so much, and
+/// together they are half a gigabyte.
+const VALUE_BYTES_MAX: i64 = 64 << 10;
 /// Bytes of a character in UTF-8, at most.
 const CHARACTER_BYTES_MAX: i64 = 4;
 
@@ -47,10 +48,13 @@ impl Bounded {
         let [text, count, ..] = args.args.as_slice() else {
             return Ok(());
         };
-        let constant = [text, count]
-            .iter()
-            .all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
-        let rows = if constant { 1 } else { args.number_rows };
+        let is_constant = |value: &ColumnarValue| matches!(value, ColumnarValue::Scalar(_));
+        let rows = match is_constant(text) && is_constant(count) {
+            true => 1,
+            false => args.number_rows,
+        };
+        // Of a column, a negative one is taken for the greatest there is.
+        let negative = self.growth == Growth::Characters && !is_constant(count);
         let (texts, counts) = (text.to_array(rows)?, count.to_array(rows)?);
         let counts = cast(&counts, &DataType::Int64)?;
         // What is no text is for the function itself to refuse.
@@ -61,23 +65,24 @@ impl Bounded {
         let counts = counts.as_primitive::<Int64Type>();
         let lengths = lengths.as_primitive::<Int64Type>();
         for (count, length) in counts.iter().zip(lengths.iter()) {
-            let name = self.inner.name();
             // Memory is asked for where the text is null, too.
-            let each = match self.growth {
-                Growth::Times => length.unwrap_or(0),
-                Growth::Characters => CHARACTER_BYTES_MAX,
+            let (count, length) = (count.unwrap_or(0), length.unwrap_or(0));
+            let grown = match self.growth {
+                Growth::Times if count <= 1 => 0,
+                Growth::Times => count.saturating_mul(length),
+                Growth::Characters if count <= length => 0,
+                Growth::Characters => count.saturating_mul(CHARACTER_BYTES_MAX),
             };
-            let count = count.unwrap_or(0);
-            // A negative one is taken for the greatest there is.
-            if count < 0 && self.growth == Growth::Characters {
+            let name = self.inner.name();
+            if count < 0 && negative {
                 return Err(DataFusionError::Execution(format!(
                     "{name} makes no strings of {count} characters"
                 )));
             }
-            if count.max(0).saturating_mul(each) > VALUE_BYTES_MAX {
-                let max = VALUE_BYTES_MAX >> 20;
+            if grown > VALUE_BYTES_MAX {
+                let max = VALUE_BYTES_MAX >> 10;
                 return Err(DataFusionError::Execution(format!(
-                    "{name} makes no strings of more than {max} MiB"
+                    "{name} makes no strings of more than {max} KiB"
                 )));
             }
         }
@@ -179,15 +184,18 @@ mod tests {
                 .map(|f| (f.row, f.message.as_str()))
                 .collect();
             let why = format!(
-                "{} makes no strings of more than 64 MiB",
+                "{} makes no strings of more than 64 KiB",
                 &text[..text.find('(').expect("a call")]
             );
             assert_eq!(failed, [(1, why.as_str()), (2, why.as_str())], "{text}");
         }
+        for text in ["lpad(s, 16384)", "repeat(s, 30000)", "lpad(s, -1)"] {
+            assert_eq!(evaluate(text).expect("fits").failed.len(), 0, "{text}");
+        }
         let negative = evaluate("lpad(s, n - 1)").expect("fits").failed;
         let last = negative.last().map(|f| (f.row, f.message.as_str()));
         assert_eq!(last, Some((3, "lpad makes no strings of -1 characters")));
-        for text in ["lpad(s, 16777217)", "repeat('abc', 2147483647)"] {
+        for text in ["lpad(s, 16385)", "repeat('abc', 2147483647)"] {
             let refused = evaluate(text).map_or(4, |evaluated| evaluated.failed.len());
             assert!(refused >= 3, "{text}");
         }

@@ -6,13 +6,14 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options, concat};
 use arrow::datatypes::SchemaRef;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion_common::{DFSchema, DataFusionError};
+use datafusion_common::{Column, DFSchema, DataFusionError};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::{Expr, Operator};
 use datafusion_physical_expr::expressions::BinaryExpr;
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use thalweg_stream::expression::{ExpressionFactory, FailedRow};
+use thalweg_stream::key::hash;
 use thalweg_stream::{ColumnType, Evaluated, Expression, Fault, Figures};
 
 use crate::ExpressionError;
@@ -91,11 +92,24 @@ impl Compiled {
         }
     }
 
-    /// The expression in words of its own, however it was written: equal for equal ones.
-    #[must_use]
-    pub fn text(&self) -> String {
-        self.expr.to_string()
+    /// What tells it from other expressions, however it was written. Checkpoints hold it.
+    ///
+    /// # Errors
+    /// What is wrong with the expression, if something is.
+    pub fn fingerprint(&self) -> Result<u64, ExpressionError> {
+        Ok(fingerprint(&self.expr)?)
     }
+}
+
+/// A node's text does not say how its children hang together (`a - (b - c)` has no parentheses there),
+/// so that it is taken with their fingerprints in their places.
+fn fingerprint(expr: &Expr) -> Result<u64, DataFusionError> {
+    let named = expr.clone().map_children(|child| {
+        let name = format!("{:016x}", fingerprint(&child)?);
+        Ok(Transformed::yes(Expr::Column(Column::from_name(name))))
+    })?;
+    let text = format!("{} {}", expr.variant_name(), named.data);
+    Ok(hash(text.as_bytes()))
 }
 
 impl ExpressionFactory for Compiled {

@@ -21,8 +21,19 @@ pub(crate) fn create_folder(path: &Path) -> Result<(), Error> {
     if path.is_dir() {
         // Who created it may have died before its name was durable.
         return match sync_parent(path) {
-            // It belongs to somebody else, who made what is in it.
-            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => Ok(()),
+            // What lies above belongs to somebody else, who made what is in it, or, as above a mount
+            // point, to a file system that has nothing to sync.
+            Err(Error::Io { source, .. })
+                if matches!(
+                    source.kind(),
+                    ErrorKind::PermissionDenied
+                        | ErrorKind::InvalidInput
+                        | ErrorKind::ReadOnlyFilesystem
+                        | ErrorKind::Unsupported
+                ) =>
+            {
+                Ok(())
+            }
             synced => synced,
         };
     }

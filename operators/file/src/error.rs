@@ -232,6 +232,17 @@ fn io_class(error: &io::Error) -> Class {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::Interrupted
     ) {
         Class::Transient { after: None }
+    } else if matches!(
+        kind,
+        // Of a folder on another host.
+        io::ErrorKind::TimedOut
+            | io::ErrorKind::StaleNetworkFileHandle
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+    ) {
+        Class::Unreachable
     } else {
         Class::Unavailable
     }

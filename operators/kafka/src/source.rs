@@ -105,7 +105,8 @@ impl Source for KafkaSource {
                 let (splits, desk) = found?;
                 let before = lock(&self.desk).replace(Arc::new(desk));
                 if let Some(desk) = before {
-                    retire(desk);
+                    // Nobody waits for it.
+                    drop(tokio::task::spawn_blocking(move || retire(desk)));
                 }
                 Ok(splits)
             }

@@ -30,8 +30,7 @@ const COMPUTED_LENGTH: usize = 17;
 /// `input`, its computed columns called as in stores of earlier versions.
 pub(crate) fn placed_input(input: &StreamSchema) -> StreamSchema {
     let columns = input.columns.iter().enumerate().map(|(at, column)| {
-        let computed = column.name.starts_with('_') && column.name.len() >= COMPUTED_LENGTH;
-        match computed {
+        match computed(&column.name).is_some() {
             true => Column {
                 name: format!("_{at}").into(),
                 ..column.clone()
@@ -43,6 +42,28 @@ pub(crate) fn placed_input(input: &StreamSchema) -> StreamSchema {
         columns: columns.collect(),
         ..input.clone()
     }
+}
+
+/// What the name of a computed column says, without what tells several of one expression apart; nothing
+/// if it is the name of another column.
+fn computed(name: &str) -> Option<&str> {
+    let (what, again) = name.split_at_checked(COMPUTED_LENGTH)?;
+    let hash = what.strip_prefix('_')?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let known = hash
+        .bytes()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        && (again.is_empty() || again.strip_prefix('_').is_some_and(is_number));
+    known.then_some(what)
+}
+
+/// A label, whichever of several columns of one expression it is of.
+fn meaning(label: &str) -> String {
+    let words = label.split(' ').map(|word| match word.split_once(':') {
+        Some((name, of)) => format!("{}:{of}", computed(name).unwrap_or(name)),
+        None => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Takes over the accumulators that old and new measures have in common.
@@ -82,22 +103,28 @@ impl Takeover {
             bits: Vec::new(),
             unknown: 0,
         };
+        let were: Vec<String> = old.labels.iter().map(|label| meaning(label)).collect();
+        let are: Vec<String> = labels.iter().map(|label| meaning(label)).collect();
         for (number, function) in new.accumulators() {
-            let label = labels.get(number)?;
-            let before = old.labels.iter().position(|old| old == label);
+            let is = are.get(number)?;
+            // Of two that mean the same, the one at the same place: fingerprints bear the number.
+            let has = |&at: &usize| were.get(at) == Some(is) && old.measures.has(at, function);
+            let before = Some(number)
+                .filter(has)
+                .or_else(|| (0..were.len()).find(has));
             let counted = (asked.iter().zip(&new.of_aggregate))
                 .any(|(&asked, &at)| at == number && asked == Function::Count);
-            match before.filter(|&at| old.measures.has(at, function)) {
+            match before {
                 Some(before) => this.keep((&old.measures, before), (new, number), function)?,
                 None if function == Function::CountDistinct => return None,
-                None if function == Function::Count && (counted || before.is_some()) => {
+                None if function == Function::Count && (counted || were.contains(is)) => {
                     return None;
                 }
                 None => this.unknown |= new.unknown_bit(number, function)?,
             }
         }
-        for (measure, label) in new.list.iter().zip(labels) {
-            let before = old.labels.iter().position(|old| old == label);
+        for (measure, is) in new.list.iter().zip(&are) {
+            let before = were.iter().position(|was| was == is);
             let before = before.and_then(|at| old.measures.list.get(at));
             // Which of the rows have a value was counted, and no longer is.
             if measure.count == ROWS && before.is_some_and(|before| before.count != ROWS) {
@@ -187,5 +214,27 @@ impl Migration for Takeover {
         let mut migrated = Vec::new();
         while !writing.drain(usize::MAX, &mut migrated, parts) {}
         Ok(migrated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::computed;
+
+    #[test]
+    fn columns_of_the_user_are_not_taken_for_computed_ones() {
+        let what = "_00000000000000c4";
+        assert_eq!(computed(what), Some(what));
+        assert_eq!(computed("_00000000000000c4_12"), Some(what));
+        for other in [
+            "_7",
+            "_request_latency_ms",
+            "_00000000000000c4x",
+            "_00000000000000c4_",
+            "_00000000000000C4",
+            "000000000000000c4",
+        ] {
+            assert_eq!(computed(other), None, "{other}");
+        }
     }
 }

@@ -16,8 +16,10 @@ use thalweg_window::{AggregateSpec, Function, LateFate, LateSpec, TumblingFactor
 
 /// A column that was computed for the window; the hash says what it is.
 const COMPUTED: &str = "_00000000000000c4";
+/// A second one of the same expression.
+const AGAIN: &str = "_00000000000000c4_1";
 
-/// A key, a value, a required value, a text, and a condition.
+/// A key, a value, a required value, a text, and a condition, twice.
 fn input() -> StreamSchema {
     let required = Column {
         required: true,
@@ -30,6 +32,7 @@ fn input() -> StreamSchema {
             required,
             Column::new("t", ColumnType::String),
             Column::new(COMPUTED, ColumnType::Bool),
+            Column::new(AGAIN, ColumnType::Bool),
         ],
         true,
     )
@@ -51,13 +54,14 @@ fn rows(rows: &[(&str, i64, Option<i64>)]) -> RecordBatch {
                 .collect::<StringViewArray>(),
         ),
         Arc::new(BooleanArray::from(vec![true; rows.len()])),
+        Arc::new(BooleanArray::from(vec![true; rows.len()])),
         Arc::new(TimestampMillisecondArray::from_iter_values(times).with_timezone("UTC")),
         Arc::new(UInt64Array::from_iter_values(0..rows.len() as u64)),
     ];
     RecordBatch::try_new(input().arrow(), columns).unwrap()
 }
 
-/// Windows of 10 ms with the aggregates in `text`, as `sum v, max t, count r if`.
+/// Windows of 10 ms with the aggregates in `text`, as `sum v, max t, count r if, sum r again`.
 fn window(text: &str) -> TumblingFactory {
     let aggregates = text.split(", ").map(|aggregate| {
         let mut words = aggregate.split(' ');
@@ -75,7 +79,7 @@ fn window(text: &str) -> TumblingFactory {
             name: aggregate.into(),
             function,
             argument,
-            filter: words.next().map(|_| 4),
+            filter: words.next().map(|word| 4 + usize::from(word == "again")),
         }
     });
     let spec = TumblingSpec {
@@ -218,6 +222,11 @@ fn what_would_be_wrong_is_refused() {
         ("sum r, distinct v", "distinct v"),
     ] {
         assert_eq!(migrates(old, new), None, "{old} to {new}");
+    }
+    // Which of several columns of one expression it is says nothing.
+    let both = "sum r if, sum v again";
+    for moved in ["sum v if, sum r again", "sum v if", "sum r again"] {
+        assert_eq!(migrates(both, moved).as_deref(), Some(kept), "{moved}");
     }
     // A computed argument is known by what it is, in state of earlier versions by its place.
     let (before, after) = (format!("sum r, max {COMPUTED}"), format!("max {COMPUTED}"));

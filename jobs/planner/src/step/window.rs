@@ -6,7 +6,6 @@ use std::sync::Arc;
 use thalweg_definition::{LateThen, Spanned, Step, Window};
 use thalweg_engine::Edge;
 use thalweg_expr::{AggregateFunction, ColumnSource, Compiled, TransformFactory};
-use thalweg_stream::key::hash;
 use thalweg_stream::{Column, OperatorFactory as _, StreamSchema};
 use thalweg_window::{AggregateSpec, Function, LateFate, LateSpec, TumblingFactory, TumblingSpec};
 
@@ -70,18 +69,26 @@ impl Planning<'_> {
             };
             let mut place = |compiled: Compiled| {
                 if let Some(at) = compiled.as_column().and_then(|name| schema.column(name)) {
-                    return at;
+                    return Ok(at);
                 }
-                let name = computed_name(&compiled, &columns);
+                let name = computed_name(compiled.fingerprint()?, &columns);
                 columns.push(computed(&name, schema, compiled));
-                columns.len() - 1
+                Ok(columns.len() - 1)
             };
-            aggregates.push(AggregateSpec {
-                name: Arc::from(name.value.as_str()),
-                function: function(call.function),
-                argument: call.argument.map(&mut place),
-                filter: call.filter.map(&mut place),
-            });
+            let argument = call.argument.map(&mut place).transpose();
+            let filter = call.filter.map(&mut place).transpose();
+            match (argument, filter) {
+                (Ok(argument), Ok(filter)) => aggregates.push(AggregateSpec {
+                    name: Arc::from(name.value.as_str()),
+                    function: function(call.function),
+                    argument,
+                    filter,
+                }),
+                (Err(error), _) | (_, Err(error)) => {
+                    self.wrong(text, &error);
+                    return None;
+                }
+            }
         }
         Some((aggregates, columns))
     }
@@ -128,8 +135,8 @@ impl Planning<'_> {
 
 /// The name of a computed column, which says what it is, as the state of the window is matched by
 /// it when the definition changes: wherever the aggregate stands, and of no other expression.
-fn computed_name(compiled: &Compiled, columns: &[(Column, ColumnSource)]) -> String {
-    let name = format!("_{:016x}", hash(compiled.text().as_bytes()));
+fn computed_name(fingerprint: u64, columns: &[(Column, ColumnSource)]) -> String {
+    let name = format!("_{fingerprint:016x}");
     let earlier = (columns.iter())
         .filter(|(column, _)| column.name.starts_with(&*name))
         .count();
