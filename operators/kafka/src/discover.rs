@@ -1,5 +1,6 @@
 //! What a topic is at the start of a job: its partitions, and where each begins and ends.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -222,7 +223,13 @@ impl<'a> Survey<'a> {
     fn partitions(&self) -> Result<i32, Error> {
         let began = self.clock.elapsed();
         let topic = &self.options.topic;
-        self.ask(|timeout| {
+        let no_topic = || Error::NoTopic {
+            topic: topic.clone(),
+            brokers: self.options.brokers.clone(),
+        };
+        let missing = Cell::new(false);
+        let found = self.ask(|timeout| {
+            missing.set(false);
             let metadata = match self.consumer.fetch_metadata(Some(topic), timeout) {
                 Ok(metadata) => metadata,
                 Err(error) => return Ok(Answer::NotYet(self.link.told(&describe(&error)))),
@@ -237,15 +244,20 @@ impl<'a> Survey<'a> {
                 Presence::Missing
                     if self.clock.elapsed().saturating_sub(began) >= TOPICS_KNOWN_AFTER =>
                 {
-                    Err(Error::NoTopic {
-                        topic: topic.clone(),
-                        brokers: self.options.brokers.clone(),
-                    })
+                    Err(no_topic())
                 }
-                Presence::Missing => Ok(Answer::NotYet("there is no such topic".to_owned())),
+                Presence::Missing => {
+                    missing.set(true);
+                    Ok(Answer::NotYet("there is no such topic".to_owned()))
+                }
                 Presence::Unclear(reason) => Ok(Answer::NotYet(reason)),
             }
-        })
+        });
+        match found {
+            // Brokers have answered to the last.
+            Err(Error::Unreachable { .. }) if missing.get() => Err(no_topic()),
+            found => found,
+        }
     }
 
     /// The offsets of the oldest record of each partition and after its newest. All are asked for
