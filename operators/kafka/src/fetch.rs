@@ -1,5 +1,6 @@
 //! The thread that takes records from librdkafka and makes chunks of them.
 
+mod ends;
 mod failure;
 mod lane;
 
@@ -74,6 +75,8 @@ pub(crate) struct Fetch {
     /// By partition, the place of its lane.
     places: Vec<Option<usize>>,
     next_probe: Duration,
+    /// When it is time to ask where partitions end.
+    next_ends: Duration,
     /// Since when the brokers have said that there is no such topic.
     missing_since: Option<Duration>,
 }
@@ -95,6 +98,7 @@ impl Fetch {
             lanes: Vec::new(),
             places: Vec::new(),
             next_probe: Duration::ZERO,
+            next_ends: Duration::ZERO,
             missing_since: None,
         }
     }
@@ -130,6 +134,7 @@ impl Fetch {
             self.take_on(&mut topic)?;
             serve(topic.consumer());
             if !self.queue.wait_for_room(WAIT) {
+                self.ask_for_ends(&topic);
                 continue;
             }
             let wait = self.wait();
@@ -317,7 +322,8 @@ impl Fetch {
             }
             let partition = reading.lane.partition;
             if let Some(newest) = topic.newest(partition) {
-                reading.lane.newest.store(newest, Ordering::Relaxed);
+                // It may be older than what was asked while there was no room.
+                reading.lane.newest.fetch_max(newest, Ordering::Relaxed);
             }
             if finished {
                 reading.finished = true;

@@ -146,7 +146,7 @@ const DEFAULTS: [(&str, &str); 9] = [
     ("client.id", "thalweg"),
     // What a client reads ahead is bounded by size, not by number: the default number (100 000) is
     // read in a thirtieth of a second.
-    ("queued.max.messages.kbytes", "16384"),
+    ("queued.max.messages.kbytes", "8192"),
     ("queued.min.messages", "10000000"),
     // A fetcher that has found its queue full looks again soon, not after a second.
     ("fetch.queue.backoff.ms", "5"),

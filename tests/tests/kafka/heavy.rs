@@ -52,10 +52,12 @@ fn large(place: &mut Place) {
 
 /// What a table that says nothing holds back fills the job's budget; the rest waits at the broker. It is
 /// in memory once, though checkpoints take it; half of a budget more is for what clients have read ahead,
-/// 16 MiB each, for batches on their way, and for what the allocator keeps.
+/// 8 MiB each, for batches on their way, and for what the allocator keeps.
 fn held(place: &mut Place) {
     const PARTS: u64 = 8;
     const ROWS: u64 = 20_000;
+    /// Rows that come when it is full.
+    const MORE: u64 = 500;
     /// Of one row: all rows have twice the budget.
     const PADDING: usize = 3_300;
     const BUDGET: u64 = 256 << 20;
@@ -127,12 +129,29 @@ sinks:
     assert!(most < before + BUDGET * 3 / 2, "{before} before, {sizes:?}");
     assert!(most < first + WOBBLE, "{sizes:?}");
     assert_eq!(read(&running), last);
+    // What comes meanwhile is known to be unread, though nobody asks for it.
+    let behind = |running: &Running| {
+        let metrics = running.get("/metrics");
+        let start = "thalweg_source_lag_records{job=\"held\",step=\"records\"} ";
+        let line = metrics.lines().find_map(|line| line.strip_prefix(start));
+        line.and_then(|value| value.parse::<f64>().ok())
+    };
+    let before = behind(&running).expect("a number");
+    let file = place.folder.path().join("held.jsonl");
+    let lines: String = (PARTS * ROWS..PARTS * ROWS + MORE).map(line).collect();
+    std::fs::write(&file, lines).expect("a file");
+    place.broker.produce_compressed("held", &file, "lz4");
+    until("what has come is behind", || {
+        behind(&running) == Some(before + MORE as f64)
+    });
+    assert_eq!(read(&running), last);
     // A version after all of them: the table has come so far.
-    let late = json!({ "n": 0, "since": PARTS * ROWS, "version": 1 });
+    let all = PARTS * ROWS + MORE;
+    let late = json!({ "n": 0, "since": all, "version": 1 });
     place.broker.produce("held-versions", &[record(0, &late)]);
-    until("all is read", || read(&running) == PARTS * ROWS);
+    until("all is read", || read(&running) == all);
     Job::stop(running);
-    job.holds(0..PARTS * ROWS);
+    job.holds(0..all);
     place.broker.delete("held");
 }
 
