@@ -7,10 +7,12 @@ use thalweg_stream::{Epoch, EpochKind};
 
 use super::{Content, list, show, verify};
 use crate::error::Error;
+use crate::log::read_history;
 use crate::log::tests::{commit, own};
 use crate::name::ObjectName;
 use crate::outbox::Outbox;
 use crate::publish::{SinkRecord, StagePlace};
+use crate::restore::{RestoreFrom, latest_restorable};
 use crate::retention::InUse;
 use crate::store::{Access, Store};
 
@@ -184,16 +186,48 @@ async fn every_bit_every_length_and_every_swap_is_found() {
                 Ok(found) => {
                     assert!(!found.sound(), "{name}: damage {checked} is not found");
                     assert!(found.damage.iter().all(|damage| damage.object == *name));
+                    let needed: Vec<_> = (found.damage.iter())
+                        .flat_map(|damage| damage.epochs.clone())
+                        .collect();
+                    assert_eq!(refused(&store).await, needed, "{name}: damage {checked}");
                 }
                 // Of a damaged log nothing is known, and nothing is started.
                 Err(error) => {
                     assert!(name.as_str().starts_with("log/"), "{name}: {error}");
                     assert!(error.to_string().contains(name.as_str()), "{error}");
+                    assert_eq!(read_history(&store).await.unwrap_err(), error);
                 }
             }
         }
         store.put(name, bytes.clone()).await.unwrap();
     }
     assert!(verify(&store).await.unwrap().sound());
+    assert_eq!(refused(&store).await, []);
     assert!(checked > 20_000, "{checked}");
+}
+
+/// The checkpoints from which a start does not go on, or whose output it does not publish.
+async fn refused(store: &Store) -> Vec<Epoch> {
+    let history = read_history(store).await.unwrap();
+    let outbox = Outbox::new(store.clone());
+    let mut refused = Vec::new();
+    for epoch in history.commits.iter().map(|commit| commit.epoch) {
+        let from = RestoreFrom::Epoch(epoch);
+        let sound = match latest_restorable(store, &history, from, false).await {
+            Ok(start) => {
+                let manifest = start.expect("an epoch that is kept").manifest;
+                let staged = manifest.sinks.values().flat_map(SinkRecord::in_outbox);
+                let read = staged.map(async |object| outbox.get(object).await.is_ok());
+                futures::future::join_all(read)
+                    .await
+                    .iter()
+                    .all(|read| *read)
+            }
+            Err(_) => false,
+        };
+        if !sound {
+            refused.push(epoch);
+        }
+    }
+    refused
 }
