@@ -2,6 +2,7 @@
 //! messages over the mesh's sockets, whose handshake and frames are the mesh's own.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use thalweg_engine::{Launch, Peer, RestartPolicy, follow, supervise_mesh};
 use thalweg_mesh::{Attempt, Fate, Listener, Secret};
@@ -26,11 +27,19 @@ use transport::PATIENCE;
 struct Meshed {
     processes: usize,
     make: Arc<dyn Fn() -> Graph + Send + Sync>,
-    /// How often a bit was to be flipped on the way.
-    flips: watch::Sender<usize>,
+    trouble: Trouble,
     /// How the followers of the last attempt have ended.
     ended: Arc<Mutex<Vec<Result<(), Fault>>>>,
     followers: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+/// What goes wrong on the way.
+#[derive(Clone, Default)]
+struct Trouble {
+    /// How often a bit was to be flipped.
+    flips: watch::Sender<usize>,
+    /// The connections of which nothing comes out any more, by the order in which they were made.
+    held: watch::Sender<Range<usize>>,
 }
 
 impl Meshed {
@@ -38,7 +47,7 @@ impl Meshed {
         Self {
             processes,
             make: Arc::new(make),
-            flips: watch::Sender::new(0),
+            trouble: Trouble::default(),
             ended: Arc::default(),
             followers: Mutex::default(),
         }
@@ -50,17 +59,20 @@ fn local() -> SocketAddr {
 }
 
 /// Carries connections to `target`; where it is reached.
-async fn line(target: SocketAddr, flips: watch::Sender<usize>) -> SocketAddr {
+async fn line(target: SocketAddr, trouble: Trouble) -> SocketAddr {
     let listener = TcpListener::bind(local()).await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
-        while let Ok((near, _)) = listener.accept().await {
+        for number in 0.. {
+            let Ok((near, _)) = listener.accept().await else {
+                return;
+            };
             let far = TcpStream::connect(target)
                 .await
                 .expect("the leader listens");
             let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-            tokio::spawn(carry(near_in, far_out, flips.subscribe()));
-            tokio::spawn(carry(far_in, near_out, flips.subscribe()));
+            tokio::spawn(carry(number, near_in, far_out, trouble.clone()));
+            tokio::spawn(carry(number, far_in, near_out, trouble.clone()));
         }
     });
     address
@@ -68,17 +80,22 @@ async fn line(target: SocketAddr, flips: watch::Sender<usize>) -> SocketAddr {
 
 /// One direction of a connection; after each flip that was asked for, one bit is wrong.
 async fn carry(
+    number: usize,
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut flips: watch::Receiver<usize>,
+    trouble: Trouble,
 ) {
     let mut buffer = [0; 4096];
+    let (mut flips, mut held) = (trouble.flips.subscribe(), trouble.held.subscribe());
     flips.mark_unchanged();
     // A connection that breaks is closed at the other side, too.
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         if flips.has_changed().unwrap_or(false) {
             flips.mark_unchanged();
             buffer[read / 2] ^= 1;
+        }
+        if held.wait_for(|held| !held.contains(&number)).await.is_err() {
+            return;
         }
         if to.write_all(&buffer[..read]).await.is_err() {
             return;
@@ -106,7 +123,7 @@ impl Launch for Meshed {
         let processes = self.processes;
         self.ended.lock().unwrap().clear();
         let listener = Listener::bind(local(), None).await?;
-        let leader = line(listener.address()?, self.flips.clone())
+        let leader = line(listener.address()?, self.trouble.clone())
             .await
             .to_string();
         for process in 1..processes {
@@ -174,15 +191,15 @@ async fn rows_are_exchanged_over_the_meshs_sockets() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flipped_bit_ends_the_attempt_before_anybody_acts_on_it() {
+/// A job of two processes that takes many epochs to read all there is: disturbed in each of these ways,
+/// it makes what it makes undisturbed.
+async fn gets_over<T>(name: &str, ways: Vec<T>, disturb: impl AsyncFn(T, &Trouble, &StatusBoard)) {
     const COUNT: u64 = 60_000;
-    let store = memory("sockets-flipped", 1);
+    let store = memory(&format!("sockets-{name}"), 1);
     let (out, dead) = (Shelf::default(), Shelf::default());
     let shelves = (out.clone(), dead.clone());
     let make = move || {
         let mut job = direct(numbers(COUNT, true), &shelves.0, &shelves.1, 1);
-        // It takes many epochs to read all.
         job.limits.epoch_bytes = 20_000;
         job
     };
@@ -190,14 +207,42 @@ async fn a_flipped_bit_ends_the_attempt_before_anybody_acts_on_it() {
     let (around, commands, board) = surroundings(&store);
     let running = supervise_mesh(job, around, POLICY, Arc::clone(&launch) as _);
     let running = tokio::spawn(running);
-    for attempt in 1..=3 {
+    for (restarts, way) in (0..).zip(ways) {
         let before = board.read().checkpoints;
         until("checkpoints", || board.read().checkpoints >= before + 2).await;
-        launch.flips.send_modify(|flips| *flips += 1);
-        until("another attempt", || board.read().restarts >= attempt).await;
-        let restart = board.read().restarted.expect("restarted");
-        assert_eq!(restart.cause, "process", "{}", restart.error);
+        disturb(way, &launch.trouble, &board).await;
+        until("another attempt", || board.read().restarts > restarts).await;
     }
     until("all is read", || input(&board) == 3 * COUNT).await;
     ends_whole(COUNT, running, &commands, (&out, &dead)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_bit_ends_the_attempt_before_anybody_acts_on_it() {
+    gets_over("flipped", vec![(); 3], async |(), trouble, board| {
+        let before = board.read().restarts;
+        trouble.flips.send_modify(|flips| *flips += 1);
+        until("it is noticed", || board.read().restarts > before).await;
+        let restart = board.read().restarted.expect("restarted");
+        assert_eq!(restart.cause, "process", "{}", restart.error);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_out_of_reach_ends_the_attempt_within_five_seconds() {
+    // All that connects it, and each of its connections alone.
+    let ways = vec![(0..9, "process"), (0..1, "process"), (1..2, "stall")];
+    gets_over("held", ways, async |(held, cause), trouble, board| {
+        let before = board.read().restarts;
+        trouble.held.send_replace(held.clone());
+        let began = std::time::Instant::now();
+        until("it is noticed", || board.read().restarts > before).await;
+        let took = began.elapsed();
+        trouble.held.send_replace(0..0);
+        let restart = board.read().restarted.expect("restarted");
+        assert_eq!(restart.cause, cause, "{held:?}: {}", restart.error);
+        assert!(took < Duration::from_secs(5), "{held:?}: {took:?}");
+    })
+    .await;
 }
