@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use thalweg_checkpoint::{Manifest, RestoreFrom, Store};
+use thalweg_checkpoint::{Manifest, RestoreFrom, Retention, Store};
 use thalweg_metrics::Metrics;
 use thalweg_stream::planted::planted;
 use thalweg_stream::{Clock, Fault, Generation, Ledger, Section};
@@ -92,7 +92,11 @@ pub(crate) async fn attempt(run: &mut Run) -> Result<Outcome, Failure> {
         take_over: run.take_over,
         allow: run.allow,
         again: run.claimed.zip(run.cause),
-        keep: run.keep,
+        retention: Retention {
+            keep: run.keep,
+            snapshot_every: run.limits.log_entries_max,
+            fenced_max: run.limits.log_fences_max,
+        },
         workers: run.workers,
     };
     failpoint::hit(&["claim", "before"]);

@@ -55,7 +55,7 @@ pub(crate) struct Open {
     pub(crate) allow: Allow,
     /// The generation of this run's last attempt, and why that failed.
     pub(crate) again: Option<(Generation, Cause)>,
-    pub(crate) keep: u32,
+    pub(crate) retention: Retention,
     pub(crate) workers: usize,
 }
 
@@ -131,10 +131,7 @@ impl Journal {
             from: open.from,
             take_over: open.take_over,
             allow_older: open.allow.older,
-            retention: Retention {
-                keep: open.keep,
-                ..Retention::default()
-            },
+            retention: open.retention,
             ..ClaimRequest::new(&*open.job)
         };
         let allow_drop = open.allow.dropped;

@@ -1,6 +1,7 @@
 //! What a job may hold, read at once and wait for.
 
 use serde::{Deserialize, Serialize};
+use thalweg_checkpoint::Retention;
 
 /// Limits of a job, each beside its reason.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -23,6 +24,12 @@ pub struct Limits {
     /// Attempts at writing an object before its checkpoint fails; they take some 15 s together,
     /// longer than a store fails over.
     pub upload_attempts: u32,
+    /// Entries by which the job log grows before it is folded into a snapshot: about as many are what
+    /// a start reads.
+    pub log_entries_max: u64,
+    /// Numbers below a snapshot of the log that stay occupied by fences; those further down are
+    /// deleted.
+    pub log_fences_max: u64,
     /// How long a stop waits for output to become visible (milliseconds). What is not visible by
     /// then stays listed in the last checkpoint, and the next run publishes it. Less than what
     /// schedulers leave a process (30 s is common), as the last checkpoint comes after it.
@@ -31,6 +38,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        let retention = Retention::default();
         Self {
             epoch_ms: 100,
             epoch_bytes: 16 << 20,
@@ -40,6 +48,8 @@ impl Default for Limits {
             batch_rows: thalweg_stream::BATCH_ROWS_MAX,
             unpublished_max: 8,
             upload_attempts: 10,
+            log_entries_max: retention.snapshot_every,
+            log_fences_max: retention.fenced_max,
             stop_ms: 10_000,
         }
     }

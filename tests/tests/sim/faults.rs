@@ -70,6 +70,11 @@ impl Passage {
     fn after(&self, effect: &Effect) -> Verdict {
         if effect.name.as_str().starts_with("log/") {
             lock(&self.world.outside).log_grew = true;
+            match effect.kind {
+                EffectKind::Put => self.world.sometimes("the log was folded"),
+                EffectKind::Delete => self.world.sometimes("entries of the log were deleted"),
+                EffectKind::PutIfAbsent => {}
+            }
         }
         let mut struck = lock(&self.struck);
         let at = struck

@@ -21,10 +21,20 @@ const TURNS_MAX: u64 = 60_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) seed: u64,
-    /// Fair weather and little input, with checkpoints so often: nothing happens but the strikes.
-    pub(crate) calm: Option<Duration>,
+    pub(crate) calm: Option<Calm>,
     pub(crate) strikes: Vec<Strike>,
     pub(crate) less: Less,
+}
+
+/// Fair weather and little input: nothing happens but the strikes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Calm {
+    /// How often there is a checkpoint.
+    pub(crate) every: Duration,
+    /// Whether the job log is folded after a few entries.
+    pub(crate) folds: bool,
+    /// The turn at which somebody asks for a savepoint.
+    pub(crate) savepoint: Option<u64>,
 }
 
 impl Scenario {
@@ -97,7 +107,7 @@ struct Kernel {
     world: Arc<World>,
     store: Store,
     plan: Plan,
-    calm: bool,
+    calm: Option<Calm>,
     processes: Vec<Process>,
     starts: u64,
     turns: u64,
@@ -112,7 +122,7 @@ impl Kernel {
             world,
             store,
             plan,
-            calm: scenario.calm.is_some(),
+            calm: scenario.calm,
             processes: Vec::new(),
             starts: 0,
             turns: 0,
@@ -172,11 +182,12 @@ impl Kernel {
     /// Starts a process, as a successor if another one is (thought to be) dead.
     fn start(&mut self, last: Option<&Process>) {
         let workers = match self.calm {
-            true => 1 + (self.starts % 2) as usize,
-            false => 1 + self.world.below(4) as usize,
+            Some(_) => 1 + (self.starts % 2) as usize,
+            None => 1 + self.world.below(4) as usize,
         };
         // Who does not take over waits until the heartbeat is stale.
-        let take_over = self.calm || !self.processes.is_empty() || !self.world.chance(100);
+        let take_over =
+            self.calm.is_some() || !self.processes.is_empty() || !self.world.chance(100);
         self.starts += 1;
         self.world.trace(|| format!("start {workers} {take_over}"));
         if last.is_some_and(|last| last.workers != workers) {
@@ -200,7 +211,8 @@ impl Kernel {
             if self.world.chance(weather.stop) {
                 newest.ask(Command::Stop);
             }
-            if self.world.chance(weather.savepoint) {
+            let planned = self.calm.and_then(|calm| calm.savepoint);
+            if planned == Some(self.turns) || self.world.chance(weather.savepoint) {
                 // Nobody waits to hear of it.
                 newest.ask(Command::Savepoint(tokio::sync::oneshot::channel().0));
             }
@@ -217,6 +229,12 @@ impl Kernel {
                 false => "killed while it ran",
             });
             self.bury(&dead);
+        }
+        if self.world.chance(weather.left_out)
+            && let Some(newest) = self.processes.last_mut()
+        {
+            let turns = 1 + self.world.below(600);
+            newest.leave_out(&self.world, turns);
         }
         // One zombie at a time is enough.
         if self.processes.len() == 1 && self.world.chance(weather.freeze) {
@@ -268,6 +286,7 @@ impl Kernel {
             .collect();
         for process in &mut self.processes {
             process.frozen = process.frozen.saturating_sub(1);
+            process.left_out.1 = process.left_out.1.saturating_sub(1);
         }
         if awake.is_empty() {
             return;
@@ -275,8 +294,11 @@ impl Kernel {
         let at = awake[self.world.below(awake.len() as u64) as usize];
         let process = &self.processes[at];
         let live = process.live();
-        let actor = self.world.below(live.len() as u64 + 1) as usize;
-        match live.get(actor) {
+        let ready: Vec<usize> = (live.iter().copied())
+            .filter(|worker| process.left_out() != Some(*worker))
+            .collect();
+        let actor = self.world.below(ready.len() as u64 + 1) as usize;
+        match ready.get(actor) {
             Some(&worker) => {
                 let steps = match self.world.chance(150) {
                     true => 1 + self.world.below(12),
@@ -285,6 +307,10 @@ impl Kernel {
                 self.world
                     .trace(|| format!("{}.{worker} {steps}", process.number));
                 process.step(worker, steps);
+                if ready.len() < live.len() {
+                    self.world
+                        .sometimes("a worker stood still, and another went on");
+                }
                 self.idle = 0;
             }
             None => {

@@ -48,8 +48,10 @@ impl Plan {
                 },
                 false => limits,
             },
-            checkpoint_every: (scenario.calm)
-                .unwrap_or_else(|| Duration::from_millis(random.pick(&[0, 20, 50, 120]))),
+            checkpoint_every: match scenario.calm {
+                Some(calm) => calm.every,
+                None => Duration::from_millis(random.pick(&[0, 20, 50, 120])),
+            },
             keep: random.pick(&[1, 2, 5, 1000]),
             idle_after_ms: None,
             grouping: None,
@@ -66,8 +68,10 @@ impl Plan {
             foul: if calm { 0 } else { 150 + random.below(1300) },
             tempo_us: random.pick(&[200, 800, 3000]),
         };
-        if !calm {
-            plan.vary(&mut random);
+        match scenario.calm {
+            Some(calm) if calm.folds => plan.fold(4, 2),
+            Some(_) => {}
+            None => plan.vary(&mut random),
         }
         scenario.less.of(plan)
     }
@@ -90,6 +94,15 @@ impl Plan {
         });
         self.weather.publish_late = random.pick(&[100, 500, 1000]);
         shape.guest = random.chance(250);
+        self.weather.left_out = random.pick(&[0, 0, 2, 8]);
+        let entries = random.pick(&[2, 4, 10, 64]);
+        self.fold(entries, random.pick(&[1, 6, 1024]));
+    }
+
+    /// The job log is folded when it has grown by so many entries, and has so many fences.
+    fn fold(&mut self, entries: u64, fences: u64) {
+        self.shape.limits.log_entries_max = entries;
+        self.shape.limits.log_fences_max = fences;
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Process {
     pub(crate) clock: Arc<SimClock>,
     /// Turns for which it is frozen.
     pub(crate) frozen: u64,
+    /// A worker that has no turn while the others have theirs, and for how many turns.
+    pub(crate) left_out: (usize, u64),
     /// It was asked to stop, as there is nothing more to do.
     pub(crate) leaves: bool,
     runtime: Option<Runtime>,
@@ -93,6 +95,7 @@ impl Process {
             board,
             clock,
             frozen: 0,
+            left_out: (0, 0),
             leaves: false,
             runtime: Some(runtime),
             baton,
@@ -105,6 +108,22 @@ impl Process {
     /// The workers that can have a turn.
     pub(crate) fn live(&self) -> Vec<usize> {
         self.baton.live()
+    }
+
+    /// Leaves one of several workers out for so many turns, unless one is left out already.
+    pub(crate) fn leave_out(&mut self, world: &World, turns: u64) {
+        let live = self.live();
+        if live.len() > 1 && self.left_out().is_none() {
+            let worker = live[world.below(live.len() as u64) as usize];
+            world.trace(|| format!("leave out {}.{worker} {turns}", self.number));
+            self.left_out = (worker, turns);
+        }
+    }
+
+    /// The worker that is left out now.
+    pub(crate) fn left_out(&self) -> Option<usize> {
+        let (worker, turns) = self.left_out;
+        (turns > 0).then_some(worker)
     }
 
     /// Gives a worker a turn.

@@ -85,6 +85,8 @@ pub(crate) struct Weather {
     pub(crate) crash: u64,
     /// A process is frozen, and may find a successor when it wakes.
     pub(crate) freeze: u64,
+    /// One worker has no turns for a while, and the others have.
+    pub(crate) left_out: u64,
     /// Somebody asks for a stop.
     pub(crate) stop: u64,
     /// Somebody asks for a savepoint.
@@ -113,6 +115,7 @@ impl Weather {
             publish_slow_us: 0,
             crash: fault(6),
             freeze: fault(6),
+            left_out: 0,
             stop: fault(2),
             savepoint: fault(4),
             clock_jumps: fault(20),
@@ -122,7 +125,7 @@ impl Weather {
 
 impl Weather {
     /// Each fault, by name.
-    pub(crate) fn faults(&mut self) -> [(&'static str, &mut u64); 12] {
+    pub(crate) fn faults(&mut self) -> [(&'static str, &mut u64); 13] {
         [
             ("write_fails", &mut self.write_fails),
             ("reply_lost", &mut self.reply_lost),
@@ -133,6 +136,7 @@ impl Weather {
             ("publish_slow", &mut self.publish_slow),
             ("crash", &mut self.crash),
             ("freeze", &mut self.freeze),
+            ("left_out", &mut self.left_out),
             ("stop", &mut self.stop),
             ("savepoint", &mut self.savepoint),
             ("clock_jumps", &mut self.clock_jumps),
