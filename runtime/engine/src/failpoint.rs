@@ -16,6 +16,7 @@
 //! | `commit` | the manifest and the entry of the job log that names it become durable |
 //! | `publish.SINK` | a unit becomes visible |
 //! | `confirm` | from the news that a unit is visible to a commit that no longer lists it |
+//! | `compaction` | chains of deltas are merged in the background |
 
 #[cfg(debug_assertions)]
 pub(crate) use armed::hit;

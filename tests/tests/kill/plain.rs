@@ -1,4 +1,4 @@
-//! The operators and connectors that the road-risk job does without, under SIGKILL: union, route,
+//! The operators and connectors that the road-risk job does without, under SIGKILL and SIGSTOP: union, route,
 //! select, drop, rename, comma-separated values in and out, files that grow while they are read, and
 //! what is at-least-once: files that do not wait for checkpoints, and standard output.
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::Value;
 use thalweg_tests::process::until;
 
-use crate::torment::{STDOUT, Torment};
+use crate::torment::{Least, STDOUT, Torment};
 
 /// Where it is killed.
 const POINTS: [&str; 19] = [
@@ -39,8 +39,28 @@ const POINTS: [&str; 19] = [
     "confirm.before",
     "confirm.after",
 ];
+/// Where it is frozen until a successor has published: with a commit in its hands, with a committed
+/// unit, and with one that waits for no commit.
+const FROZEN: [&str; 3] = [
+    "commit.before",
+    "publish.odd.before",
+    "publish.early.before",
+];
 /// Lines that are written to each file at once, of which one of the first file is no record.
 const BATCH: u64 = 20;
+/// What must have been done. Builds without failpoints are killed and frozen at no point.
+const LEAST: Least = match cfg!(debug_assertions) {
+    true => Least {
+        kills: 2 * POINTS.len() as u32 + FROZEN.len() as u32 + 2,
+        freezes: FROZEN.len() as u32 + 1,
+        recoveries: POINTS.len() + FROZEN.len() + 3,
+    },
+    false => Least {
+        kills: 2,
+        freezes: 1,
+        recoveries: 2,
+    },
+};
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A row: its kind and number.
@@ -140,8 +160,13 @@ fn plain_steps_files_and_standard_output_survive_kills() {
     if cfg!(debug_assertions) {
         for point in POINTS {
             torment.kill_at(point);
+            torment.kill_at_random();
+        }
+        for point in FROZEN {
+            torment.freeze(Some(point), None);
         }
     }
+    torment.freeze(None, None);
     torment.kill_at_random();
     let run = torment.start();
     let written = feed.end();
@@ -183,7 +208,7 @@ fn plain_steps_files_and_standard_output_survive_kills() {
     assert_eq!(letters.len() as u64, written / BATCH);
     println!(
         "{}; {} rows, {repeats} repeated where that may be, {} letters",
-        torment.told(),
+        torment.told(&LEAST),
         expected.len(),
         letters.len()
     );

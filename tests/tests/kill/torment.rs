@@ -29,8 +29,36 @@ pub(crate) struct Torment {
     starts: BTreeMap<u32, u32>,
     kills: u32,
     freezes: u32,
+    /// The last kill or freeze, until a run processes.
+    struck: Option<Instant>,
     /// From a kill (or a freeze) to processing.
     recoveries: Vec<Duration>,
+}
+
+/// What must have been done at least.
+pub(crate) struct Least {
+    pub(crate) kills: u32,
+    pub(crate) freezes: u32,
+    pub(crate) recoveries: usize,
+}
+
+/// Waits until something is seen to have struck a run; the last moment at which it was not there
+/// yet, so that what is counted from there is no shorter than it was.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how long a recovery takes is real time"
+)]
+fn strike(what: &str, mut struck: impl FnMut() -> bool) -> Instant {
+    let mut before = Instant::now();
+    until(what, || {
+        let now = Instant::now();
+        let seen = struck();
+        if !seen {
+            before = now;
+        }
+        seen
+    });
+    before
 }
 
 /// Whether a run has read records since it started; not if it does not serve its status.
@@ -52,6 +80,7 @@ impl Torment {
             starts: BTreeMap::new(),
             kills: 0,
             freezes: 0,
+            struck: None,
             recoveries: Vec::new(),
         }
     }
@@ -75,19 +104,18 @@ impl Torment {
         run.listen().stdout(&output)
     }
 
-    /// Waits until a run processes, which must be soon, or until it has ended; false in that case.
+    /// Looks whether a run processes by now. Where it is the first one to do so since a kill, that
+    /// must be soon after the kill, whatever was done in between.
     #[allow(
         clippy::disallowed_methods,
         reason = "how long a recovery takes is real time"
     )]
-    fn recover(&mut self, run: &mut Running) -> bool {
-        let (began, mut recovered) = (Instant::now(), false);
-        until("it processes", || {
-            recovered = processes(run, self.watched);
-            recovered || run.is_over()
-        });
-        if recovered {
-            let took = began.elapsed();
+    fn processes(&mut self, run: &Running) -> bool {
+        if !processes(run, self.watched) {
+            return false;
+        }
+        if let Some(struck) = self.struck.take() {
+            let took = struck.elapsed();
             let said = run.said();
             assert!(
                 took <= RECOVERY_MAX,
@@ -95,22 +123,25 @@ impl Torment {
             );
             self.recoveries.push(took);
         }
-        recovered
+        true
     }
 
     /// Starts a run and waits until it processes.
     pub(crate) fn start(&mut self) -> Running {
         let mut run = self.run().start();
-        let recovered = self.recover(&mut run);
-        assert!(recovered, "it ends by itself: {:?}", run.ended());
+        until("it processes", || {
+            let ended = run.ended();
+            assert!(ended.is_none(), "it ends by itself: {ended:?}");
+            self.processes(&run)
+        });
         run
     }
 
     /// A point, with the visit to it that counts: mostly the first.
     fn failpoint(&mut self, point: &str) -> String {
         let nth = match point.split('.').next() {
-            // Once a start.
-            Some("claim" | "restore") => 1,
+            // Once a start, and once in many checkpoints.
+            Some("claim" | "restore" | "compaction") => 1,
             // Once for each step, sink and worker.
             Some("freeze") => 1 + self.draw(20),
             Some("upload") if point.contains("state") => 1 + self.draw(4),
@@ -119,11 +150,15 @@ impl Torment {
         format!("{point}:{nth}")
     }
 
-    /// Lets it kill itself at a point.
+    /// Lets it kill itself at a point. Where that is before it processes, the next run has its own
+    /// kill to recover from.
     pub(crate) fn kill_at(&mut self, point: &str) {
         let point = self.failpoint(point);
         let mut run = self.run().failpoint(&point).start();
-        self.recover(&mut run);
+        self.struck = Some(strike("it is killed", || {
+            self.processes(&run);
+            run.is_over()
+        }));
         let ended = run.end();
         assert_eq!(ended.code, None, "{point} is never hit: {}", ended.said);
         self.kills += 1;
@@ -133,13 +168,24 @@ impl Torment {
     pub(crate) fn kill_at_random(&mut self) {
         let mut run = self.start();
         run.live(Duration::from_millis(self.draw(RANDOM_MS)));
+        self.kill(run);
+    }
+
+    /// Kills a run.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "how long a recovery takes is real time"
+    )]
+    fn kill(&mut self, run: Running) {
+        self.struck = Some(Instant::now());
         run.kill();
         self.kills += 1;
     }
 
     /// Freezes it, at a point or at random; thaws it when a successor has published all that it may
-    /// have had in its hands. It must notice, and end, and have done nothing.
-    pub(crate) fn freeze(&mut self, point: Option<&str>, cosmos: &StandIn) {
+    /// have had in its hands. It must notice, and end, and have done nothing: in the ledger of
+    /// `cosmos`, where the job writes to that.
+    pub(crate) fn freeze(&mut self, point: Option<&str>, cosmos: Option<&StandIn>) {
         let (before, mut run) = (self.owner(), self.run());
         if let Some(point) = point {
             run = run.failpoint(&format!("{}:stop", self.failpoint(point)));
@@ -154,22 +200,23 @@ impl Torment {
             frozen.live(Duration::from_millis(self.draw(1_000)));
             frozen.signal("STOP");
         }
-        until("it is frozen", || {
+        self.struck = Some(strike("it is frozen", || {
             let ended = frozen.ended();
             assert!(ended.is_none(), "{point:?}: {ended:?}");
             frozen.is_frozen()
-        });
+        }));
         let successor = self.succeed();
-        let before = cosmos.ledger().len();
+        let before = cosmos.map(|cosmos| cosmos.ledger().len());
         frozen.signal("CONT");
         let ended = frozen.end();
         assert_eq!(ended.code, Some(2), "thawed after {point:?}: {ended:?}");
         let knows = ended.said.contains("has taken over")
             || ended.said.contains("of this job; this is generation");
         assert!(knows, "it says why: {}", ended.said);
-        self.check_fenced(before, cosmos);
-        successor.kill();
-        self.kills += 1;
+        if let (Some(before), Some(cosmos)) = (before, cosmos) {
+            self.check_fenced(before, cosmos);
+        }
+        self.kill(successor);
         self.freezes += 1;
     }
 
@@ -248,9 +295,9 @@ impl Torment {
         offsets.collect()
     }
 
-    /// What has been done.
-    pub(crate) fn told(&self) -> String {
-        format!(
+    /// What has been done, which must be enough.
+    pub(crate) fn told(&self, least: &Least) -> String {
+        let told = format!(
             "{} kills by SIGKILL, {} freezes by SIGSTOP, starts by number of workers: {:?}, {} \
              recoveries, each within {:?}",
             self.kills,
@@ -258,6 +305,11 @@ impl Torment {
             self.starts,
             self.recoveries.len(),
             self.recoveries.iter().max().unwrap_or(&Duration::ZERO),
-        )
+        );
+        let enough = self.kills >= least.kills
+            && self.freezes >= least.freezes
+            && self.recoveries.len() >= least.recoveries;
+        assert!(enough, "too little: {told}");
+        told
     }
 }

@@ -7,6 +7,7 @@
     reason = "a failed expectation ends a test"
 )]
 
+mod compaction;
 mod delivery;
 mod growing;
 mod idleness;
