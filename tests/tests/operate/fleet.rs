@@ -31,11 +31,11 @@ pub(super) fn swift(events: u32) -> String {
     job.replace(", rate: RATE", "")
 }
 
-/// The windows that are published, in an order of their own.
+/// The windows that are published, byte by byte, in an order of their own.
 pub(super) fn windows(job: &Job) -> Vec<String> {
-    let mut lines: Vec<String> = (job.lines("windows").iter())
-        .map(ToString::to_string)
-        .collect();
+    let texts = job.texts("windows");
+    let lines = texts.iter().flat_map(|text| text.lines());
+    let mut lines: Vec<String> = lines.map(ToOwned::to_owned).collect();
     lines.sort();
     lines
 }

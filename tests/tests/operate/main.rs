@@ -74,23 +74,28 @@ impl Job {
         command.output().expect("the binary starts")
     }
 
+    /// The texts of the published files of a folder.
+    fn texts(&self, folder: &str) -> Vec<String> {
+        (std::fs::read_dir(self.path(folder)).expect("a folder"))
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.is_file())
+            .map(|path| std::fs::read_to_string(path).expect("text"))
+            .collect()
+    }
+
     /// All lines of the published files of a folder.
     fn lines(&self, folder: &str) -> Vec<Value> {
-        let mut all = Vec::new();
-        for entry in std::fs::read_dir(self.path(folder)).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_file() {
-                all.extend(read_lines(&path));
-            }
-        }
-        all
+        let texts = self.texts(folder);
+        texts.iter().flat_map(|text| parsed(text)).collect()
     }
 }
 
+fn parsed(text: &str) -> impl Iterator<Item = Value> {
+    (text.lines()).map(|line| serde_json::from_str(line).expect("JSON"))
+}
+
 fn read_lines(path: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(path).expect("text");
-    let json = |line| serde_json::from_str(line).expect("JSON");
-    text.lines().map(json).collect()
+    parsed(&std::fs::read_to_string(path).expect("text")).collect()
 }
 
 fn json(output: &Output) -> Value {
