@@ -55,6 +55,8 @@ const SHOWN_CHARS_MAX: usize = 200;
 /// …and how many of them stand before the place at most.
 const BEFORE_CHARS_MAX: usize = 120;
 
+/// Most that is told of what is wrong with one definition.
+const TOLD_MAX: usize = 200;
 /// Longest name that may be misspelt, bytes: a name has 63.
 const MISSPELT_BYTES_MAX: usize = 128;
 /// Most names that a misspelt one is compared with.
@@ -110,8 +112,11 @@ impl Diagnostic {
         let near = |name: &str| strsim::damerau_levenshtein(wrong, name);
         let far = 1 + wrong.chars().count() / 3;
         // Comparing takes the product of both lengths: only what could be near is worth it.
+        let letters = Letters::of(wrong);
         let close = |name: &&str| {
-            wrong.len() <= MISSPELT_BYTES_MAX && name.len().abs_diff(wrong.len()) <= 4 * far
+            wrong.len() <= MISSPELT_BYTES_MAX
+                && name.len().abs_diff(wrong.len()) <= 4 * far
+                && letters.apart_at_least(name) <= far
         };
         let mut candidates: Vec<&str> = valid.into_iter().filter(close).collect();
         // Those that begin alike and are about as long first: there may be hundreds of functions.
@@ -133,6 +138,33 @@ impl Diagnostic {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+/// How often each letter stands in a name, those alike in their last six bits taken as one.
+struct Letters([u8; 64]);
+
+impl Letters {
+    fn of(name: &str) -> Self {
+        let mut counts = [0_u8; 64];
+        for letter in name.chars() {
+            let count = &mut counts[letter as usize % 64];
+            *count = count.saturating_add(1);
+        }
+        Self(counts)
+    }
+
+    /// Edits that it takes at least to make `name` of this one: none brings in, or takes out, more
+    /// than one letter.
+    fn apart_at_least(&self, name: &str) -> usize {
+        let other = Self::of(name);
+        let count = |letters: &[u8]| letters.iter().map(|count| u32::from(*count)).sum::<u32>();
+        let pairs = self.0.iter().zip(&other.0);
+        let unlike: u32 = pairs
+            .map(|(own, other)| u32::from(own.abs_diff(*other)))
+            .sum();
+        // What one has beyond the other is the greater of both surpluses.
+        (unlike + count(&self.0).abs_diff(count(&other.0))) as usize / 2
     }
 }
 
@@ -158,16 +190,28 @@ impl Document {
         &self.text
     }
 
-    /// What is wrong with it, in the order of the text.
+    /// What is wrong with it, in the order of the text, and of more than anybody reads the number.
     #[must_use]
     pub fn diagnostics(&self, mut found: Vec<Diagnostic>) -> Diagnostics {
+        found.sort_by_key(|diagnostic| diagnostic.span);
+        found.dedup();
+        if found.len() > TOLD_MAX {
+            let more = found.split_off(TOLD_MAX);
+            let message = format!("and {} more", more.len());
+            let mut last =
+                Diagnostic::error(more.first().map_or(Span::START, |one| one.span), message);
+            if (more.iter()).all(|one| one.severity == Severity::Warning) {
+                last.severity = Severity::Warning;
+            }
+            found.push(last);
+        }
         for diagnostic in &mut found {
             let shown = self.secrets.redact(&diagnostic.message).into_owned();
             diagnostic.message = shown;
             let hint = diagnostic.hint.take();
             diagnostic.hint = hint.map(|hint| self.secrets.redact(&hint).into_owned());
         }
-        found.sort_by_key(|diagnostic| diagnostic.span);
+        // What differed in a secret alone.
         found.dedup();
         Diagnostics {
             file: self.name.clone(),

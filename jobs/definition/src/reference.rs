@@ -41,8 +41,13 @@ const RULES: &str = "\
 - Relative paths start at the definition's folder.
 - Expressions are SQL scalar expressions (DataFusion's), checked and typed before the job starts.
   Names are taken as written: `deviceId` needs no quotes. The name `event_time` is reserved: it is
-  every row's event time. A row for which an expression fails is a dead letter.
-- What the schema does not know is an error, with the nearest name there is.
+  every row's event time. A row for which an expression fails is a dead letter, as where `lpad`,
+  `rpad` or `repeat` would make a string longer than it was and than 64 KiB.
+- A definition has at most 1 MiB, 500 steps and 64 levels of nesting, itself the first;
+  names have at most 63 characters; an expression has at most 100 operators in a row and about
+  50 parentheses in one another. What exceeds a limit is refused with an error that names it.
+- What the schema does not know is an error, with the nearest name there is. Of more than 200 errors
+  the rest is counted.
 
 ";
 

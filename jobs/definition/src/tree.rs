@@ -7,7 +7,7 @@ use granit_parser::{Event, Marker, Parser, ScalarStyle, Span as Marks};
 
 use crate::diagnostic::{Diagnostic, Span};
 
-/// Deepest nesting.
+/// Deepest nesting: lists and mappings in one another.
 const DEPTH_MAX: usize = 64;
 
 /// A value.
@@ -158,7 +158,8 @@ impl<'a> Events<'a> {
         reason = "the parser's enum may grow, and what it grows by is refused"
     )]
     fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Diagnostic> {
-        if depth > DEPTH_MAX {
+        let holds = matches!(event, Event::SequenceStart(..) | Event::MappingStart(..));
+        if holds && depth >= DEPTH_MAX {
             return Err(Diagnostic::error(
                 span,
                 format!("nested more than {DEPTH_MAX} deep"),

@@ -1,5 +1,7 @@
 //! The document as a whole: its parts, their names, and what refers to what.
 
+mod cycle;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -17,6 +19,10 @@ type Found = Vec<Diagnostic>;
 
 /// Most steps of a job.
 const STEPS_MAX: usize = 500;
+/// Beyond so much that is wrong nothing is said of what was meant.
+const HINTED_MAX: usize = 20;
+/// Most outputs of a step that are listed.
+const LISTED_MAX: usize = 20;
 const DELIVERIES: [(&str, Delivery); 2] = [
     ("exactly-once", Delivery::ExactlyOnce),
     ("at-least-once", Delivery::AtLeastOnce),
@@ -351,7 +357,7 @@ fn check_references(definition: &Definition, tree: &Node, found: &mut Found) {
         let message = "a definition has at least one source";
         found.push(Diagnostic::error(tree.span, message));
     }
-    cycles(definition, found);
+    cycle::refuse(&definition.steps, found);
 }
 
 /// Whether what a step or sink takes is there.
@@ -369,9 +375,18 @@ fn check_input(
     if outputs.contains(&from.value) || (damaged && output.is_some()) {
         return;
     }
+    if found.len() >= HINTED_MAX {
+        // What it may have meant takes time to find out, and nobody follows hundreds of hints.
+        let message = format!("there is no source or step `{}`", from.value);
+        return found.push(Diagnostic::error(from.span, message));
+    }
     let mut tables = definition.tables.iter().map(|t| &t.source.name.value);
-    let of_base = |name: &&String| name.split('.').next() == Some(base) && name.contains('.');
-    let parts: Vec<&str> = outputs.iter().filter(of_base).map(String::as_str).collect();
+    let prefix = format!("{base}.");
+    let parts: Vec<&str> = (outputs.range(prefix.clone()..))
+        .take_while(|name| name.starts_with(&prefix))
+        .map(String::as_str)
+        .take(LISTED_MAX)
+        .collect();
     let message = if tables.any(|table| *table == from.value) {
         format!("`{}` is a table: use it in `enrich`", from.value)
     } else if !parts.is_empty() {
@@ -426,44 +441,5 @@ fn step_outputs(step: &Step) -> Vec<String> {
         | Operation::Dedup(_)
         | Operation::Window(_)
         | Operation::Enrich(_) => Vec::new(),
-    }
-}
-
-fn cycles(definition: &Definition, found: &mut Found) {
-    let inputs: BTreeMap<&str, Vec<&str>> = (definition.steps.iter())
-        .map(|step| {
-            let from = step
-                .from
-                .iter()
-                .map(|f| f.value.split('.').next().unwrap_or_default());
-            (step.name.value.as_str(), from.collect())
-        })
-        .collect();
-    for step in &definition.steps {
-        let (mut open, mut seen) = (
-            inputs
-                .get(step.name.value.as_str())
-                .cloned()
-                .unwrap_or_default(),
-            Vec::new(),
-        );
-        while let Some(name) = open.pop() {
-            if name == step.name.value {
-                let message = format!(
-                    "step `{name}` takes its own output, through {}",
-                    if seen.is_empty() {
-                        "nothing else".to_owned()
-                    } else {
-                        seen.join(", ")
-                    }
-                );
-                found.push(Diagnostic::error(step.name.span, message));
-                break;
-            }
-            if !seen.contains(&name.to_owned()) {
-                seen.push(name.to_owned());
-                open.extend(inputs.get(name).into_iter().flatten());
-            }
-        }
     }
 }

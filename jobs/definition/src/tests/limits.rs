@@ -61,19 +61,19 @@ fn nesting_is_at_most_64_levels() {
     let errors = load_with(&of(64), &[]).expect_err("no text").render(false);
     assert!(!errors.contains("nested"), "{errors}");
     check(
-        &of(66),
+        &of(65),
         &expect![[r#"
-        job.yaml:4:78: error: nested more than 64 deep
-        4 | description: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]
-          |                                                                              ^
+        job.yaml:4:77: error: nested more than 64 deep
+        4 | description: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]
+          |                                                                             ^
     "#]],
     );
     // Of a long line an excerpt is shown.
     check(
         &"a: {".repeat(200_000),
         &expect![[r#"
-        job.yaml:1:257: error: nested more than 64 deep
-        1 | …a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {…
+        job.yaml:1:256: error: nested more than 64 deep
+        1 | …{a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: …
           |                                                                                                                          ^
     "#]],
     );
@@ -91,4 +91,16 @@ fn names_have_at_most_63_characters() {
           |      ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
     "#]],
     );
+}
+
+#[test]
+fn of_more_than_200_errors_the_rest_is_counted() {
+    let of = |count: usize| {
+        let wrong: String = (0..count).map(|n| format!("  x{n}: 1\n")).collect();
+        let errors = load_with(&format!("{HEAD}settings:\n{wrong}"), &[]).expect_err("unknown");
+        let last = errors.found.last().expect("an error").message.clone();
+        (errors.found.len(), last)
+    };
+    assert_eq!(of(200), (200, "`settings` has no field `x199`".to_owned()));
+    assert_eq!(of(203), (201, "and 3 more".to_owned()));
 }
