@@ -10,7 +10,7 @@
 //! let definition = format!("kafka: {{ brokers: \"{}\", topic: reports }}", broker.address());
 //! broker.kill(); // SIGKILL to the broker alone
 //! broker.restart(); // the same ports, the same data
-//! drop(broker); // ends it; it ends too if this process is killed
+//! drop(broker); // ends it; it ends too if this process, or all of its group, is killed
 //! ```
 //!
 //! The broker is started by `tests/services/kafka/broker`; `scripts/setup test` fetches its jars.
@@ -45,14 +45,8 @@ impl Broker {
     /// # Panics
     /// If it does not start.
     #[must_use]
-    #[allow(clippy::print_stderr, reason = "words to whoever runs the tests")]
     pub fn start_if_installed() -> Option<Self> {
-        let ready = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps/kafka/ready");
-        if ready.exists() || std::env::var_os("THALWEG_NO_SKIPS").is_some() {
-            return Some(Self::start());
-        }
-        eprintln!("skipped: Kafka is not installed; scripts/setup test does that");
-        None
+        is_installed().then(Self::start)
     }
 
     /// Starts a broker with an empty data folder, and waits until it serves.
@@ -338,6 +332,17 @@ impl Drop for Tool {
     }
 }
 
+/// Whether there is a broker to be started; says so if not.
+#[allow(clippy::print_stderr, reason = "words to whoever runs the tests")]
+fn is_installed() -> bool {
+    let ready = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps/kafka/ready");
+    let installed = ready.exists() || std::env::var_os("THALWEG_NO_SKIPS").is_some();
+    if !installed {
+        eprintln!("skipped: Kafka is not installed; scripts/setup test does that");
+    }
+    installed
+}
+
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("services/kafka/broker")
 }
@@ -393,4 +398,41 @@ fn free_ports() -> [u16; 4] {
         }
     }
     [found[0], found[1], found[2], found[3]]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    use serde_json::json;
+
+    use super::{Tool, is_installed};
+
+    #[test]
+    fn what_the_tool_guards_ends_with_it_however_it_is_ended() {
+        if !is_installed() {
+            return;
+        }
+        // Nothing is what the end of this process comes to: the end of the tool's input.
+        for signal in [None, Some("TERM")] {
+            // Left alone it ends well.
+            let mut guarded = Command::new("sleep").arg("30").spawn().expect("sleep");
+            let mut tool = Tool::start();
+            let id = tool.process.id().to_string();
+            tool.ask(&json!({ "guard": guarded.id() }));
+            // Its name has no space; after it come its state, parent, group and session.
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("it runs");
+            let session = stat.split(' ').nth(5);
+            assert_eq!(session, Some(&*id), "a session of its own: {stat}");
+            if let Some(signal) = signal {
+                let mut kill = Command::new("kill");
+                let sent = kill.args([&format!("-{signal}"), &id]).status();
+                assert!(sent.expect("kill").success());
+            }
+            drop(tool);
+            let status = guarded.wait().expect("a child of ours");
+            assert_eq!(status.signal(), Some(9), "{signal:?}");
+        }
+    }
 }

@@ -32,8 +32,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  *
  * <p>Every command but "guard" names its "broker":
  * <ul>
- *   <li>"guard": a process id; that process, the broker, ends when standard input does, so that it
- *       never outlives the tests
+ *   <li>"guard": a process id; that process, the broker, ends when standard input does or when this
+ *       process is ended, so that it never outlives the tests
  *   <li>"create": a topic, with "partitions" and "config"
  *   <li>"grow": a topic, to "partitions"
  *   <li>"delete": a topic
@@ -50,9 +50,10 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  */
 public final class Tool {
     private static final ObjectMapper JSON = new ObjectMapper();
-    private static long guarded = 0;
+    private static volatile long guarded = 0;
 
     public static void main(String[] arguments) throws Exception {
+        Runtime.getRuntime().addShutdownHook(new Thread(Tool::endGuarded));
         BufferedReader commands =
             new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = commands.readLine(); line != null; line = commands.readLine()) {
@@ -66,6 +67,10 @@ public final class Tool {
             System.out.println(JSON.writeValueAsString(answer));
             System.out.flush();
         }
+    }
+
+    /** However this process ends, unless by SIGKILL: the broker ends first. */
+    private static void endGuarded() {
         if (guarded != 0) {
             ProcessHandle.of(guarded).ifPresent(ProcessHandle::destroyForcibly);
         }

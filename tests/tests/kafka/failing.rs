@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use thalweg_tests::process::{Run, Running, binary, until};
 
@@ -14,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a wrong password, a certificate of nobody's", refused),
     ("offsets that have expired", expired),
     ("offsets of all partitions that have expired", all_expired),
+    ("offsets that expire under a running job", expiring),
     ("another topic than the checkpoint's", another),
     ("a topic made anew", recreated),
     ("a topic that goes away while it is read", gone),
@@ -105,15 +107,55 @@ fn all_expired(place: &mut Place) {
     assert_eq!(job.numbers(), kept);
 }
 
+/// Two jobs fall so far behind that what they are about to read is no longer there.
+fn expiring(place: &mut Place) {
+    place.broker.create("passing", 1);
+    let lines = place.lines("passing", 0..100);
+    place.broker.produce_lines("passing", 1, &lines);
+    let make = |on_data_loss: &str| {
+        let options =
+            format!("on_data_loss: {on_data_loss}\n      properties: {{ fetch.wait.max.ms: 100 }}");
+        let job = place.job("passing", &options, "");
+        let running = job.run(1).listen().start();
+        job.until_rows(100);
+        running.signal("STOP");
+        (job, running)
+    };
+    let (fails, mut failing) = make("fail");
+    let (continues, mut continuing) = make("continue");
+    // Much longer than the broker holds a request: what is written from now on answers none of theirs.
+    failing.live(Duration::from_secs(1));
+    continuing.live(Duration::from_secs(1));
+    let lines = place.lines("passing", 100..300);
+    place.broker.produce_lines("passing", 1, &lines);
+    place.broker.trim("passing", 0, 250);
+    failing.signal("CONT");
+    continuing.signal("CONT");
+    let expected = "offset 100 has expired; the broker's oldest record is 250";
+    let ended = failing.end();
+    assert_eq!(ended.code, Some(2), "{}", ended.said);
+    assert!(ended.said.contains(expected), "{}", ended.said);
+    fails.holds(0..100);
+    lost(&continues, continuing, 150, 150);
+    assert!(continues.said().contains(expected), "{}", continues.said());
+    let kept: Vec<u64> = (0..100).chain(250..300).collect();
+    assert_eq!(continues.numbers(), kept);
+}
+
 /// Runs a job that goes on past expired records until it has put out so many `rows` and counted all
-/// that are `lost`.
-fn goes_on(job: &Job, rows: usize, lost: u64) {
+/// that are `expired`.
+fn goes_on(job: &Job, rows: usize, expired: u64) {
     let running = job.run(1).listen().start();
+    lost(job, running, rows, expired);
+}
+
+/// Waits for so many rows of such a job, and for what it counts as lost; ends it.
+fn lost(job: &Job, running: Running, rows: usize, expired: u64) {
     job.until_rows(rows);
     until("what is lost is counted", || {
         let metrics = running.get("/metrics");
         let mut lines = metrics.lines();
-        let end = format!(" {lost}");
+        let end = format!(" {expired}");
         lines.any(|line| line.starts_with("thalweg_records_lost_total{") && line.ends_with(&end))
     });
     Job::stop(running);

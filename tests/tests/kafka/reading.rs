@@ -110,10 +110,16 @@ fn transactions(place: &mut Place) {
         .collect();
     seen.sort_unstable();
     assert_eq!(seen, committed);
-    let uncommitted = "until: latest\n      properties: { isolation.level: read_uncommitted }";
-    let job = place.job("committed", uncommitted, "");
-    job.finish(1);
-    job.holds(0..300);
+    // By the field, and by librdkafka's name for it.
+    for uncommitted in [
+        "isolation: read_uncommitted",
+        "properties: { isolation.level: read_uncommitted }",
+    ] {
+        let options = format!("until: latest\n      {uncommitted}");
+        let job = place.job("committed", &options, "");
+        job.finish(1);
+        job.holds(0..300);
+    }
 }
 
 fn empty(place: &mut Place) {
