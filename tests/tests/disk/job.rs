@@ -1,12 +1,13 @@
 //! The job whose disks fail, and what its input says that must come out.
 //!
-//! Every sink there is writes: files in a folder of their own, documents and rows of the services
-//! by way of the outbox in the checkpoint store, dead letters in another folder.
+//! Its steps are dedup, filter, enrich, route and window. Every sink there is writes: files in a folder
+//! of their own, documents and rows of the services by way of the outbox in the checkpoint store, dead
+//! letters in another folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use thalweg_generate::{Event, GenerateSpec, Generator, Kind, What};
 use thalweg_tests::standin::StandIn;
 
@@ -20,20 +21,36 @@ sources:
     generate: { what: fleet, devices: 20, seed: 5, rate: 2000, splits: 2, duplicates: 0.05, corrupt: 0.05 }
     schema: { device_id: { type: string, required: true }, ts: { type: timestamp, required: true }, seq: int64, temperature_c: float64 }
     event_time: { column: ts, out_of_order: 2s, max_ahead: off }
+tables:
+  sites:
+    file: { path: sites.jsonl }
+    schema: { device_id: string, site: string }
+    key: [device_id]
 steps:
   once: { from: reports, dedup: { by: [device_id, seq], within: 1h } }
-  counted: { from: once, window: { tumbling: 10s, by: [device_id], aggregate: { n: count(*) } } }
+  kept: { from: once, filter: seq % 5 <> 3 }
+  placed: { from: kept, enrich: { with: sites, on: device_id, take: [site], missing: dead-letter } }
+  sorted: { from: placed, route: { north: "site = 'north'", rest: otherwise } }
+  counted: { from: sorted.north, window: { tumbling: 10s, by: [device_id], aggregate: { n: count(*) } } }
 sinks:
   windows: { from: counted, file: { path: ./windows, timestamps: unix_ms } }
   newest: { from: counted, cosmos: { endpoint: "COSMOS", database: fleet, container: newest, id: device_id, partition_key: device_id, newest_by: window_end, timestamps: unix_ms } }
-  history: { from: once, adx: { cluster: "ADX", database: fleet, table: History, publish: { every: 200ms }, repost_after: 1s } }
+  history: { from: sorted.rest, adx: { cluster: "ADX", database: fleet, table: History, publish: { every: 200ms }, repost_after: 1s } }
 "#;
 /// Length of the windows, milliseconds.
 const WINDOW_MS: i64 = 10_000;
 
+/// How many devices there are.
+const DEVICES: u64 = 20;
+
+/// Where a device is.
+fn site(device: u64) -> &'static str {
+    ["north", "south", "west"][(device % 3) as usize]
+}
+
 fn generator(events: u64) -> Generator {
     let spec = GenerateSpec {
-        devices: 20,
+        devices: DEVICES,
         seed: 5,
         splits: 2,
         duplicates: 0.05,
@@ -62,8 +79,14 @@ impl Job {
         let cosmos = start("cosmos", "fleet/newest:/device_id");
         let adx = start(
             "adx",
-            "fleet/History(device_id:string, seq:long, temperature_c:real, ts:datetime)",
+            "fleet/History(device_id:string, seq:long, temperature_c:real, ts:datetime, site:string)",
         );
+        let device = |number| {
+            let (device, site) = (format!("dev-{number:06}"), site(number));
+            format!("{}\n", json!({ "device_id": device, "site": site }))
+        };
+        let sites: String = (0..DEVICES).map(device).collect();
+        std::fs::write(folder.path().join("sites.jsonl"), sites).expect("the table");
         let definition = JOB.replace("COSMOS", &cosmos.url());
         let definition = definition.replace("ADX", &adx.url());
         std::fs::write(folder.path().join("job.yaml"), definition).expect("the definition");
@@ -121,10 +144,11 @@ impl Job {
             assert!(letters.insert(place), "{letter} stands twice");
         }
         assert_eq!(letters, expected.letters, "dead letters");
-        let rows = self.adx.query("fleet", "History | project device_id, seq");
+        let asked = "History | project device_id, seq, site";
+        let rows = self.adx.query("fleet", asked);
         let keys: BTreeSet<_> = rows
             .iter()
-            .map(|row| (text(&row[0]), row[1].as_u64()))
+            .map(|row| (text(&row[0]), row[1].as_u64(), text(&row[2])))
             .collect();
         assert_eq!(rows.len(), keys.len(), "each row once");
         assert_eq!(keys, expected.rows, "rows");
@@ -164,7 +188,8 @@ fn text(value: &Value) -> String {
 /// What must come out, by plain maps.
 #[derive(Default)]
 struct Expected {
-    rows: BTreeSet<(String, Option<u64>)>,
+    /// By device and number, with the site that was added.
+    rows: BTreeSet<(String, Option<u64>, String)>,
     windows: BTreeMap<(i64, String), u64>,
     /// By split and offset.
     letters: BTreeSet<(String, u64)>,
@@ -180,9 +205,13 @@ impl Expected {
                     continue;
                 };
                 match truth.kind {
-                    Kind::Good | Kind::Late => {
-                        let row = (event.device_id(), Some(event.seq));
+                    Kind::Good | Kind::Late if event.seq % 5 == 3 => {}
+                    Kind::Good | Kind::Late if site(event.device) != "north" => {
+                        let site = site(event.device).to_owned();
+                        let row = (event.device_id(), Some(event.seq), site);
                         assert!(expected.rows.insert(row), "a record is named once");
+                    }
+                    Kind::Good | Kind::Late => {
                         let start = event.ts_ms.div_euclid(WINDOW_MS) * WINDOW_MS;
                         let window = (start, event.device_id());
                         *expected.windows.entry(window).or_default() += 1;
