@@ -15,7 +15,7 @@ use serde_json::Value;
 use thalweg_generate::{GenerateSpec, Generator, What};
 use thalweg_tests::kafka::Broker;
 use thalweg_tests::process::{Run, build_road_risk};
-use thalweg_tests::python::python;
+use thalweg_tests::python::{python, skip};
 use thalweg_tests::standin::StandIn;
 
 fn root() -> PathBuf {
@@ -210,7 +210,7 @@ fn river_gauges_of_the_example_are_duckdbs() {
 fn real_river_gauges_are_duckdbs() {
     let readings = root().join("../shared/data/usgs/usgs-iv.ndjson");
     if !readings.exists() {
-        println!("skipped: needs ../shared/data/usgs");
+        skip(&format!("no {}", readings.display()));
         return;
     }
     let found = river_gauges(&readings, 2);
