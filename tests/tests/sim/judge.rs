@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use serde_json::Value;
+use thalweg_checkpoint::inspect;
 use thalweg_checkpoint::name::COMPACTION;
-use thalweg_stream::Ledger;
+use thalweg_stream::{EpochKind, Ledger};
 
 use crate::job::Shape;
 use crate::model::{Letter, answer, canonical};
@@ -53,6 +54,7 @@ pub(crate) fn judge(shape: &Shape, outside: &Outside, world: &World) -> Vec<Stri
     letters(outside, &model.letters, &refused, &mut wrong);
     ordered(outside, &mut wrong);
     conserved(outside, &mut wrong);
+    kept(outside, &mut wrong);
     if model.duplicates > 0 {
         world.sometimes("rows were dropped as duplicates");
     }
@@ -81,7 +83,7 @@ pub(crate) fn judge(shape: &Shape, outside: &Outside, world: &World) -> Vec<Stri
                 false => "a split that was idle woke",
             });
         }
-        if manifest.kind == thalweg_stream::EpochKind::Savepoint {
+        if manifest.kind == EpochKind::Savepoint {
             world.sometimes("a savepoint");
         }
         let mut parts = manifest.state.parts.iter();
@@ -268,6 +270,24 @@ fn conserved(outside: &Outside, wrong: &mut Vec<String>) {
             if known.input > ledger.input {
                 wrong.push(format!("epoch {}: {name} goes back", manifest.epoch));
             }
+        }
+    }
+}
+
+/// What the log says is kept is all there and sound, and savepoints are kept for ever.
+fn kept(outside: &Outside, wrong: &mut Vec<String>) {
+    let store = outside.store.as_ref().expect("a store");
+    let (listed, verified) = futures::executor::block_on(async {
+        let listed = inspect::list(store).await.expect("the log reads");
+        (listed, inspect::verify(store).await.expect("the log reads"))
+    });
+    if !verified.sound() {
+        wrong.push(format!("what is kept is not sound: {verified:?}"));
+    }
+    for (epoch, manifest) in &outside.commits {
+        let is_listed = listed.checkpoints.iter().any(|one| one.epoch.0 == *epoch);
+        if manifest.kind == EpochKind::Savepoint && !is_listed {
+            wrong.push(format!("the savepoint of epoch {epoch} is gone"));
         }
     }
 }
