@@ -131,6 +131,7 @@ fn counted(metrics: &str, name: &str) -> f64 {
 
 #[test]
 fn a_killed_job_goes_on_from_what_was_compacted_while_it_ran() {
+    let _alone = crate::alone();
     let mut folder = tempfile::tempdir().expect("a folder");
     folder.disable_cleanup(std::env::var_os("THALWEG_KEEP").is_some());
     let folder = folder.path();

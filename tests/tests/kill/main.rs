@@ -27,6 +27,7 @@ mod plain;
 mod torment;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use thalweg_tests::process::build_road_risk;
 use thalweg_tests::standin::StandIn;
@@ -83,8 +84,17 @@ const LEAST: Least = match cfg!(debug_assertions) {
     },
 };
 
+/// Held by a test while it runs: how soon a job recovers is measured, and the other tests here kill and
+/// start jobs without a pause.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    // A test that has failed leaves nothing to the next one.
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn results_survive_kills_and_freezes_wherever_they_fall() {
+    let _alone = alone();
     let seed = std::env::var("THALWEG_SEED").map_or(1, |seed| seed.parse().expect("a number"));
     println!("THALWEG_SEED={seed}");
     let kept = std::env::var_os("THALWEG_KEEP").is_some();

@@ -151,6 +151,7 @@ fn shown(folder: &Path) -> BTreeSet<Row> {
 
 #[test]
 fn plain_steps_files_and_standard_output_survive_kills() {
+    let _alone = crate::alone();
     let mut folder = tempfile::tempdir().expect("a folder");
     folder.disable_cleanup(std::env::var_os("THALWEG_KEEP").is_some());
     let folder = folder.path();

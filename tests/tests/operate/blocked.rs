@@ -73,5 +73,8 @@ fn memory_stays_within_the_budget_while_a_sink_blocks_and_the_job_goes_on() {
     let counted = "Observations | summarize n = count() by vehicle_id, seq";
     let doubled = adx.query("roads", &format!("{counted} | where n > 1 | take 3"));
     assert!(doubled.is_empty(), "{doubled:?}");
-    assert!(!adx.query("roads", &format!("{counted} | take 1")).is_empty());
+    assert!(
+        !adx.query("roads", &format!("{counted} | take 1"))
+            .is_empty()
+    );
 }
