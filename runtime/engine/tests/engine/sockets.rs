@@ -230,6 +230,7 @@ async fn a_flipped_bit_ends_the_attempt_before_anybody_acts_on_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::disallowed_methods, reason = "how soon is real time")]
 async fn a_process_out_of_reach_ends_the_attempt_within_five_seconds() {
     // All that connects it, and each of its connections alone.
     let ways = vec![(0..9, "process"), (0..1, "process"), (1..2, "stall")];
