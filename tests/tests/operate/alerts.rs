@@ -242,7 +242,7 @@ fn explains(message: &str, said: &str) -> bool {
         rest = behind;
         found += part.len();
     }
-    2 * found >= literal
+    found >= 6 && 2 * found >= literal
 }
 
 /// Whoever meets an error finds out what to do about it.
