@@ -284,6 +284,7 @@ impl Discipline {
             self.shared.watches[self.worker].enter(self.stage.node);
             guarded(&step, place, || {
                 failpoint::hit(&["batch", letters.step()]);
+                failpoint::hit_by(letters.step(), &rows);
                 self.stage.operator.on_batch(input, &rows, &mut self.out)?;
                 self.flush(epoch, intake, outputs)
             })?;

@@ -8,6 +8,7 @@
 )]
 
 mod alerts;
+mod blamed;
 mod blocked;
 mod changes;
 mod cuts;

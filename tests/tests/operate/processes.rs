@@ -14,7 +14,7 @@ fn slow() -> Job {
 }
 
 /// The processes that follow one, by their numbers.
-fn followers(leader: u32) -> Vec<u32> {
+pub(super) fn followers(leader: u32) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").expect("Linux");
     let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let follows = |process: &u32| {
@@ -31,7 +31,7 @@ fn followers(leader: u32) -> Vec<u32> {
     numbers.filter(follows).collect()
 }
 
-fn signal(name: &str, process: u32) {
+pub(super) fn signal(name: &str, process: u32) {
     let sent = std::process::Command::new("kill")
         .args([format!("-{name}"), process.to_string()])
         .status();
