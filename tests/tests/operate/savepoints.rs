@@ -50,7 +50,7 @@ pub(super) fn savepoints(job: &Job) -> Vec<u64> {
 }
 
 /// The published windows by the lineage in their files' names, sorted.
-fn published(job: &Job) -> BTreeMap<String, Vec<String>> {
+pub(super) fn published(job: &Job) -> BTreeMap<String, Vec<String>> {
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for entry in std::fs::read_dir(job.path("windows")).expect("a folder") {
         let path = entry.expect("an entry").path();
