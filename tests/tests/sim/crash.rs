@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::kernel::{Calm, Ran, Scenario, run};
-use crate::report;
-use crate::world::{Kind, Strike};
+use crate::world::{Kind, Strike, lock};
+use crate::{THREADS, report};
 
 /// Every way in which an effect can go wrong.
 const KINDS: [Kind; 5] = [
@@ -24,18 +25,23 @@ const EFFECTS: RangeInclusive<usize> = 14..=20;
 /// Few checkpoints.
 const SELDOM: Calm = Calm {
     every: Duration::from_millis(60),
-    folds: false,
+    folds: None,
     savepoint: None,
+};
+/// The same, with a log that is folded at each chance, and of which one fence is kept.
+const FOLDING_SOON: Calm = Calm {
+    folds: Some((2, 1)),
+    ..SELDOM
 };
 /// One at the end of every epoch: chains become long enough to be compacted, more than once.
 const ALWAYS: Calm = Calm {
     every: Duration::ZERO,
-    folds: false,
+    folds: None,
     savepoint: None,
 };
 /// A savepoint after the first checkpoints, and the log is folded after it.
 const FOLDING: Calm = Calm {
-    folds: true,
+    folds: Some((4, 2)),
     savepoint: Some(40),
     ..SELDOM
 };
@@ -127,24 +133,55 @@ const SEED_LONG: u64 = 2;
 
 #[test]
 fn every_two_crashes() {
-    let effects = |seed: u64| calm(SELDOM, seed, &[]).effects.len();
-    let seed = (SEED_SMALL..SEED_SMALL + 100).find(|&seed| EFFECTS.contains(&effects(seed)));
-    let seed = seed.expect("a job of so many effects");
-    let effects = effects(seed) as u64;
-    let mut points = Points::default();
-    let mut runs = 0;
-    for first in crashes(1, effects) {
-        let ran = calm(SELDOM, seed, &[first]);
-        for second in crashes(first.effect + 1, ran.effects.len() as u64) {
-            let ran = calm(SELDOM, seed, &[first, second]);
-            for strike in [first, second] {
-                points.hit(&ran, strike);
-            }
-            runs += 1;
+    let (effects, points) = pairs(SELDOM, "crash-pairs.txt");
+    assert!(effects.iter().all(|name| name != "put log"), "{effects:?}");
+    assert!(points.0.keys().any(|(name, _)| name == "publish history"));
+}
+
+#[test]
+fn every_two_crashes_of_a_job_that_folds_its_log() {
+    let (effects, points) = pairs(FOLDING_SOON, "crash-pairs-folding.txt");
+    for name in ["put log", "delete log"] {
+        assert!(effects.iter().any(|at| at == name), "{name}: {effects:?}");
+        for kind in [Kind::Before, Kind::After] {
+            let point = (name.to_owned(), kind);
+            assert!(points.0.contains_key(&point), "{point:?}");
         }
     }
-    let title = format!("seed {seed}: {effects} effects, {runs} pairs");
-    points.tell("crash-pairs.txt", &title);
+}
+
+/// Every two crashes of the first job of so many effects: those that it has without a crash, and how
+/// often each point was hit.
+fn pairs(calm_as: Calm, file: &str) -> (Vec<String>, Points) {
+    let effects = |seed: u64| calm(calm_as, seed, &[]).effects;
+    let mut jobs = (SEED_SMALL..SEED_SMALL + 100).map(|seed| (seed, effects(seed)));
+    let job = jobs.find(|(_, effects)| EFFECTS.contains(&effects.len()));
+    let (seed, effects) = job.expect("a job of so many effects");
+    let firsts = Mutex::new(crashes(1, effects.len() as u64));
+    let all = Mutex::new((Points::default(), 0));
+    let try_all = || {
+        while let Some(first) = next(&firsts) {
+            let ran = calm(calm_as, seed, &[first]);
+            for second in crashes(first.effect + 1, ran.effects.len() as u64) {
+                let ran = calm(calm_as, seed, &[first, second]);
+                let mut all = lock(&all);
+                for strike in [first, second] {
+                    all.0.hit(&ran, strike);
+                }
+                all.1 += 1;
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(try_all))));
+    let (points, runs) = all.into_inner().expect("none has failed");
+    let title = format!("seed {seed}: {} effects, {runs} pairs", effects.len());
+    points.tell(file, &title);
+    (effects, points)
+}
+
+/// The next one, of several threads'.
+fn next<T>(all: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
+    lock(all).next()
 }
 
 /// A crash before and after each of these effects.

@@ -31,8 +31,8 @@ pub(crate) struct Scenario {
 pub(crate) struct Calm {
     /// How often there is a checkpoint.
     pub(crate) every: Duration,
-    /// Whether the job log is folded after a few entries.
-    pub(crate) folds: bool,
+    /// After how many entries the job log is folded, if it is, and how many fences it keeps.
+    pub(crate) folds: Option<(u64, u64)>,
     /// The turn at which somebody asks for a savepoint.
     pub(crate) savepoint: Option<u64>,
 }

@@ -68,9 +68,9 @@ impl Plan {
             foul: if calm { 0 } else { 150 + random.below(1300) },
             tempo_us: random.pick(&[200, 800, 3000]),
         };
-        match scenario.calm {
-            Some(calm) if calm.folds => plan.fold(4, 2),
-            Some(_) => {}
+        match scenario.calm.map(|calm| calm.folds) {
+            Some(Some((entries, fences))) => plan.fold(entries, fences),
+            Some(None) => {}
             None => plan.vary(&mut random),
         }
         scenario.less.of(plan)
