@@ -2,8 +2,9 @@
 //! them.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -18,6 +19,7 @@ use crate::process::binary;
 pub struct StandIn {
     process: Child,
     client: Client,
+    ledger: PathBuf,
 }
 
 impl StandIn {
@@ -41,6 +43,7 @@ impl StandIn {
         Self {
             client: Client::new(url.expect("where it listens")).expect("an address"),
             process,
+            ledger: ledger.to_owned(),
         }
     }
 
@@ -74,6 +77,39 @@ impl StandIn {
     #[must_use]
     pub fn ledger(&self) -> Vec<Entry> {
         self.client.ledger().expect("an answer")
+    }
+
+    /// How long the ledger is by now, bytes.
+    ///
+    /// # Panics
+    /// If it is not there.
+    #[must_use]
+    pub fn ledger_bytes(&self) -> u64 {
+        let ledger = std::fs::metadata(&self.ledger);
+        ledger.expect("a ledger").len()
+    }
+
+    /// The entries that stand behind the first `bytes` of the ledger. The service is not asked, which
+    /// would read all of it, and answer nobody else meanwhile.
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    #[must_use]
+    pub fn ledger_behind(&self, bytes: u64) -> Vec<Entry> {
+        let mut file = File::open(&self.ledger).expect("a ledger");
+        let before = SeekFrom::Start(bytes.saturating_sub(1));
+        file.seek(before).expect("a place in it");
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).expect("readable");
+        // The entry that was written just then, and the one that is written just now, may be cut.
+        let mut lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+        lines.pop();
+        let entry = |line: &&[u8]| serde_json::from_slice(line).expect("an entry");
+        lines
+            .iter()
+            .skip(usize::from(bytes > 0))
+            .map(entry)
+            .collect()
     }
 
     /// The applied entries of `operation` whose target begins with `target`.

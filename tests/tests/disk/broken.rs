@@ -1,6 +1,7 @@
 //! Disks that are broken: single calls of the operating system fail with EIO under the running
 //! binary (`tests/faulty-disk`), and an fsync that fails takes the file's content with it.
 
+use std::cell::Cell;
 use std::process::Command;
 
 use thalweg_tests::process::{Run, Running, binary, until};
@@ -69,10 +70,15 @@ fn goes_on(job: &Job, running: &mut Running, met: impl Fn() -> bool) -> bool {
 
 #[test]
 fn a_disk_that_fails_loses_nothing() {
-    let job = Job::new();
+    let job = Job::new(None);
     let library = binary("libthalweg_faulty_disk.so");
     let definition = job.path("job.yaml");
-    let start = || Run::of(&definition).workers(2);
+    let runs = Cell::new(0);
+    let start = || {
+        runs.set(runs.get() + 1);
+        let shown = job.path(&format!("shown/{}", runs.get()));
+        Run::of(&definition).workers(2).stdout(&shown)
+    };
     // There is something to restore.
     let running = start().start();
     until("checkpoints are taken", || newest(&job) > 5);

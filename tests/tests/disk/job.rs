@@ -1,47 +1,34 @@
 //! The job whose disks fail, and what its input says that must come out.
 //!
-//! Its steps are dedup, filter, enrich, route and window. Every sink there is writes: files in a folder
-//! of their own, documents and rows of the services by way of the outbox in the checkpoint store, dead
-//! letters in another folder.
+//! It has every operator there is (`kill/covered.rs` holds that). Every sink there is writes: files in
+//! a folder of their own, documents and rows of the services by way of the outbox in the checkpoint
+//! store, dead letters and standard output in folders of theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use thalweg_generate::{Event, GenerateSpec, Generator, Kind, What};
+use thalweg_generate::{Event, FleetEvent, GenerateSpec, Generator, Kind, What};
+use thalweg_oracle::risk;
+use thalweg_tests::kafka::Broker;
+use thalweg_tests::process::build_road_risk;
 use thalweg_tests::standin::StandIn;
 
-const JOB: &str = r#"
-job: disks
-settings:
-  checkpoint: { every: 100ms, to: ./checkpoints }
-  dead_letters: { file: { path: ./letters/dead.jsonl } }
-sources:
-  reports:
-    generate: { what: fleet, devices: 20, seed: 5, rate: 2000, splits: 2, duplicates: 0.05, corrupt: 0.05 }
-    schema: { device_id: { type: string, required: true }, ts: { type: timestamp, required: true }, seq: int64, temperature_c: float64 }
-    event_time: { column: ts, out_of_order: 2s, max_ahead: off }
-tables:
-  sites:
-    file: { path: sites.jsonl }
-    schema: { device_id: string, site: string }
-    key: [device_id]
-steps:
-  once: { from: reports, dedup: { by: [device_id, seq], within: 1h } }
-  kept: { from: once, filter: seq % 5 <> 3 }
-  placed: { from: kept, enrich: { with: sites, on: device_id, take: [site], missing: dead-letter } }
-  sorted: { from: placed, route: { north: "site = 'north'", rest: otherwise } }
-  counted: { from: sorted.north, window: { tumbling: 10s, by: [device_id], aggregate: { n: count(*) } } }
-sinks:
-  windows: { from: counted, file: { path: ./windows, timestamps: unix_ms } }
-  newest: { from: counted, cosmos: { endpoint: "COSMOS", database: fleet, container: newest, id: device_id, partition_key: device_id, newest_by: window_end, timestamps: unix_ms } }
-  history: { from: sorted.rest, adx: { cluster: "ADX", database: fleet, table: History, publish: { every: 200ms }, repost_after: 1s } }
-"#;
 /// Length of the windows, milliseconds.
 const WINDOW_MS: i64 = 10_000;
 
 /// How many devices there are.
 const DEVICES: u64 = 20;
+
+/// How long a version of the grip of a device's road lasts, milliseconds, and how many there are.
+const GRIP_MS: i64 = 60_000;
+const GRIPS: i64 = 200;
+
+/// The friction of a device's road in version `version`.
+fn friction(device: u64, version: i64) -> f64 {
+    (1 + (device.cast_signed() + version) % 9) as f64 / 10.0
+}
 
 /// Where a device is.
 fn site(device: u64) -> &'static str {
@@ -66,10 +53,13 @@ pub(crate) struct Job {
     folder: tempfile::TempDir,
     cosmos: StandIn,
     adx: StandIn,
+    /// Lives as long as the job.
+    _broker: Option<Broker>,
 }
 
 impl Job {
-    pub(crate) fn new() -> Self {
+    /// With a broker one of the tables is a topic, without one a file.
+    pub(crate) fn new(mut broker: Option<Broker>) -> Self {
         let mut folder = tempfile::tempdir().expect("a folder");
         folder.disable_cleanup(std::env::var_os("THALWEG_KEEP").is_some());
         let start = |service: &str, create: &str| {
@@ -79,21 +69,47 @@ impl Job {
         let cosmos = start("cosmos", "fleet/newest:/device_id");
         let adx = start(
             "adx",
-            "fleet/History(device_id:string, seq:long, temperature_c:real, ts:datetime, site:string)",
+            "fleet/History(device_id:string, seq:long, temperature_c:real, ts:datetime, site:string, risk:real)",
         );
         let device = |number| {
             let (device, site) = (format!("dev-{number:06}"), site(number));
             format!("{}\n", json!({ "device_id": device, "site": site }))
         };
         let sites: String = (0..DEVICES).map(device).collect();
-        std::fs::write(folder.path().join("sites.jsonl"), sites).expect("the table");
-        let definition = JOB.replace("COSMOS", &cosmos.url());
-        let definition = definition.replace("ADX", &adx.url());
+        let file = folder.path().join("sites.jsonl");
+        std::fs::write(&file, sites).expect("the table");
+        let table = match &mut broker {
+            Some(broker) => {
+                broker.create("sites", 2);
+                assert_eq!(broker.produce_lines("sites", 2, &file), DEVICES);
+                let address = broker.address();
+                format!(
+                    "kafka: {{ brokers: \"{address}\", topic: sites, start: earliest, until: latest }}"
+                )
+            }
+            None => "file: { path: sites.jsonl }".to_owned(),
+        };
+        let mut grip = "device_id,at,friction\n".to_owned();
+        for version in 0..GRIPS {
+            let at = GenerateSpec::START_MS + version * GRIP_MS;
+            for device in 0..DEVICES {
+                let friction = friction(device, version);
+                writeln!(grip, "dev-{device:06},{at},{friction}").expect("text");
+            }
+        }
+        std::fs::write(folder.path().join("grip.csv"), grip).expect("the table");
+        build_road_risk(&folder.path().join("road_risk.wasm"));
+        std::fs::create_dir(folder.path().join("shown")).expect("a folder");
+        let definition = include_str!("job.yaml")
+            .replace("SITES", &table)
+            .replace("COSMOS", &cosmos.url())
+            .replace("ADX", &adx.url());
         std::fs::write(folder.path().join("job.yaml"), definition).expect("the definition");
         Self {
             folder,
             cosmos,
             adx,
+            _broker: broker,
         }
     }
 
@@ -123,13 +139,13 @@ impl Job {
         (events, set)
     }
 
-    /// Compares all output with the input; windows and letters are below `found`.
+    /// Compares all output with the input; that of files, the letters and standard output are below
+    /// `found`.
     pub(crate) fn judge(&self, events: u64, found: &Path) -> String {
         let expected = Expected::of(&generator(events));
         let mut windows = BTreeMap::new();
-        for entry in std::fs::read_dir(found.join("windows")).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            for window in path.is_file().then(|| lines(&path)).into_iter().flatten() {
+        for path in files(&found.join("windows")) {
+            for window in lines(&path) {
                 let start = window["window_start"].as_i64().expect("a time");
                 let key = (start, text(&window["device_id"]));
                 let n = window["n"].as_u64().expect("a number");
@@ -144,14 +160,26 @@ impl Job {
             assert!(letters.insert(place), "{letter} stands twice");
         }
         assert_eq!(letters, expected.letters, "dead letters");
-        let asked = "History | project device_id, seq, site";
+        let asked = "History | project device_id, seq, site, risk";
         let rows = self.adx.query("fleet", asked);
         let keys: BTreeSet<_> = rows
             .iter()
-            .map(|row| (text(&row[0]), row[1].as_u64(), text(&row[2])))
+            .map(|row| {
+                let risk = row[3].as_f64().expect("a number").to_bits();
+                (text(&row[0]), row[1].as_u64(), text(&row[2]), risk)
+            })
             .collect();
         assert_eq!(rows.len(), keys.len(), "each row once");
         assert_eq!(keys, expected.rows, "rows");
+        for folder in ["windows/early", "shown"] {
+            let lines = files(&found.join(folder))
+                .into_iter()
+                .flat_map(|file| lines(&file));
+            let seen: BTreeSet<_> = lines
+                .map(|row| (text(&row["device"]), row["seq"].as_u64()))
+                .collect();
+            assert!(seen == expected.all, "{folder}: at least once");
+        }
         for (device, (start, n)) in &expected.newest() {
             let document = (self.cosmos).document("fleet/newest", &Value::from(&**device), device);
             let document = document.unwrap_or_else(|| panic!("no document of {device}"));
@@ -166,8 +194,9 @@ impl Job {
             "documents of other devices"
         );
         format!(
-            "{} windows, {} dead letters, {} rows, {} documents",
+            "{} windows, {} rows at least once, {} dead letters, {} rows, {} documents",
             windows.len(),
+            expected.all.len(),
             letters.len(),
             rows.len(),
             expected.newest().len()
@@ -175,10 +204,19 @@ impl Job {
     }
 }
 
+/// The files in a folder, not those in what it contains.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths.filter(|path| path.is_file()).collect()
+}
+
+/// Whole lines: a kill or a full disk may have cut the last one of standard output.
 fn lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).expect("text");
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let json = |line| serde_json::from_str(line).expect("JSON");
-    text.lines().map(json).collect()
+    whole.lines().map(json).collect()
 }
 
 fn text(value: &Value) -> String {
@@ -188,8 +226,10 @@ fn text(value: &Value) -> String {
 /// What must come out, by plain maps.
 #[derive(Default)]
 struct Expected {
-    /// By device and number, with the site that was added.
-    rows: BTreeSet<(String, Option<u64>, String)>,
+    /// By device and number, with the site that was added and the bits of the risk.
+    rows: BTreeSet<(String, Option<u64>, String, u64)>,
+    /// Those and the others, by device and number.
+    all: BTreeSet<(String, Option<u64>)>,
     windows: BTreeMap<(i64, String), u64>,
     /// By split and offset.
     letters: BTreeSet<(String, u64)>,
@@ -206,16 +246,7 @@ impl Expected {
                 };
                 match truth.kind {
                     Kind::Good | Kind::Late if event.seq % 5 == 3 => {}
-                    Kind::Good | Kind::Late if site(event.device) != "north" => {
-                        let site = site(event.device).to_owned();
-                        let row = (event.device_id(), Some(event.seq), site);
-                        assert!(expected.rows.insert(row), "a record is named once");
-                    }
-                    Kind::Good | Kind::Late => {
-                        let start = event.ts_ms.div_euclid(WINDOW_MS) * WINDOW_MS;
-                        let window = (start, event.device_id());
-                        *expected.windows.entry(window).or_default() += 1;
-                    }
+                    Kind::Good | Kind::Late => expected.add(&event),
                     Kind::DuplicateOf(_) => {}
                     Kind::Corrupt(_) => {
                         expected.letters.insert((format!("part {split}"), index));
@@ -224,6 +255,23 @@ impl Expected {
             }
         }
         expected
+    }
+
+    /// Takes in a report that is neither repeated nor filtered.
+    fn add(&mut self, event: &FleetEvent) {
+        let (device, site) = (event.device_id(), site(event.device));
+        let new = self.all.insert((device.clone(), Some(event.seq)));
+        assert!(new, "a record is named once");
+        if site == "north" {
+            let start = event.ts_ms.div_euclid(WINDOW_MS) * WINDOW_MS;
+            *self.windows.entry((start, device)).or_default() += 1;
+        } else {
+            let version = (event.ts_ms - GenerateSpec::START_MS) / GRIP_MS;
+            let friction = friction(event.device, version.min(GRIPS - 1));
+            let risk = risk(event.speed_kmh(), friction, None).to_bits();
+            let row = (device, Some(event.seq), site.to_owned(), risk);
+            self.rows.insert(row);
+        }
     }
 
     /// The newest window of each device: its start, and what it counts.

@@ -6,21 +6,22 @@ use std::io::Write as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use serde_json::Value;
+use thalweg_tests::kafka::Broker;
 use thalweg_tests::process::{binary, get, until};
 
 use crate::job::Job;
 
 /// Mounts the file systems, then does what it is told, line by line, until its input ends.
 const SHELL: &str = r#"
-for disk in checkpoints windows letters; do
-    mkdir $disk && mount -t tmpfs -o size=16m $disk $disk || exit 99
+for disk in checkpoints windows letters shown; do
+    mkdir -p $disk && mount -t tmpfs -o size=16m $disk $disk || exit 99
 done
 echo mounted > mounted
 while read -r word what more; do
     case $word in
     run)
         {
-            "$THALWEG" run job.yaml --take-over --workers 2 --listen 127.0.0.1:0 $more 2> said-$what &
+            "$THALWEG" run job.yaml --take-over --workers 2 --listen 127.0.0.1:0 $more > shown/$what 2> said-$what &
             echo $! > pid; wait $!; echo $? > ending; mv ending ended-$what
         } & ;;
     signal) kill -$what $(cat pid) ;;
@@ -30,7 +31,7 @@ while read -r word what more; do
     readonly) until mount -o remount,ro $what 2> busy; do :; done ;;
     writable) mount -o remount,rw $what ;;
     show) "$THALWEG" checkpoint show checkpoints --json > showing && mv showing shown-$what ;;
-    collect) mkdir found && cp -r windows letters found ;;
+    collect) mkdir found && cp -r windows letters shown found ;;
     esac
     echo "$word $what" >> done
 done
@@ -120,7 +121,9 @@ impl<'j> Mounted<'j> {
         let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
         let rows = |node: &Value| {
             let rows = node["published_rows"].as_u64()?;
-            Some((node["name"].as_str()?.to_owned(), rows))
+            let name = node["name"].as_str()?;
+            // What is discarded is never published.
+            (name != "nowhere").then(|| (name.to_owned(), rows))
         };
         let epoch = status["checkpoint"]["epoch"].as_u64().unwrap_or(0);
         (epoch, nodes.iter().filter_map(rows).collect())
@@ -148,8 +151,8 @@ impl Drop for Mounted<'_> {
     }
 }
 
-/// The sinks of the job, dead letters among them.
-const SINKS: usize = 4;
+/// The sinks of the job that publish, dead letters among them.
+const SINKS: usize = 6;
 const FULL: &str = "no space left on device";
 const READ_ONLY: &str = "read-only file system";
 
@@ -175,6 +178,16 @@ impl Mounted<'_> {
         self.tell(&format!("readonly {disk}"));
         self.fails(READ_ONLY);
         self.tell(&format!("writable {disk}"));
+        self.run("");
+        self.flows();
+    }
+
+    /// The disk that standard output goes to fills up: nobody can say whether lines still have a reader,
+    /// so the run ends, with the reason, and the next one goes on.
+    fn output_fills_up(&mut self) {
+        self.tell("fill shown");
+        self.fails(&format!("standard output: {FULL}"));
+        self.tell("free shown");
         self.run("");
         self.flows();
     }
@@ -209,7 +222,7 @@ impl Mounted<'_> {
 
 #[test]
 fn full_and_read_only_disks_lose_nothing() {
-    let job = Job::new();
+    let job = Job::new(Broker::start_if_installed());
     let mut mounted = Mounted::start(&job);
     if let Some(status) = mounted.refused() {
         let allowed = std::env::var_os("THALWEG_NO_SKIPS").is_none();
@@ -228,6 +241,8 @@ fn full_and_read_only_disks_lose_nothing() {
     }
     println!("all: full");
     mounted.fills_up(&["checkpoints", "windows", "letters"]);
+    println!("standard output: full");
+    mounted.output_fills_up();
     // The file of dead letters is open all the time, and its disk is then not made read-only.
     for disk in ["checkpoints", "windows"] {
         println!("{disk}: read-only");

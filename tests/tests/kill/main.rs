@@ -8,7 +8,7 @@
 //! job processes again within seconds, counted from the kill.
 //!
 //! What that job does without is in a small one ([`plain`]), and state that is compacted in another
-//! ([`compaction`]).
+//! ([`compaction`]). That nothing is left out is held by [`covered`].
 //!
 //! `THALWEG_SEED` decides when it is killed; without it, it is always the same. With `THALWEG_KEEP`
 //! the folder of the job stays.
@@ -20,6 +20,7 @@
 )]
 
 mod compaction;
+mod covered;
 mod feed;
 mod input;
 mod judge;
@@ -64,7 +65,9 @@ const FROZEN: [&str; 6] = [
     "commit.before",
     "upload.current.after",
 ];
-/// How often at each of them, and how often at no point in particular.
+/// Where it is frozen besides: in the midst of a checkpoint's state, and with dead letters in its hands.
+const FROZEN_ONCE: [&str; 2] = ["freeze.before", "publish.dead_letters.before"];
+/// How often at each of the former, and how often at no point in particular.
 const FREEZES_EACH: u32 = 3;
 const RANDOM_FREEZES: u32 = 5;
 /// Kills at no point in particular, one after each at a point and then some: whatever the point, it
@@ -74,7 +77,7 @@ const RANDOM_KILLS: u32 = 8;
 const LEAST: Least = match cfg!(debug_assertions) {
     true => Least {
         kills: 60,
-        freezes: 20,
+        freezes: FROZEN.len() as u32 * FREEZES_EACH + FROZEN_ONCE.len() as u32 + RANDOM_FREEZES,
         recoveries: 60,
     },
     false => Least {
@@ -123,7 +126,8 @@ fn results_survive_kills_and_freezes_wherever_they_fall() {
                 *hits.entry(point).or_default() += 1;
             }
         }
-        for point in [FROZEN; FREEZES_EACH as usize].as_flattened() {
+        let often = [FROZEN; FREEZES_EACH as usize];
+        for point in often.as_flattened().iter().chain(&FROZEN_ONCE) {
             torment.freeze(Some(point), Some(&cosmos));
             *hits.entry(format!("{point} (frozen)")).or_default() += 1;
         }

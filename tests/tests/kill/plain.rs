@@ -1,5 +1,5 @@
 //! The operators and connectors that the road-risk job does without, under SIGKILL and SIGSTOP: union, route,
-//! select, drop, rename, comma-separated values in and out, files that grow while they are read, and
+//! select, drop, rename, rows to be deduplicated at any time of theirs, a table's newest row, comma-separated values in and out, files that grow while they are read, and
 //! what is at-least-once: files that do not wait for checkpoints, and standard output.
 
 use std::collections::BTreeSet;
@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use thalweg_tests::process::until;
 
 use crate::torment::{Least, STDOUT, Torment};
 
 /// Where it is killed.
-const POINTS: [&str; 19] = [
+pub(crate) const POINTS: [&str; 20] = [
     "restore.after",
     "freeze.before",
     "upload.even.before",
@@ -28,6 +28,7 @@ const POINTS: [&str; 19] = [
     "publish.even.before",
     "publish.even.after",
     "publish.odd.before",
+    "publish.once_each.after",
     "publish.early.before",
     "publish.early.after",
     // What was published at the end of an epoch before: its rows come again.
@@ -39,13 +40,20 @@ const POINTS: [&str; 19] = [
     "confirm.before",
     "confirm.after",
 ];
-/// Where it is frozen until a successor has published: with a commit in its hands, with a committed
-/// unit, and with one that waits for no commit.
-const FROZEN: [&str; 3] = [
+/// Where it is frozen until a successor has published: with its state in its hands, with a commit, with
+/// a committed unit of each sink, and with one that waits for no commit.
+pub(crate) const FROZEN: [&str; 8] = [
+    "freeze.before",
     "commit.before",
+    "publish.even.before",
     "publish.odd.before",
+    "publish.once_each.before",
     "publish.early.before",
+    "publish.shown.before",
+    "publish.dead_letters.before",
 ];
+/// What the table says of each kind.
+const KINDS: [(&str, &str); 2] = [("paper", "on paper"), ("wire", "by wire")];
 /// Lines that are written to each file at once, of which one of the first file is no record.
 const BATCH: u64 = 20;
 /// What must have been done. Builds without failpoints are killed and frozen at no point.
@@ -87,9 +95,12 @@ impl Feed {
                         true => n.to_string(),
                         false => "none".to_owned(),
                     };
-                    writeln!(paper, "paper,{number},\"over\nlines\"").expect("written");
-                    writeln!(wire, "{{\"kind\":\"wire\",\"n\":{n},\"note\":\"x\"}}")
-                        .expect("written");
+                    writeln!(paper, "paper,{number},{n},\"over\nlines\"").expect("written");
+                    writeln!(
+                        wire,
+                        "{{\"kind\":\"wire\",\"n\":{n},\"at\":{n},\"note\":\"x\"}}"
+                    )
+                    .expect("written");
                 }
                 written += BATCH;
                 std::thread::park_timeout(PAUSE);
@@ -156,6 +167,9 @@ fn plain_steps_files_and_standard_output_survive_kills() {
     folder.disable_cleanup(std::env::var_os("THALWEG_KEEP").is_some());
     let folder = folder.path();
     std::fs::write(folder.join("job.yaml"), include_str!("plain.yaml")).expect("the definition");
+    let kind = |(kind, title)| format!("{}\n", json!({ "kind": kind, "title": title }));
+    let kinds: String = KINDS.map(kind).concat();
+    std::fs::write(folder.join("kinds.jsonl"), kinds).expect("the table");
     let feed = Feed::begin(folder);
     let mut torment = Torment::new(folder, "both", 1);
     if cfg!(debug_assertions) {
@@ -197,6 +211,16 @@ fn plain_steps_files_and_standard_output_survive_kills() {
     let early = rows(&early, from_json);
     let found: BTreeSet<Row> = early.iter().cloned().collect();
     assert_eq!(found, expected, "at least once");
+    let once = rows(&folder.join("once"), |line| {
+        let row = from_json(line);
+        let title = KINDS.into_iter().find(|(kind, _)| row.0 == *kind);
+        let title = title.expect("a kind").1;
+        assert!(line.contains(title), "{line}: {title}");
+        row
+    });
+    let numbers: BTreeSet<i64> = once.iter().map(|(_, n)| *n).collect();
+    assert_eq!(once.len(), numbers.len(), "each number once");
+    assert!(numbers.into_iter().eq(0..written as i64), "every number");
     let repeats = early.len() - expected.len();
     let letters = std::fs::read_to_string(folder.join("dead-letters.jsonl")).expect("letters");
     let letters: Vec<Value> = (letters.lines())

@@ -1,6 +1,7 @@
 //! Starting, killing, freezing and thawing the job.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -206,7 +207,7 @@ impl Torment {
             frozen.is_frozen()
         }));
         let successor = self.succeed();
-        let before = cosmos.map(|cosmos| cosmos.ledger().len());
+        let before = cosmos.map(StandIn::ledger_bytes);
         frozen.signal("CONT");
         let ended = frozen.end();
         assert_eq!(ended.code, Some(2), "thawed after {point:?}: {ended:?}");
@@ -225,9 +226,15 @@ impl Torment {
     fn succeed(&mut self) -> Running {
         let (generation, epoch) = (self.owner(), self.manifest()["epoch"].as_u64());
         let mut successor = self.start();
+        let mut names = BTreeSet::new();
         until("the successor publishes", || {
             let ended = successor.ended();
             assert!(ended.is_none(), "the successor ends: {ended:?}");
+            // To ask takes a process of its own, whose time is the successor's: only of something new.
+            let before = std::mem::replace(&mut names, self.manifests());
+            if names == before {
+                return false;
+            }
             let manifest = self.manifest();
             let units = manifest["sinks"].as_object().expect("sinks").values();
             let mut units = units.flat_map(|sink| sink["units"].as_array().expect("units"));
@@ -237,10 +244,10 @@ impl Torment {
         successor
     }
 
-    /// Checks that since the entry `from` only the owner has written documents.
-    fn check_fenced(&self, from: usize, cosmos: &StandIn) {
+    /// Checks that behind the first `bytes` of the ledger only the owner has written documents.
+    fn check_fenced(&self, bytes: u64, cosmos: &StandIn) {
         let owner = self.owner();
-        for entry in &cosmos.ledger()[from..] {
+        for entry in &cosmos.ledger_behind(bytes) {
             let writes = entry.details["writes"].as_array();
             for write in writes.into_iter().flatten().filter(|_| entry.applied) {
                 let by = write["stamp"]["generation"].as_u64();
@@ -272,6 +279,13 @@ impl Torment {
             told.is_some()
         });
         serde_json::from_slice(&told.expect("an answer")).expect("JSON")
+    }
+
+    /// The names of the manifests there are.
+    fn manifests(&self) -> BTreeSet<OsString> {
+        let names = std::fs::read_dir(self.folder.join("checkpoints/manifest"));
+        let names = names.expect("manifests").flatten();
+        names.map(|entry| entry.file_name()).collect()
     }
 
     fn manifest(&self) -> Value {
