@@ -6,18 +6,26 @@ use std::sync::Arc;
 use thalweg_mesh::{Attempt, Listener};
 use thalweg_stream::clock::SystemClock;
 use thalweg_stream::{Class, Clock, Fault};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::command::FollowArguments;
 use crate::definition::planned;
 use crate::hosts::Hosts;
-use crate::runtime::runtime;
+use crate::signals::Signals;
 use crate::transport::{PATIENCE, follower};
 use crate::{Failure, terminal};
 
-pub(crate) fn run(arguments: &FollowArguments) -> Result<(), Failure> {
+/// Nothing durable is done here, so that SIGINT and SIGTERM may end it at any moment.
+pub(crate) fn run(arguments: FollowArguments, mut signals: Signals) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let planned = planned(&arguments.definition, &clock)?;
+    let arguments = Arc::new(arguments);
+    let planned = signals.unless_stopped({
+        let (arguments, clock) = (Arc::clone(&arguments), Arc::clone(&clock));
+        move || planned(&arguments.definition, &clock)
+    })?;
+    let Some(planned) = planned else {
+        return Ok(());
+    };
+    let planned = planned?;
     planned.warn();
     let hosts = Hosts::new(&planned.definition.job, &arguments.hosts)?;
     let process = usize::from(arguments.process);
@@ -28,7 +36,10 @@ pub(crate) fn run(arguments: &FollowArguments) -> Result<(), Failure> {
         );
         return Err(Failure::User(what));
     }
-    let runtime = runtime(2)?;
+    let Signals {
+        runtime,
+        mut caught,
+    } = signals;
     let following = Following {
         hosts,
         process,
@@ -39,7 +50,7 @@ pub(crate) fn run(arguments: &FollowArguments) -> Result<(), Failure> {
     let ended = runtime.block_on(async {
         tokio::select! {
             ended = following.attempts() => ended,
-            ended = told() => ended,
+            () = caught.stop() => Ok(()),
         }
     });
     // What still runs works for nobody.
@@ -104,16 +115,4 @@ impl Following {
         let (process, count) = (self.process, self.hosts.count());
         terminal::say(&format!("process {process} of {count}: {what}"));
     }
-}
-
-/// Waits for SIGINT or SIGTERM. Nothing durable is done here, so that any moment will do.
-async fn told() -> Result<(), Fault> {
-    let wrong = |error| Fault::bug(format!("no signals: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(wrong)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(wrong)?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
 }

@@ -17,6 +17,7 @@ mod processes;
 mod progress;
 mod run;
 mod runtime;
+mod signals;
 mod terminal;
 mod transport;
 
@@ -26,6 +27,7 @@ use clap::Parser as _;
 use thalweg_stream::{Class, Fault};
 
 use crate::command::{Cli, Command};
+use crate::signals::Signals;
 
 /// How a command ends without success.
 enum Failure {
@@ -61,6 +63,9 @@ const WORLD: u8 = 2;
 const BUG: u8 = 3;
 
 fn main() -> ExitCode {
+    // Before there are threads.
+    thalweg_engine::give_back_memory();
+    let signals = Signals::at_once();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -81,10 +86,10 @@ fn main() -> ExitCode {
         // It would print that it cannot print, and panic in the midst of a job.
         .log_internal_errors(false)
         .init();
-    thalweg_engine::give_back_memory();
+    let signals = || signals.map_or_else(|| Ok(Signals::catch()?), Ok);
     let result = match cli.command {
-        Command::Run(arguments) => run::run(&arguments),
-        Command::Follow(arguments) => follow::run(&arguments),
+        Command::Run(arguments) => signals().and_then(|signals| run::run(arguments, signals)),
+        Command::Follow(arguments) => signals().and_then(|signals| follow::run(arguments, signals)),
         Command::Process => process::run(),
         Command::Validate(arguments) => definition::validate(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments),

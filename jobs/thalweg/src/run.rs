@@ -6,33 +6,35 @@ use std::time::Duration;
 use thalweg_checkpoint::{Access, RestoreFrom, Store};
 use thalweg_definition::Restart;
 use thalweg_engine::{
-    Allow, Command, Job, Launch, Limits, Outcome, RestartPolicy, StatusBoard, Surroundings,
+    Allow, Job, Launch, Limits, Outcome, Phase, RestartPolicy, Status, StatusBoard, Surroundings,
 };
 use thalweg_metrics::Metrics;
 use thalweg_stream::clock::SystemClock;
 use thalweg_stream::{Clock, Epoch, Fault};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::command::{DefinitionArguments, RunArguments};
-use crate::definition::{planned_text, read, store_location};
+use crate::definition::{Planned, planned_text, read, store_location};
 use crate::hosts::Hosts;
 use crate::http::{self, Served};
 use crate::processes::Processes;
-use crate::runtime::runtime;
+use crate::signals::Signals;
 use crate::{Failure, progress, terminal};
 
-pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
+pub(crate) fn run(arguments: RunArguments, mut signals: Signals) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let from = start(&arguments.from)?;
-    let DefinitionArguments {
-        job: path,
-        set,
-        json,
-    } = &arguments.definition;
-    let text = read(path)?;
-    let planned = planned_text(path, &text, set, *json, &clock)?;
+    let arguments = Arc::new(arguments);
+    let begun = signals.unless_stopped({
+        let (arguments, clock) = (Arc::clone(&arguments), Arc::clone(&clock));
+        move || begin(&arguments, &clock)
+    })?;
+    let arguments = &*arguments;
+    let Some(begun) = begun else {
+        return tell_of_nothing(arguments);
+    };
+    let (from, text, planned) = begun?;
     planned.warn();
-    let runtime = runtime(2)?;
+    let Signals { runtime, caught } = signals;
     let launch = launch(arguments, &planned.definition.job, text)?;
     let location = store_location(&planned.definition);
     let store = Store::open(&location, Access::Create).map_err(Fault::from)?;
@@ -78,9 +80,9 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
             terminal::say(&format!("listening on http://{bound}"));
         }
         tokio::select! {
-            // Signals are listened to before anything starts.
+            // A stop that was asked for before is heard of before anything starts.
             biased;
-            fault = signals(commands) => Err(fault),
+            fault = caught.heed(commands) => Err(fault),
             outcome = supervised(job, surroundings, policy, launch) => outcome,
             () = progress::draw(board.clone(), Arc::clone(&clock)) => Err(Fault::bug("the progress line has ended")),
         }
@@ -90,6 +92,18 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     progress::clear();
     let outcome = outcome?;
     tell(arguments, &board, outcome, clock.elapsed())
+}
+
+/// From where to start, the text of the definition, and what was planned of it.
+fn begin(
+    arguments: &RunArguments,
+    clock: &Arc<dyn Clock>,
+) -> Result<(RestoreFrom, String, Planned), Failure> {
+    let from = start(&arguments.from)?;
+    let DefinitionArguments { job, set, json } = &arguments.definition;
+    let text = read(job)?;
+    let planned = planned_text(job, &text, set, *json, clock)?;
+    Ok((from, text, planned))
 }
 
 /// How the other processes of the job are started or found, if it has several.
@@ -143,54 +157,6 @@ fn policy(restart: &Restart) -> RestartPolicy {
     }
 }
 
-/// The first SIGINT or SIGTERM asks for a stop, the second ends the run at once; SIGUSR1 asks for a
-/// savepoint.
-async fn signals(commands: mpsc::Sender<Command>) -> Fault {
-    use tokio::signal::unix::{SignalKind, signal};
-    let listen = || {
-        Ok::<_, std::io::Error>((
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::user_defined1())?,
-        ))
-    };
-    let (mut interrupt, mut terminate, mut user) = match listen() {
-        Ok(signals) => signals,
-        Err(error) => return Fault::bug(format!("no signals: {error}")),
-    };
-    for _ in 0..2 {
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => break,
-                _ = terminate.recv() => break,
-                _ = user.recv() => {
-                    tokio::spawn(savepoint(commands.clone()));
-                }
-            }
-        }
-        stop(&commands);
-    }
-    Fault::unavailable("ended at once by a second signal; run the job again to resume")
-}
-
-/// Asks for a stop. Savepoints that were asked for before may fill the way to a run that is still
-/// starting, and the next signal must not wait for it. A run that no longer listens is ending.
-fn stop(commands: &mpsc::Sender<Command>) {
-    let commands = commands.clone();
-    tokio::spawn(async move { commands.send(Command::Stop).await.ok() });
-}
-
-/// Takes a savepoint and says where it is.
-async fn savepoint(commands: mpsc::Sender<Command>) {
-    let (asker, taken) = oneshot::channel();
-    // A run that no longer listens is ending, and drops the asker.
-    commands.send(Command::Savepoint(asker)).await.ok();
-    terminal::say(&match taken.await {
-        Ok(taken) => format!("savepoint of epoch {} taken: {}", taken.epoch, taken.store),
-        Err(_) => "no savepoint was taken: the run has ended".to_owned(),
-    });
-}
-
 fn tell(
     arguments: &RunArguments,
     board: &StatusBoard,
@@ -198,17 +164,36 @@ fn tell(
     took: Duration,
 ) -> Result<(), Failure> {
     let status = board.read();
-    if arguments.definition.json {
-        let outcome = match outcome {
-            Outcome::Finished => "finished",
-            Outcome::AlreadyFinished => "already-finished",
-            Outcome::Stopped => "stopped",
-        };
-        let result = serde_json::json!({ "outcome": outcome, "status": status });
-        terminal::print(&format!("{result}\n"))?;
-    } else {
-        terminal::say(&progress::summary(&status, outcome, took));
+    match arguments.definition.json {
+        true => tell_machines(&status, outcome)?,
+        false => terminal::say(&progress::summary(&status, outcome, took)),
     }
+    Ok(())
+}
+
+fn tell_machines(status: &Status, outcome: Outcome) -> Result<(), Failure> {
+    let outcome = match outcome {
+        Outcome::Finished => "finished",
+        Outcome::AlreadyFinished => "already-finished",
+        Outcome::Stopped => "stopped",
+    };
+    let result = serde_json::json!({ "outcome": outcome, "status": status });
+    Ok(terminal::print(&format!("{result}\n"))?)
+}
+
+/// The last word on a run that was stopped before it had claimed the job.
+fn tell_of_nothing(arguments: &RunArguments) -> Result<(), Failure> {
+    let DefinitionArguments { job, json, .. } = &arguments.definition;
+    if *json {
+        let phase = Phase::Stopped;
+        let status = Status {
+            phase,
+            ..Status::default()
+        };
+        return tell_machines(&status, Outcome::Stopped);
+    }
+    let job = job.display();
+    terminal::say(&format!("{job}: stopped before it had begun; run it again"));
     Ok(())
 }
 
@@ -222,27 +207,5 @@ fn start(from: &str) -> Result<RestoreFrom, Failure> {
                 "--from is latest, an epoch or none, not {epoch}"
             ))),
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use thalweg_engine::Command;
-    use tokio::sync::{mpsc, oneshot};
-
-    use super::stop;
-
-    #[tokio::test]
-    async fn a_stop_is_not_lost_where_savepoints_fill_the_way_to_a_job_that_starts() {
-        let (commands, mut run) = mpsc::channel(4);
-        let savepoint = || Command::Savepoint(oneshot::channel().0);
-        while commands.try_send(savepoint()).is_ok() {}
-        stop(&commands);
-        drop(commands);
-        let mut stops = Vec::new();
-        while let Some(command) = run.recv().await {
-            stops.push(matches!(command, Command::Stop));
-        }
-        assert_eq!(stops, [false, false, false, false, true]);
     }
 }

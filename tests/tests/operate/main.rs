@@ -24,6 +24,7 @@ mod restarts;
 mod running;
 mod savepoints;
 mod services;
+mod starting;
 mod store;
 
 use std::io::{Read as _, Write as _};
