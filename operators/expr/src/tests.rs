@@ -1,5 +1,7 @@
 //! Expressions as users write them: data in, values, failures and messages out.
 
+mod transform;
+
 use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringViewArray,
 };
@@ -445,42 +447,6 @@ fn aggregates_are_parsed() {
     ] {
         assert!(parse(wrong).is_err(), "{wrong}");
     }
-}
-
-#[test]
-fn rows_go_where_their_conditions_say_and_failing_ones_are_buried() {
-    use thalweg_stream::clock::SystemClock;
-    use thalweg_stream::{BuildContext, OperatorFactory, Output};
-    let compiler = compiler();
-    let factory = |text: &str| -> Arc<dyn ExpressionFactory> {
-        Arc::new(compiler.condition(text, &schema()).expect("a condition"))
-    };
-    let branches = vec![("high", Some(factory("n + 1 > 1"))), ("rest", None)];
-    let context = BuildContext {
-        step: Arc::from("s"),
-        worker: 0,
-        workers: 1,
-        groups: 0..256,
-        clock: Arc::new(SystemClock::new()),
-    };
-    let route = TransformFactory::route(&schema(), branches);
-    let mut out = Output::default();
-    route
-        .build(&context)
-        .expect("builds")
-        .on_batch(0, &batch(), &mut out)
-        .expect("applies");
-    let counts: Vec<_> = out
-        .batches
-        .iter()
-        .map(|(port, b)| (*port, b.num_rows()))
-        .collect();
-    assert_eq!(counts, [(0, 1), (1, 1)]);
-    assert_eq!(
-        (out.ledger.passed, out.ledger.dead, out.ledger.filtered),
-        (2, 1, 0)
-    );
-    assert_eq!(out.dead[0].origin.offset(), 1);
 }
 
 /// Checkpoints know aggregates of expressions by it: another one needs a migration.

@@ -1,12 +1,19 @@
 //! Stateless steps: filter, projection and route, row by row.
+//!
+//! In a stream of changes a row that updates or deletes its key also ends what went to an output it
+//! no longer goes to: that output is given a delete of the key. Whether there had been such a row is
+//! not known here, so a key may be deleted that was not there, and updated before it is inserted.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt8Array,
+};
 use arrow::compute::{and_not, filter_record_batch, prep_null_mask_filter};
 use arrow::datatypes::SchemaRef;
 use thalweg_stream::dead_letter::Remains;
 use thalweg_stream::expression::{ExpressionFactory, FailedRow};
+use thalweg_stream::schema::{CHANGE, DELETE, INSERT};
 use thalweg_stream::{
     BuildContext, DeadClass, DeadLetter, Expression, Fault, Figures, Operator, OperatorFactory,
     Origin, Output, Route, StreamSchema,
@@ -192,6 +199,8 @@ impl Operator for Transform {
             passed += count as u64;
             let part = if count == rows.num_rows() {
                 rows.clone()
+            } else if let Some(changes) = self.input.changes(batch) {
+                self.with_ends(&rows, changes, &mask, dead.as_ref())?
             } else {
                 filter_record_batch(&rows, &mask)?
             };
@@ -224,6 +233,29 @@ impl Transform {
             columns,
             &options,
         )?)
+    }
+
+    /// The rows that an output takes, and deletes of the keys whose newest row it does not.
+    fn with_ends(
+        &self,
+        rows: &RecordBatch,
+        changes: &[u8],
+        taken: &BooleanArray,
+        dead: Option<&BooleanArray>,
+    ) -> Result<RecordBatch, Fault> {
+        let ends = |row: usize| {
+            changes[row] != INSERT && !taken.value(row) && !dead.is_some_and(|dead| dead.value(row))
+        };
+        let kinds = changes.iter().enumerate();
+        let kinds = kinds.map(|(row, &kind)| if ends(row) { DELETE } else { kind });
+        let kinds = UInt8Array::from_iter_values(kinds);
+        let shown: BooleanArray = (0..changes.len())
+            .map(|row| Some(taken.value(row) || ends(row)))
+            .collect();
+        let mut columns = rows.columns().to_vec();
+        let at = rows.schema().index_of(CHANGE)?;
+        columns[at] = Arc::new(kinds);
+        Ok(filter_record_batch(&self.rows(rows, columns)?, &shown)?)
     }
 
     /// Makes dead letters of failed rows; the rows as a mask.
