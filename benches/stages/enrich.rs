@@ -45,6 +45,7 @@ fn batch(column: &str, rows: Range<usize>, time: i64, keys: usize) -> Result<Rec
 
 pub(crate) fn measure() -> Result<(), Fault> {
     let rule = Some(AsOf {
+        late_ms: 0,
         wait_ms: Some(30_000),
     });
     with("enrichment, newest row", None, 0, TABLE_KEYS)?;

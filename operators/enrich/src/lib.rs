@@ -73,6 +73,9 @@ pub struct AsOf {
     /// For how long at most, in milliseconds of the rows' event time; for as long as it takes if none,
     /// which is for a table that comes to an end.
     pub wait_ms: Option<i64>,
+    /// How far behind the rows' watermark one is still worth its version, in milliseconds: for so long
+    /// the versions are kept that were current then. All are of a table that comes to an end.
+    pub late_ms: i64,
 }
 
 /// Why an enrichment cannot be built.

@@ -57,7 +57,7 @@ pub(crate) struct Enrich {
     /// What came in this epoch.
     rows: Vec<RecordBatch>,
     changes: Vec<RecordBatch>,
-    /// No row at or before this time is to be answered any more.
+    /// No row at or before this time is to find what was current then.
     horizon: Register,
     /// The table's watermark.
     complete: i64,
@@ -241,7 +241,10 @@ impl Enrich {
             let due = filter_record_batch(batch, &BooleanArray::from(due))?;
             self.answer(&due, out)?;
         }
-        (self.horizon).raise(answered_to(rule.wait_ms, rows, table));
+        if rule.wait_ms.is_some() {
+            let answered = answered_to(rule.wait_ms, rows, table);
+            (self.horizon).raise(answered.saturating_sub(rule.late_ms));
+        }
         self.prune(out)
     }
 }

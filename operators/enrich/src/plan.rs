@@ -73,8 +73,8 @@ impl EnrichFactory {
                 });
             }
         }
-        if let Some(AsOf { wait_ms }) = spec.as_of {
-            if wait_ms.is_some_and(|wait_ms| wait_ms < 0) {
+        if let Some(AsOf { wait_ms, late_ms }) = spec.as_of {
+            if late_ms < 0 || wait_ms.is_some_and(|wait_ms| wait_ms < 0) {
                 return Err(SpecError::Wait);
             }
             for (schema, name) in [(&rows, "its input"), (&table, "the table")] {
@@ -154,7 +154,7 @@ impl OperatorFactory for EnrichFactory {
     fn output_progress(&self, inputs: &[Progress]) -> Progress {
         let rows = inputs.get(ROWS).copied().unwrap_or(Progress::START);
         let table = inputs.get(TABLE).copied().unwrap_or(Progress::END);
-        let Some(AsOf { wait_ms }) = self.plan.spec.as_of else {
+        let Some(AsOf { wait_ms, .. }) = self.plan.spec.as_of else {
             return rows;
         };
         Progress {

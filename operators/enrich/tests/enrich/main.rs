@@ -93,6 +93,7 @@ fn spec(missing: Missing, as_of: Option<AsOf>) -> EnrichSpec {
 
 fn factory(missing: Missing, wait_ms: Option<i64>) -> EnrichFactory {
     let as_of = wait_ms.map(|wait_ms| AsOf {
+        late_ms: 0,
         wait_ms: Some(wait_ms),
     });
     EnrichFactory::new(rows_schema(), table_schema(), spec(missing, as_of)).unwrap()
@@ -309,9 +310,39 @@ fn what_is_forgotten_stays_so_over_a_restart() {
     assert_eq!(late(&mut harness), ["0: a 1 late 20.0 30"]);
 }
 
+/// As far as rows may be late, and for ever where the table comes to an end.
+#[test]
+fn late_rows_find_what_was_current_at_their_time() {
+    for (wait_ms, late_ms, older, oldest) in [
+        (Some(0), 0, "0: a 1 null null 60", "0: a 2 null null 30"),
+        (Some(0), 40, "0: a 1 mid 50.0 60", "0: a 2 null null 30"),
+        (None, 0, "0: a 1 mid 50.0 60", "0: a 2 old 20.0 30"),
+    ] {
+        let spec = spec(Missing::Keep, Some(AsOf { wait_ms, late_ms }));
+        let factory = EnrichFactory::new(rows_schema(), table_schema(), spec).unwrap();
+        let mut harness = Harness::new(&factory, 2);
+        for (at, version) in [(20, "old"), (50, "mid"), (80, "new")] {
+            harness.send(1, &changes(&[(Some("a"), text(version), at, at as u64)]));
+        }
+        harness.close(&[at(90), at(90)]);
+        harness.freeze(false, 1);
+        harness.commit();
+        harness.restart(3);
+        harness.send(0, &facts(&[(Some("a"), 1, 60, 3), (Some("a"), 2, 30, 4)]));
+        harness.close(&[at(100), at(100)]);
+        assert_eq!(harness.take(), [older, oldest], "{wait_ms:?} {late_ms}");
+    }
+}
+
 #[test]
 fn rows_wait_for_all_of_a_table_that_comes_to_an_end() {
-    let spec = spec(Missing::Keep, Some(AsOf { wait_ms: None }));
+    let spec = spec(
+        Missing::Keep,
+        Some(AsOf {
+            wait_ms: None,
+            late_ms: 0,
+        }),
+    );
     let factory = EnrichFactory::new(rows_schema(), table_schema(), spec).unwrap();
     let mut harness = Harness::new(&factory, 2);
     harness.send(0, &facts(&[(Some("a"), 1, 100, 1), (Some("a"), 2, 900, 2)]));
@@ -364,7 +395,13 @@ fn progress_holds_back_for_held_rows() {
 #[test]
 fn what_does_not_fit_the_inputs_is_refused() {
     let refusal = |rows: StreamSchema, change: &dyn Fn(&mut EnrichSpec)| {
-        let mut spec = spec(Missing::Drop, Some(AsOf { wait_ms: Some(0) }));
+        let mut spec = spec(
+            Missing::Drop,
+            Some(AsOf {
+                wait_ms: Some(0),
+                late_ms: 0,
+            }),
+        );
         change(&mut spec);
         EnrichFactory::new(rows, table_schema(), spec).unwrap_err()
     };
@@ -379,8 +416,10 @@ fn what_does_not_fit_the_inputs_is_refused() {
         SpecError::Name("n".into())
     );
     assert_eq!(
-        refusal(rows_schema(), &|s| s.as_of =
-            Some(AsOf { wait_ms: Some(-1) })),
+        refusal(rows_schema(), &|s| s.as_of = Some(AsOf {
+            wait_ms: Some(-1),
+            late_ms: 0
+        })),
         SpecError::Wait
     );
     let types = refusal(rows_schema(), &|s| s.on[0].0 = 1).to_string();
