@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use thalweg_stream::dead_letter;
 use thalweg_stream::sink::{PublishUnit, Published, Released, SinkContext, StageStore};
-use thalweg_stream::{Fault, Publisher, Route, Sink, SinkCapabilities, SinkWriter};
+use thalweg_stream::{Fault, Figures, Publisher, Route, Sink, SinkCapabilities, SinkWriter};
 
 use crate::encode::EncoderFactory;
 use crate::error::{Error, blocking};
@@ -97,7 +97,6 @@ impl DeadLetterFileOptions {
 pub struct DeadLetterFile {
     options: DeadLetterFileOptions,
     encoders: EncoderFactory,
-    dropped: Arc<AtomicU64>,
 }
 
 impl DeadLetterFile {
@@ -122,18 +121,7 @@ impl DeadLetterFile {
                 must: "the path of a file, with a name of at most 200 bytes",
             });
         }
-        Ok(Self {
-            options,
-            encoders,
-            dropped: Arc::default(),
-        })
-    }
-
-    /// Letters that were dropped for want of room since the job first started. Where a crash fell
-    /// between two rotations, letters that were dropped and written again may be among them.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        Ok(Self { options, encoders })
     }
 }
 
@@ -168,11 +156,11 @@ impl Sink for DeadLetterFile {
         let recorded = place.recorded(context.state)?;
         let claimed = Arc::clone(&place);
         let pen = blocking(move || claimed.claim(recorded.as_ref())).await?;
-        self.dropped.store(pen.position.dropped, Ordering::Relaxed);
         Ok(Box::new(DeadLetterPublisher {
             place,
+            dropped_before: pen.position.dropped,
+            dropped: AtomicU64::new(pen.position.dropped),
             pen: tokio::sync::Mutex::new(pen),
-            dropped: Arc::clone(&self.dropped),
         }))
     }
 }
@@ -181,7 +169,10 @@ struct DeadLetterPublisher {
     place: Arc<Place>,
     /// As it stood after the last unit that was published whole.
     pen: tokio::sync::Mutex<Pen>,
-    dropped: Arc<AtomicU64>,
+    /// Letters dropped for want of room since the job first started, and those of earlier starts. Where
+    /// a crash fell between two rotations, letters that were written again may be among them.
+    dropped: AtomicU64,
+    dropped_before: u64,
 }
 
 #[async_trait]
@@ -212,6 +203,12 @@ impl Publisher for DeadLetterPublisher {
             rejected: Vec::new(),
             state,
         })
+    }
+
+    fn figures(&self, figures: &mut dyn Figures) {
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        let here = dropped.saturating_sub(self.dropped_before);
+        figures.total("dead_letters_dropped_total", &[], here);
     }
 }
 

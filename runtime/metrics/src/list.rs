@@ -273,4 +273,9 @@ pub const ALL: &[Metric] = &[
         &["class"],
         "Records that could not be processed",
     ),
+    counter(
+        "dead_letters_dropped_total",
+        STEP,
+        "Dead letters dropped for want of room, by `when_full: drop-oldest`",
+    ),
 ];
