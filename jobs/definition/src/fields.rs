@@ -185,7 +185,7 @@ impl<'a> Fields<'a> {
         found: &mut Found,
     ) -> Option<u64> {
         let positive = |text: &str| quantity::duration_ms(text).filter(|ms| *ms > 0);
-        self.parsed(name, "a duration such as 10s", positive, found)
+        self.parsed(name, "a duration above zero such as 10s", positive, found)
     }
 
     pub(crate) fn size(&mut self, name: &'static str, found: &mut Found) -> Option<u64> {

@@ -101,8 +101,8 @@ pub fn check(text: &str, name: &str, folder: &Path, options: &LoadOptions<'_>) -
             found,
         };
     }
-    let mut tree = match tree::parse(text) {
-        Ok(tree) => tree,
+    let parsed = match tree::parse(text) {
+        Ok(parsed) => parsed,
         Err(error) => {
             document.text = secret::mask_unparsed(text);
             return Checked {
@@ -112,8 +112,11 @@ pub fn check(text: &str, name: &str, folder: &Path, options: &LoadOptions<'_>) -
             };
         }
     };
+    let (mut tree, repeated) = (parsed.root, parsed.repeated);
+    found.extend(parsed.found);
     secret::mark_credentials(&tree);
-    let text = secret::mask(text, &tree);
+    secret::mark_credentials(&repeated);
+    let text = secret::mask(&secret::mask(text, &repeated), &tree);
     for (path, value) in &options.set {
         if let Err(message) = tree::set(&mut tree, path, value) {
             found.push(Diagnostic::error(
@@ -130,7 +133,7 @@ pub fn check(text: &str, name: &str, folder: &Path, options: &LoadOptions<'_>) -
         &mut secrets,
         &mut found,
     );
-    secret::refuse_misplaced(&tree, &mut found);
+    secret::refuse_misplaced(&mut tree, &mut found);
     let definition = walk::definition(&tree, folder, &mut found);
     secrets.extend(secret::values(&tree));
     document.text = secret::mask(&text, &tree);

@@ -71,18 +71,26 @@ fn operation(kind: &str, node: &Node, found: &mut Found) -> Option<Operation> {
         "set" => Operation::Set(pairs(node, kind, found)),
         "drop" => Operation::Drop(texts(node, kind, found)),
         "rename" => Operation::Rename(pairs(node, kind, found)),
-        "route" => Operation::Route(
-            (pairs(node, kind, found).into_iter())
-                .map(|(name, condition)| {
-                    let otherwise = condition.value == "otherwise";
-                    (name, (!otherwise).then_some(condition))
-                })
-                .collect(),
-        ),
+        "route" => Operation::Route(route(node, found)),
         "dedup" => Operation::Dedup(dedup(node, found)?),
         "window" => Operation::Window(window(node, found)?),
         _ => Operation::Enrich(enrich(node, found)?),
     })
+}
+
+fn route(node: &Node, found: &mut Found) -> Vec<(Spanned<String>, Option<Spanned<String>>)> {
+    let outputs = pairs(node, "route", found);
+    let last = outputs.len().saturating_sub(1);
+    let mut routed = Vec::new();
+    for (at, (name, condition)) in outputs.into_iter().enumerate() {
+        let otherwise = condition.value == "otherwise";
+        if otherwise && at < last {
+            let message = "`otherwise` takes all that comes to it, so it is the last output";
+            found.push(Diagnostic::error(condition.span, message));
+        }
+        routed.push((name, (!otherwise).then_some(condition)));
+    }
+    routed
 }
 
 fn dedup(node: &Node, found: &mut Found) -> Option<Dedup> {
@@ -117,7 +125,10 @@ fn window(node: &Node, found: &mut Found) -> Option<Window> {
         let size = text(node, "tumbling", found)?;
         let ms = quantity::duration_ms(&size.value).filter(|ms| *ms > 0);
         if ms.is_none() {
-            let message = format!("`tumbling` is a duration such as 10s, not `{}`", size.value);
+            let message = format!(
+                "`tumbling` is a duration above zero such as 10s, not `{}`",
+                size.value
+            );
             found.push(Diagnostic::error(size.span, message));
         }
         ms

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use crate::tree::{Entry, Node, Value, parse};
+use crate::tree::{Entry, Node, Parsed, Value, parse};
 
 /// The JSON Schema (draft 2020-12) of job definitions.
 pub const SCHEMA: &str = include_str!("schema.json");
@@ -17,7 +17,7 @@ pub fn page() -> String {
         "# Job reference\n\nEverything a job definition can say. This page is made from the JSON \
          Schema that `thalweg schema` prints; [concepts.md](concepts.md) explains the words.\n\n",
     );
-    let Ok(schema) = parse(SCHEMA) else {
+    let Ok(Parsed { root: schema, .. }) = parse(SCHEMA) else {
         return page;
     };
     page.push_str(RULES);

@@ -128,13 +128,13 @@ fn visit(node: &Node, see: &mut impl FnMut(&Node)) {
 }
 
 /// Refuses `${secret:…}` where its value could not be kept: in names, columns, expressions and what
-/// tells splits apart, all of which are shown and stand in checkpoints.
-pub(crate) fn refuse_misplaced(tree: &Node, found: &mut Vec<Diagnostic>) {
-    let mut path = Vec::new();
-    misplaced(tree, &mut path, found);
+/// tells splits apart, all of which are shown and stand in checkpoints. What is refused is covered
+/// where it stands: an error about an expression would show parts of it.
+pub(crate) fn refuse_misplaced(tree: &mut Node, found: &mut Vec<Diagnostic>) {
+    misplaced(tree, &mut Vec::new(), found);
 }
 
-fn misplaced<'a>(node: &'a Node, path: &mut Vec<&'a str>, found: &mut Vec<Diagnostic>) {
+fn misplaced<'a>(node: &'a mut Node, path: &mut Vec<&'a str>, found: &mut Vec<Diagnostic>) {
     let kept = match path.as_slice() {
         ["settings", "checkpoint" | "dead_letters", ..] => true,
         ["sources" | "tables", _, connector, field, ..] => {
@@ -145,8 +145,9 @@ fn misplaced<'a>(node: &'a Node, path: &mut Vec<&'a str>, found: &mut Vec<Diagno
         ["plugins", ..] => true,
         _ => false,
     };
-    match &node.value {
-        Value::Scalar { .. } if node.origin == Origin::Secret && !kept => {
+    match &mut node.value {
+        Value::Scalar { text, .. } if node.origin == Origin::Secret && !kept => {
+            COVER.clone_into(text);
             let message = "a secret cannot stand here: names, columns and expressions are shown, \
                            and are part of checkpoints";
             found.push(Diagnostic::error(node.span, message));
@@ -160,7 +161,7 @@ fn misplaced<'a>(node: &'a Node, path: &mut Vec<&'a str>, found: &mut Vec<Diagno
         Value::Map(entries) => {
             for entry in entries {
                 path.push(&entry.key);
-                misplaced(&entry.value, path, found);
+                misplaced(&mut entry.value, path, found);
                 path.pop();
             }
         }

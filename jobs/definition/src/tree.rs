@@ -79,12 +79,23 @@ impl Node {
     }
 }
 
+/// A document, and what is in it twice.
+pub(crate) struct Parsed {
+    pub(crate) root: Node,
+    /// What stands under a key that is there already: a list of mappings. It is no part of the
+    /// definition, and what is secret in it is to be covered all the same.
+    pub(crate) repeated: Node,
+    pub(crate) found: Vec<Diagnostic>,
+}
+
 /// Parses one document.
-pub(crate) fn parse(text: &str) -> Result<Node, Diagnostic> {
+pub(crate) fn parse(text: &str) -> Result<Parsed, Diagnostic> {
     let mut events = Events {
         parser: Parser::new_from_str(text),
         ended: Span::START,
         behind: (1, 1),
+        repeated: Vec::new(),
+        found: Vec::new(),
     };
     let mut document = None;
     while let Some((event, span)) = events.next()? {
@@ -98,7 +109,12 @@ pub(crate) fn parse(text: &str) -> Result<Node, Diagnostic> {
         let (event, span) = events.expect()?;
         document = Some(events.node(event, span, 0)?);
     }
-    document.ok_or_else(|| Diagnostic::error(Span::START, "the definition is empty"))
+    let root = document.ok_or_else(|| Diagnostic::error(Span::START, "the definition is empty"))?;
+    Ok(Parsed {
+        root,
+        repeated: Node::new(Span::START, (1, 1), Value::List(events.repeated)),
+        found: events.found,
+    })
 }
 
 struct Events<'a> {
@@ -106,6 +122,8 @@ struct Events<'a> {
     ended: Span,
     /// Line and column behind the last event.
     behind: (usize, usize),
+    repeated: Vec<Node>,
+    found: Vec<Diagnostic>,
 }
 
 fn span(marks: &Marks) -> Span {
@@ -204,12 +222,16 @@ impl<'a> Events<'a> {
             let Value::Scalar { text: key, .. } = self.node(event, at, depth + 1)?.value else {
                 return Err(Diagnostic::error(at, "a key is a single value"));
             };
-            if let Some(first) = lines.insert(key.clone(), at.line) {
-                let message = format!("`{key}` is there already, in line {first}");
-                return Err(Diagnostic::error(at, message));
-            }
             let (event, span) = self.expect()?;
             let value = self.node(event, span, depth + 1)?;
+            if let Some(first) = lines.get(&key) {
+                let message = format!("`{key}` is there already, in line {first}");
+                self.found.push(Diagnostic::error(at, message));
+                let again = Value::Map(vec![Entry { key, at, value }]);
+                self.repeated.push(Node::new(at, self.behind, again));
+                continue;
+            }
+            lines.insert(key.clone(), at.line);
             entries.push(Entry { key, at, value });
         }
     }
@@ -252,7 +274,13 @@ pub(crate) fn set(root: &mut Node, path: &str, value: &str) -> Result<(), String
     };
     *at = match value {
         "" => Node::new(Span::OUTSIDE, (0, 0), empty),
-        text => parse(text).map_err(|error| error.message)?,
+        text => {
+            let parsed = parse(text).map_err(|error| error.message)?;
+            if let Some(error) = parsed.found.into_iter().next() {
+                return Err(error.message);
+            }
+            parsed.root
+        }
     };
     outside(at);
     Ok(())

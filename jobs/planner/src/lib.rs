@@ -188,9 +188,19 @@ impl<'a> Planning<'a> {
             if stream.schema != first.schema {
                 let describe = |schema: &StreamSchema| {
                     let columns = schema.columns.iter();
-                    let columns: Vec<String> = columns
-                        .map(|c| format!("{} {}", c.name, c.column_type))
+                    let mut columns: Vec<String> = columns
+                        .map(|c| {
+                            let required = if c.required { " (required)" } else { "" };
+                            format!("{} {}{required}", c.name, c.column_type)
+                        })
                         .collect();
+                    columns.push(match schema.timed {
+                        true => "event time".to_owned(),
+                        false => "no event time".to_owned(),
+                    });
+                    if let StreamKind::Changes { .. } = schema.kind {
+                        columns.push("changes".to_owned());
+                    }
                     columns.join(", ")
                 };
                 let message = format!(

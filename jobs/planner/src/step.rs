@@ -142,13 +142,13 @@ impl Planning<'_> {
         let mut columns: Vec<(Column, ColumnSource)> = (kept.into_iter())
             .map(|at| (schema.columns[at].clone(), ColumnSource::Input(at)))
             .collect();
+        let mut whole = true;
         for (name, text) in assignments {
-            if self.is_reserved(name) {
-                return;
-            }
-            let compiled = match self.compiler.compile(&text.value, schema) {
-                Ok(compiled) => compiled,
-                Err(error) => return self.wrong(text, &error),
+            let compiled = self.compiler.compile(&text.value, schema);
+            let compiled = compiled.map_err(|error| self.wrong(text, &error));
+            let (false, Ok(compiled)) = (self.is_reserved(name), compiled) else {
+                whole = false;
+                continue;
             };
             let made = computed(&name.value, schema, compiled);
             match columns
@@ -159,7 +159,9 @@ impl Planning<'_> {
                 None => columns.push(made),
             }
         }
-        self.place_projection(step, input, schema, columns);
+        if whole {
+            self.place_projection(step, input, schema, columns);
+        }
     }
 
     /// Whether a column cannot be called so, as the system calls one so; told if it is.
@@ -203,14 +205,16 @@ impl Planning<'_> {
         let mut columns: Vec<(Column, ColumnSource)> = (schema.columns.iter().enumerate())
             .map(|(at, column)| (column.clone(), ColumnSource::Input(at)))
             .collect();
+        let mut whole = true;
         for (old, new) in pairs {
-            let Some(at) = self.column(old, schema) else {
-                return;
+            let (false, Some(at)) = (self.is_reserved(new), self.column(old, schema)) else {
+                whole = false;
+                continue;
             };
-            if self.is_reserved(new) {
-                return;
-            }
             columns[at].0.name = Arc::from(new.value.as_str());
+        }
+        if !whole {
+            return;
         }
         for (old, new) in pairs {
             if columns
@@ -236,15 +240,14 @@ impl Planning<'_> {
         outputs: &[(Spanned<String>, Option<Spanned<String>>)],
     ) {
         let mut branches = Vec::new();
-        for (_, condition) in outputs {
-            let condition = match condition {
-                Some(text) => match self.condition(text, schema) {
-                    Some(condition) => Some(condition),
-                    None => return,
-                },
-                None => None,
-            };
-            branches.push(("", condition));
+        for (_, text) in outputs {
+            let condition = text.as_ref().map(|text| self.condition(text, schema));
+            if !matches!(condition, Some(None)) {
+                branches.push(("", condition.flatten()));
+            }
+        }
+        if branches.len() < outputs.len() {
+            return;
         }
         let factory = Arc::new(TransformFactory::route(schema, branches));
         let node = self.place(step, "", vec![input], factory);
@@ -334,6 +337,7 @@ impl Planning<'_> {
             },
             as_of: enrich.as_of.map(|as_of| AsOf {
                 wait_ms: (!self.comes_to_an_end(table.edge.node)).then(|| ms(as_of.wait_ms)),
+                late_ms: ms(self.late_behind(&step.name.value)),
             }),
         };
         let factory = match EnrichFactory::new(schema.clone(), table.schema, spec) {
@@ -344,6 +348,26 @@ impl Planning<'_> {
             self.load_first(&input, table.edge.node);
         }
         self.place(step, "", vec![input, vec![table.edge]], Arc::new(factory));
+    }
+
+    /// How late, in milliseconds, the windows behind `step` still take its rows.
+    fn late_behind(&self, step: &str) -> u64 {
+        let steps = &self.definition.steps;
+        let (mut open, mut seen) = (vec![step], vec![false; steps.len()]);
+        let mut late_ms = 0;
+        while let Some(name) = open.pop() {
+            let takes = |from: &Spanned<String>| from.value.split('.').next() == Some(name);
+            for (at, step) in steps.iter().enumerate() {
+                if !seen[at] && step.from.iter().any(takes) {
+                    seen[at] = true;
+                    open.push(&step.name.value);
+                    if let Operation::Window(window) = &step.operation {
+                        late_ms = late_ms.max(window.late_allowed_ms);
+                    }
+                }
+            }
+        }
+        late_ms
     }
 
     /// Rows can wait for all of such a table: by how far it is read before them depends nothing then.

@@ -23,6 +23,27 @@ fn steps_that_take_one_another_are_refused() {
 }
 
 #[test]
+fn all_that_is_wrong_in_a_step_is_told_at_once() {
+    let steps = r#"steps:
+  selected: { from: reports, select: { a: nowhere + 1, b: nothing(speed_kmh), _change: speed_kmh } }
+  renamed: { from: reports, rename: { nowhere: x, neither: y } }
+  routed: { from: reports, route: { x: nowhere > 1, y: neither > 1 } }
+  counted:
+    from: reports
+    window: { tumbling: 10s, by: [other], aggregate: { n: "sum(nowhere)", m: "max(neither)" } }
+"#;
+    let place = Place::with(&FLEET.replace("steps:\n", steps));
+    let all = [
+        "column \"nowhere\"",
+        "nothing",
+        "`_change` is a reserved name",
+        "no column `nowhere`",
+        "no column `neither`",
+    ];
+    place.run("validate job.yaml").expect(1, &all);
+}
+
+#[test]
 fn streams_that_part_and_meet_again_and_again_are_planned_at_once() {
     let mut steps = String::from("steps:\n");
     for level in 0..100 {

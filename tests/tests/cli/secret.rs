@@ -146,3 +146,24 @@ fn a_secret_shows_nowhere() {
     assert!(shown.contains("******"), "what was covered is marked");
     assert!(shown.contains("is a credential and is written out"));
 }
+
+#[test]
+fn no_part_of_a_secret_shows_in_what_is_said_of_an_expression() {
+    let steps = "steps:\n  fast: { from: reports, filter: \"speed_kmh > ${secret:TORN}\" }\n";
+    let place = Place::with(&FLEET.replace("steps:\n", steps));
+    for (secret, part) in [
+        ("eyJhbGci.eyJzdWIi.PLpqTT", "PLpqTT"),
+        ("Zm9v/YmFyQUJD==", "YmFyQUJD"),
+        ("correct horsebattery staple", "horsebattery"),
+    ] {
+        for form in ["", " --json"] {
+            let line = format!("validate job.yaml{form}");
+            let mut command = place.thalweg(line.split_whitespace());
+            let ended = command.env("TORN", secret).output().expect("runs");
+            let said = [ended.stdout, ended.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            assert!(said.contains("a secret cannot stand here"), "{said}");
+            assert!(!said.contains(part), "{said}");
+        }
+    }
+}

@@ -91,11 +91,11 @@ fn a_stuck_worker_is_noticed_within_five_seconds_and_a_stop_is_heeded_while_wait
     assert!(said.contains("stopped; run it again to resume"), "{said}");
 }
 
-#[test]
 #[allow(
     clippy::disallowed_methods,
     reason = "how long it goes well is real time"
 )]
+#[test]
 fn failures_far_apart_begin_a_new_row_and_those_in_a_row_are_counted() {
     const QUIET: Duration = Duration::from_secs(1);
     let events = 40_000;
@@ -176,7 +176,7 @@ fn a_policy_that_contradicts_itself_is_refused_with_its_place() {
         ),
         (
             "{ reset_after: 0s }",
-            "job.yaml:5:27: error: `reset_after` is a duration such as 10s, not `0s`",
+            "job.yaml:5:27: error: `reset_after` is a duration above zero such as 10s, not `0s`",
         ),
         (
             "{ attempts: some }",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{SCHEMA, page};
 use crate::fields::asked;
-use crate::tree::{Node, Value, parse};
+use crate::tree::{Node, Parsed, Value, parse};
 use crate::{LoadOptions, Resolver, check};
 
 type Json = serde_json::Value;
@@ -89,7 +89,9 @@ fn parser_and_schema_know_the_same_fields() {
     let schema: Json = serde_json::from_str(SCHEMA).expect("JSON");
     let mut seen: BTreeSet<String> = BTreeSet::new();
     for (name, text) in definitions() {
-        let Ok(tree) = parse(&text) else { continue };
+        let Ok(Parsed { root: tree, .. }) = parse(&text) else {
+            continue;
+        };
         asked::taken();
         let options = LoadOptions {
             set: Vec::new(),

@@ -66,6 +66,13 @@ fn credentials_show_in_no_diagnostic() {
             "{line}: {all}"
         );
     }
+    // What stands under a key that is there already is no part of the definition, and not shown.
+    let twice = "key: a }\n  out: { from: nowhere, cosmos: { key: c4n4ry-in-clear-text }";
+    let all = shown(&COSMOS.replace("KEY", twice), &[]);
+    assert!(
+        all.contains("`out` is there already") && !all.contains(literal),
+        "{all}"
+    );
     let mqtt = "mqtt: { url: x, password: c4n4ry-in-clear-text }";
     let text = COSMOS.replace("generate: { what: fleet }", mqtt);
     let all = shown(&text.replace("KEY", "key: \"${env:DATA}\""), &[]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thalweg_definition::{LateThen, Spanned, Step, Window};
 use thalweg_engine::Edge;
-use thalweg_expr::{AggregateFunction, ColumnSource, Compiled, TransformFactory};
+use thalweg_expr::{AggregateFunction, ColumnSource, Compiled, ExpressionError, TransformFactory};
 use thalweg_stream::{Column, OperatorFactory as _, StreamSchema};
 use thalweg_window::{AggregateSpec, Function, LateFate, LateSpec, TumblingFactory, TumblingSpec};
 
@@ -60,37 +60,37 @@ impl Planning<'_> {
             .collect();
         let mut aggregates = Vec::new();
         for (name, text) in calls {
-            let call = match self.compiler.aggregate(&text.value, schema) {
-                Ok(call) => call,
-                Err(error) => {
-                    self.wrong(text, &error);
-                    return None;
-                }
-            };
-            let mut place = |compiled: Compiled| {
-                if let Some(at) = compiled.as_column().and_then(|name| schema.column(name)) {
-                    return Ok(at);
-                }
-                let name = computed_name(compiled.fingerprint()?, &columns);
-                columns.push(computed(&name, schema, compiled));
-                Ok(columns.len() - 1)
-            };
-            let argument = call.argument.map(&mut place).transpose();
-            let filter = call.filter.map(&mut place).transpose();
-            match (argument, filter) {
-                (Ok(argument), Ok(filter)) => aggregates.push(AggregateSpec {
-                    name: Arc::from(name.value.as_str()),
-                    function: function(call.function),
-                    argument,
-                    filter,
-                }),
-                (Err(error), _) | (_, Err(error)) => {
-                    self.wrong(text, &error);
-                    return None;
-                }
+            match self.aggregate(name, &text.value, schema, &mut columns) {
+                Ok(aggregate) => aggregates.push(aggregate),
+                Err(error) => self.wrong(text, &error),
             }
         }
-        Some((aggregates, columns))
+        (aggregates.len() == calls.len()).then_some((aggregates, columns))
+    }
+
+    /// One of them; what it reads is added to `columns` unless it is a column of `schema`.
+    fn aggregate(
+        &self,
+        name: &Spanned<String>,
+        text: &str,
+        schema: &StreamSchema,
+        columns: &mut Columns,
+    ) -> Result<AggregateSpec, ExpressionError> {
+        let call = self.compiler.aggregate(text, schema)?;
+        let mut place = |compiled: Compiled| -> Result<usize, ExpressionError> {
+            if let Some(at) = compiled.as_column().and_then(|name| schema.column(name)) {
+                return Ok(at);
+            }
+            let name = computed_name(compiled.fingerprint()?, columns);
+            columns.push(computed(&name, schema, compiled));
+            Ok(columns.len() - 1)
+        };
+        Ok(AggregateSpec {
+            name: Arc::from(name.value.as_str()),
+            function: function(call.function),
+            argument: call.argument.map(&mut place).transpose()?,
+            filter: call.filter.map(&mut place).transpose()?,
+        })
     }
 
     /// Computes in a step before what aggregates read and is no column of `schema`, if there is such:
