@@ -136,7 +136,9 @@ fn window(node: &Node, found: &mut Found) -> Option<Window> {
     let by = fields.texts("by", found);
     let aggregate = fields.pairs("aggregate", found);
     let having = fields.text("having", found);
-    let offset_ms = fields.duration("offset", found).unwrap_or(0);
+    let form = "a duration such as 10s or -10s";
+    let offset = fields.parsed("offset", form, quantity::signed_duration_ms, found);
+    let offset_ms = offset.unwrap_or(0);
     fields.later(&["early"], found);
     let (mut late_allowed_ms, mut late_then) = (0, LateThen::default());
     if let Some(mut late) = fields

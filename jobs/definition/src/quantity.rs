@@ -12,6 +12,15 @@ pub(crate) fn duration_ms(text: &str) -> Option<u64> {
     total(text, &units)
 }
 
+/// Milliseconds of a duration that may have a minus before it.
+pub(crate) fn signed_duration_ms(text: &str) -> Option<i64> {
+    let (sign, length) = match text.trim().strip_prefix('-') {
+        Some(length) => (-1, length),
+        None => (1, text),
+    };
+    Some(sign * i64::try_from(duration_ms(length)?).ok()?)
+}
+
 /// Bytes of `64KiB 512MiB 4GiB 100B`.
 pub(crate) fn size_bytes(text: &str) -> Option<u64> {
     let units = [
@@ -44,13 +53,16 @@ fn total(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{duration_ms, size_bytes};
+    use super::{duration_ms, signed_duration_ms, size_bytes};
 
     #[test]
     fn quantities_are_numbers_with_units() {
         assert_eq!(duration_ms("1h30m"), Some(5_400_000));
         assert_eq!(duration_ms("250ms"), Some(250));
         assert_eq!(size_bytes("512MiB"), Some(512 << 20));
+        assert_eq!(signed_duration_ms("-8h"), Some(-28_800_000));
+        assert_eq!(signed_duration_ms("1h30m"), Some(5_400_000));
+        assert_eq!(signed_duration_ms("--1s"), None);
         for wrong in ["", "10", "s", "1x", "1 s", "-1s", "99999999999999999999s"] {
             assert_eq!(duration_ms(wrong), None, "{wrong}");
         }

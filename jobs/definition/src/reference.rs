@@ -31,7 +31,7 @@ pub fn page() -> String {
 }
 
 const RULES: &str = "\
-- Durations are written `250ms`, `10s`, `5m`, `1h30m`, `7d`; sizes `64KiB`, `512MiB`, `4GiB`.
+- Durations are written `250ms`, `10s`, `5m`, `1h30m`, `7d`, signed ones also `-8h`; sizes `64KiB`, `512MiB`, `4GiB`.
 - `${env:NAME}`, `${env:NAME:-default}` and `${file:PATH}` are replaced inside values. So is
   `${secret:NAME}`, which takes the environment variable NAME and keeps its value out of everything
   that is shown or stored. It may stand in connectors and stores; in names, columns and expressions,

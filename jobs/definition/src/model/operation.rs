@@ -47,7 +47,7 @@ pub struct Window {
     /// Their size, milliseconds.
     pub size_ms: u64,
     /// How far they are shifted from the epoch, milliseconds.
-    pub offset_ms: u64,
+    pub offset_ms: i64,
     /// The key.
     pub by: Vec<Spanned<String>>,
     /// The aggregates: column and call.

@@ -149,7 +149,7 @@ fn computed_name(fingerprint: u64, columns: &[(Column, ColumnSource)]) -> String
 fn spec(window: &Window, by: Vec<usize>, aggregates: Vec<AggregateSpec>) -> TumblingSpec {
     TumblingSpec {
         size_ms: ms(window.size_ms),
-        offset_ms: ms(window.offset_ms),
+        offset_ms: window.offset_ms,
         by,
         aggregates,
         late: LateSpec {
