@@ -35,6 +35,9 @@ use crate::azure::Refusal;
 pub use rows::state_rows;
 pub use thalweg_plugin::Compile;
 
+/// So many errors are enough: of more nobody is told.
+const ERRORS_MAX: usize = 200;
+
 /// What a plan needs from its surroundings.
 #[allow(missing_debug_implementations, reason = "an output has none")]
 pub struct Surroundings {
@@ -154,6 +157,11 @@ impl<'a> Planning<'a> {
                 .push(Diagnostic::error(name.span, message).nearest(&name.value, names));
         }
         at
+    }
+
+    /// Whether so much is wrong that it is not worth the time to look for more.
+    pub(crate) fn is_enough(&self) -> bool {
+        self.found.len() >= ERRORS_MAX
     }
 
     /// Places the steps in an order in which each comes after what it takes.

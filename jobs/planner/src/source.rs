@@ -53,11 +53,23 @@ impl Planning<'_> {
             return None;
         }
         let extra = source.extra.as_ref().map(|extra| extra.value.clone());
-        let fields = source
-            .schema
-            .iter()
+        let fields: Vec<_> = (source.schema.iter())
             .map(|field| self.field(field))
             .collect();
+        let mut whole = true;
+        for (field, spec) in source.schema.iter().zip(&fields) {
+            if let Err(error) = spec.check() {
+                let span = match &field.timestamp {
+                    TimestampForm::Format(format) => format.span,
+                    TimestampForm::Auto | TimestampForm::Unit(_) => field.name.span,
+                };
+                self.error(span, error.to_string());
+                whole = false;
+            }
+        }
+        if !whole {
+            return None;
+        }
         let event_time = source.event_time.as_ref().map(|time| EventTimeSpec {
             column: time.column.value.clone(),
             max_ahead_ms: match time.max_ahead {

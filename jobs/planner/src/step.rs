@@ -144,6 +144,9 @@ impl Planning<'_> {
             .collect();
         let mut whole = true;
         for (name, text) in assignments {
+            if self.is_enough() {
+                return;
+            }
             let compiled = self.compiler.compile(&text.value, schema);
             let compiled = compiled.map_err(|error| self.wrong(text, &error));
             let (false, Ok(compiled)) = (self.is_reserved(name), compiled) else {
@@ -207,6 +210,9 @@ impl Planning<'_> {
             .collect();
         let mut whole = true;
         for (old, new) in pairs {
+            if self.is_enough() {
+                return;
+            }
             let (false, Some(at)) = (self.is_reserved(new), self.column(old, schema)) else {
                 whole = false;
                 continue;
@@ -241,6 +247,9 @@ impl Planning<'_> {
     ) {
         let mut branches = Vec::new();
         for (_, text) in outputs {
+            if self.is_enough() {
+                return;
+            }
             let condition = text.as_ref().map(|text| self.condition(text, schema));
             if !matches!(condition, Some(None)) {
                 branches.push(("", condition.flatten()));

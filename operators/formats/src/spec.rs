@@ -235,6 +235,16 @@ impl Layout {
     }
 }
 
+impl FieldSpec {
+    /// Looks at it by itself, without the columns beside it.
+    ///
+    /// # Errors
+    /// What of it is wrong.
+    pub fn check(&self) -> Result<(), FormatError> {
+        Field::check(self).map(drop)
+    }
+}
+
 impl Field {
     fn check(spec: &FieldSpec) -> Result<Self, FormatError> {
         let name = || spec.column.name.clone();

@@ -44,6 +44,22 @@ fn all_that_is_wrong_in_a_step_is_told_at_once() {
 }
 
 #[test]
+fn what_is_wrong_with_columns_is_told_where_each_stands() {
+    let schema = "schema: { one: { type: timestamp, format: \"%Q\" }, two: { type: timestamp, format: \"%\" },";
+    let job = FLEET.replace("schema: {", schema);
+    let place = Place::with(&job);
+    let mut lines = job.lines().enumerate();
+    let (before, line) = lines
+        .find(|(_, line)| line.contains(schema))
+        .expect("it is there");
+    let told = [("one", "\"%Q\""), ("two", "\"%\"")].map(|(column, format)| {
+        let at = line.find(format).expect("it is there") + 1;
+        format!("job.yaml:{}:{at}: error: column \"{column}\"", before + 1)
+    });
+    (place.run("validate job.yaml")).expect(1, &told.each_ref().map(String::as_str));
+}
+
+#[test]
 fn streams_that_part_and_meet_again_and_again_are_planned_at_once() {
     let mut steps = String::from("steps:\n");
     for level in 0..100 {

@@ -60,6 +60,9 @@ impl Planning<'_> {
             .collect();
         let mut aggregates = Vec::new();
         for (name, text) in calls {
+            if self.is_enough() {
+                return None;
+            }
             match self.aggregate(name, &text.value, schema, &mut columns) {
                 Ok(aggregate) => aggregates.push(aggregate),
                 Err(error) => self.wrong(text, &error),
