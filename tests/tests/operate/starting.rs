@@ -83,13 +83,19 @@ fn endless_definition(job: &Job, process: &mut Process) -> File {
     opened.expect("it is being read")
 }
 
-#[test]
-fn a_stop_while_a_job_is_planned_claims_nothing() {
-    let job = Job::new("");
+/// Lets the definition be a pipe.
+fn make_pipe(job: &Job) -> std::path::PathBuf {
     let path = job.path("job.yaml");
     std::fs::remove_file(&path).expect("a file");
     let made = std::process::Command::new("mkfifo").arg(&path).status();
     assert!(made.expect("mkfifo").success());
+    path
+}
+
+#[test]
+fn a_stop_while_a_job_is_planned_claims_nothing() {
+    let job = Job::new("");
+    let path = make_pipe(&job);
     std::fs::write(job.path("secret"), "a secret of the tests").expect("a file");
     let secret = job.path("secret").display().to_string();
     let hosts = [
@@ -124,10 +130,7 @@ fn a_stop_while_a_job_is_planned_claims_nothing() {
 #[test]
 fn a_savepoint_that_is_asked_for_while_a_job_is_planned_is_taken() {
     let job = Job::new("");
-    let path = job.path("job.yaml");
-    std::fs::remove_file(&path).expect("a file");
-    let made = std::process::Command::new("mkfifo").arg(&path).status();
-    assert!(made.expect("mkfifo").success());
+    make_pipe(&job);
     let mut running = job.start(&[]);
     let mut definition = endless_definition(&job, &mut running);
     running.signal("USR1");
